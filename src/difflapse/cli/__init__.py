@@ -1,0 +1,1 @@
+"""The command line: one program, its sub-commands loaded when called."""

@@ -1,0 +1,98 @@
+"""Everything that can go wrong, drawn once.
+
+::
+
+    DifflapseError              exit 1   our fault unless a child says otherwise
+    ├── OptionError             exit 2   an option that does not exist or does not fit
+    ├── InputError              exit 3   no usable input: empty, only darks, nothing in common
+    ├── MissingDependencyError  exit 4   an optional package is needed
+    ├── TooManyFailedError      exit 5   more frames failed than allowed
+    ├── OutputError             exit 6   cannot write: disk full, no permission, folder in use
+    └── FrameError              exit 3   one frame failed; a run records it and goes on
+        ├── ReadError                    the file cannot be read or holds no image
+        ├── MeasureError                 the pixels cannot be measured
+        └── AlignError                   no transform that deserves belief
+
+An error says in one line what was found and what was needed (`message`), what to try (`hint`), and carries its numbers
+in `facts`, so that a table can hold them. All survive pickling, so that a worker process can send them home.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class DifflapseError(Exception):
+    """Base of all errors raised on purpose.
+
+    Parameters
+    ----------
+    message : str
+        What was found and what was needed, in one line.
+    hint : str
+        What the user may try; empty where there is nothing to say.
+    facts : mapping of str to plain value
+        The numbers, e.g. ``{"found": 4, "needed": 6}``.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "", facts: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.facts: dict[str, object] = dict(facts or {})
+
+    def __reduce__(self) -> tuple[type[DifflapseError], tuple[str, str, dict[str, object]]]:
+        return type(self), (self.message, self.hint, self.facts)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class OptionError(DifflapseError):
+    """An option that does not exist, or a value that does not fit."""
+
+    exit_code = 2
+
+
+class InputError(DifflapseError):
+    """No usable input: nothing found, only darks, nothing in common."""
+
+    exit_code = 3
+
+
+class MissingDependencyError(DifflapseError):
+    """An optional package is needed; the hint says how to install it."""
+
+    exit_code = 4
+
+
+class TooManyFailedError(DifflapseError):
+    """More frames failed than `max_failed` allows."""
+
+    exit_code = 5
+
+
+class OutputError(DifflapseError):
+    """Products cannot be written: disk full, no permission, folder in use."""
+
+    exit_code = 6
+
+
+class FrameError(DifflapseError):
+    """One frame failed; a run records it in `frames.ecsv` and goes on."""
+
+    exit_code = 3
+
+
+class ReadError(FrameError):
+    """The file cannot be read, or holds no image."""
+
+
+class MeasureError(FrameError):
+    """The pixels cannot be measured: all masked, all equal, not finite."""
+
+
+class AlignError(FrameError):
+    """No transform between two frames that deserves belief."""

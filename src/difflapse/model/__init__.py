@@ -1,0 +1,11 @@
+"""What flows through the house: frozen records that compute nothing but what they are."""
+
+from __future__ import annotations
+
+from difflapse.model.alignment import Alignment
+from difflapse.model.frame import Frame, FrameFacts
+from difflapse.model.sequence import Inventory, LeftOut, Sequence
+from difflapse.model.stars import Quality, Stars
+from difflapse.model.transform import Transform
+
+__all__ = ["Alignment", "Frame", "FrameFacts", "Inventory", "LeftOut", "Quality", "Sequence", "Stars", "Transform"]

@@ -1,0 +1,72 @@
+"""Stars found on a frame, and how good the frame is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Stars:
+    """Stars of one frame, brightest first; all arrays have length n.
+
+    Positions are native pixels of the frame, 0-based, pixel centres. Saturated stars are kept but flagged: their
+    positions are worse than their brightness suggests.
+    """
+
+    x: np.ndarray
+    """(n,) float64, native pixels."""
+    y: np.ndarray
+    """(n,) float64, native pixels."""
+    flux: np.ndarray
+    """(n,) float64, ADU above the background, all colours together."""
+    snr: np.ndarray
+    """(n,) float64, signal to noise of `flux`."""
+    fwhm: np.ndarray
+    """(n,) float64, native pixels."""
+    colour_flux: np.ndarray
+    """(c, n) float64, ADU in each channel (R, G, B of a mosaic, or one)."""
+    saturated: np.ndarray
+    """(n,) bool."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def xy(self) -> np.ndarray:
+        """Positions as (n, 2) float64."""
+        return np.column_stack([self.x, self.y])
+
+    def take(self, index: np.ndarray) -> Stars:
+        """The stars at `index` (integers or a mask), as a new record."""
+        return Stars(
+            self.x[index],
+            self.y[index],
+            self.flux[index],
+            self.snr[index],
+            self.fwhm[index],
+            self.colour_flux[:, index],
+            self.saturated[index],
+        )
+
+    @classmethod
+    def empty(cls, channels: int = 1) -> Stars:
+        """No stars at all."""
+        none = np.zeros(0)
+        return cls(none, none, none, none, none, np.zeros((channels, 0)), np.zeros(0, bool))
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a frame is, measured on its own pixels."""
+
+    n_stars: int
+    fwhm_pix: float
+    """Median of the stars, native pixels; NaN without stars."""
+    background_adu: tuple[float, ...]
+    """Median sky of each channel, bias removed where known."""
+    noise_adu: tuple[float, ...]
+    """Robust pixel-to-pixel noise of each channel, per native pixel."""
+    elongation: float = float("nan")
+    """Median ratio of the stars' major to minor axis; NaN without stars."""

@@ -1,0 +1,175 @@
+"""Every option of a run, once: the Python API, the command line and the TOML file are all made from this record."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from difflapse.errors import OptionError
+
+ALIGN = ("auto", "wcs", "asterism", "features", "phase", "none")
+TRANSFORM = ("auto", "shift", "euclidean", "similarity", "affine", "homography", "polynomial")
+DIFF = ("template", "running", "rolling", "none")
+MATCH = ("auto", "none", "scale")
+UNITS = ("sigma", "adu", "percent")
+MOSAIC = ("auto", "none", "RGGB", "BGGR", "GRBG", "GBRG")
+PANELS = ("aligned", "difference", "template", "sigma")
+LABELS = ("full", "time", "none")
+SAVE = ("aligned", "differences")
+DETECTOR = ("orb", "akaze", "sift")
+STRETCH = ("asinh", "linear", "log", "sqrt")
+
+
+def _option(default: Any, help: str, choices: tuple[str, ...] = (), many: bool = False, metavar: str = "") -> Any:
+    meta = {"help": help, "choices": choices, "many": many, "metavar": metavar}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """All options of a run, checked. Build it with keywords, or with `RunOptions.from_mapping` from text values."""
+
+    align: str = _option("auto", "how frames are aligned", ALIGN)
+    transform: str = _option("auto", "model of the transform", TRANSFORM)
+    detector: str = _option("orb", "keypoints of --align features", DETECTOR)
+    reference: str = _option(
+        "best", "frame whose pixel grid is kept: best, first, middle, or a frame number", metavar="WHICH"
+    )
+    diff: str = _option("template", "what is subtracted (base is another name for template)", DIFF)
+    lag: str = _option("1", "running difference: frames, or a time such as 10min", metavar="LAG")
+    window: int = _option(9, "rolling difference: frames in the centred window", metavar="N")
+    match: str = _option("auto", "photometric matching before subtracting", MATCH)
+    units: str = _option("sigma", "units of the movie's differential panel", UNITS)
+    mosaic: str = _option("auto", "colour mosaic in array order, row by row from row 0", MOSAIC)
+    center: str = _option("", "centre of a crop on the sky, degrees or sexagesimal: RA,DEC", metavar="RA,DEC")
+    size: str = _option("", "size of that crop: 30arcmin, 2deg or 1deg,40arcmin", metavar="ANGLE")
+    roi: str = _option("", "crop in native pixels of the reference: X,Y,W,H", metavar="X,Y,W,H")
+    panels: tuple[str, ...] = _option(("aligned", "difference"), "panels of the movie, left to right", PANELS, many=True)
+    labels: str = _option("full", "what is burnt into the movie", LABELS)
+    width: int = _option(2560, "width of the movie at most, pixels", metavar="PX")
+    fps: float = _option(12.0, "movie frames per second", metavar="FPS")
+    stretch: str = _option("asinh", "stretch of the aligned panel", STRETCH)
+    save: tuple[str, ...] = _option((), "FITS images to keep", SAVE, many=True)
+    split: bool = _option(False, "keep sequences apart that differ only in their sequence id (meridian flips)")
+    workers: int = _option(0, "worker processes; 0: one per core", metavar="N")
+    memory: str = _option("", "memory for all processes, such as 2GB; empty: 3GB or half of what the machine has", metavar="SIZE")
+    max_failed: float = _option(0.5, "give up when more than this fraction of a sequence is skipped", metavar="FRACTION")
+    overwrite: bool = _option(False, "replace an earlier run's products in the output folder")
+
+    def __post_init__(self) -> None:
+        if self.diff == "base":
+            object.__setattr__(self, "diff", "template")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            choices = item.metadata["choices"]
+            if item.metadata["many"]:
+                object.__setattr__(self, item.name, tuple(value))
+                for one in value:
+                    _check_choice(item.name, one, choices)
+            elif choices:
+                _check_choice(item.name, value, choices)
+        _check_reference(self.reference)
+        parse_lag(self.lag)
+        if self.window < 3:
+            raise OptionError(f"window is {self.window}; a rolling median needs 3 frames or more")
+        if self.width < 64:
+            raise OptionError(f"width is {self.width}; a movie needs 64 pixels or more")
+        if not 0 < self.fps <= 120:
+            raise OptionError(f"fps is {self.fps:g}; it must lie between 0 and 120")
+        if not 0 <= self.max_failed <= 1:
+            raise OptionError(f"max_failed is {self.max_failed:g}; it is a fraction, 0 to 1")
+        if self.workers < 0:
+            raise OptionError(f"workers is {self.workers}; it must be 0 (one per core) or more")
+        if not self.panels:
+            raise OptionError("no panels: the movie needs at least one", f"choose from {', '.join(PANELS)}")
+        if self.diff == "none" and self.panels == ("aligned", "difference"):
+            object.__setattr__(self, "panels", ("aligned",))
+        if self.roi and (self.center or self.size):
+            raise OptionError("both a roi and a centre are given", "use one of them")
+        if bool(self.center) != bool(self.size):
+            raise OptionError("center and size go together", "for example --center 303.2,46.0 --size 30arcmin")
+        if self.roi:
+            parse_roi(self.roi)
+        if self.memory:
+            parse_memory(self.memory)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> RunOptions:
+        """Options from a mapping such as a TOML table; unknown keys are errors with a spelling suggestion."""
+        known = {item.name: item for item in fields(cls)}
+        ready: dict[str, Any] = {}
+        for key, value in values.items():
+            name = key.replace("-", "_")
+            if name not in known:
+                raise OptionError(f"there is no option {key!r}", suggest(name, list(known)))
+            ready[name] = _convert(known[name], value)
+        return cls(**ready)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """All options as plain values, ready for TOML or JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def suggest(word: str, known: list[str]) -> str:
+    """A hint that names the nearest known word, or lists them all."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+def parse_lag(text: str) -> tuple[int, float]:
+    """A lag as (frames, seconds); one of the two is 0."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|h|hour|d)?\s*", str(text))
+    unit = match.group(2) if match else None
+    if match and unit is None and "." not in match.group(1) and int(match.group(1)) > 0:
+        return int(match.group(1)), 0.0
+    if match and unit and float(match.group(1)) > 0:
+        return 0, float(match.group(1)) * {"s": 1, "sec": 1, "min": 60, "h": 3600, "hour": 3600, "d": 86400}[unit]
+    raise OptionError(f"lag is {text!r}; it must be a number of frames or a time", "for example 1, 3, 90s or 10min")
+
+
+def parse_roi(text: str) -> tuple[int, int, int, int]:
+    """A crop X,Y,W,H as integers, in native pixels of the reference."""
+    try:
+        x, y, w, h = (int(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"roi is {text!r}; it must be four whole numbers X,Y,W,H") from None
+    if w < 8 or h < 8:
+        raise OptionError(f"roi is {w}x{h} pixels; it must be at least 8x8")
+    return x, y, w, h
+
+
+def parse_memory(text: str) -> int:
+    """A size such as 2GB or 1500MiB, in bytes."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
+    if not match or float(match.group(1)) <= 0:
+        raise OptionError(f"memory is {text!r}; it must be a size", "for example 2GB")
+    return int(float(match.group(1)) * 1024 ** " KMGT".index(match.group(2).upper() or " "))
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"{name} is {value!r}; it must be one of {', '.join(choices)}", suggest(str(value), list(choices)))
+
+
+def _check_reference(value: str) -> None:
+    if value not in ("best", "first", "middle") and not str(value).isdigit():
+        raise OptionError(f"reference is {value!r}; it must be best, first, middle or a frame number")
+
+
+def _convert(item: dataclasses.Field[Any], value: Any) -> Any:
+    kind = type(item.default)
+    try:
+        if item.metadata["many"]:
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(str(part).strip() for part in parts if str(part).strip() not in ("", "none"))
+        if kind is bool:
+            if not isinstance(value, bool):
+                raise ValueError
+            return value
+        return kind(value)
+    except (TypeError, ValueError):
+        raise OptionError(f"{item.name} is {value!r}; it must be a {kind.__name__}") from None
