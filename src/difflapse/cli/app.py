@@ -1,0 +1,113 @@
+"""The program: its list of commands, and what its exit codes mean.
+
+Exit codes: 0 done; 1 our fault; 2 wrong option; 3 no usable input; 4 a missing optional dependency; 5 too many frames
+failed; 6 cannot write; 130 interrupted; 141 the reader of our output left.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from types import FrameType
+
+import click
+
+from difflapse._version import __version__
+from difflapse.cli.failures import report
+from difflapse.cli.lazy import LazyGroup
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("difflapse.cli.run:run", "The main job: a night of frames to movies and tables."),
+    "demo": ("difflapse.cli.demo:demo", "Simulate a small night, run it, say where the movie is."),
+    "simulate": ("difflapse.cli.simulate:simulate", "Write a night whose truth is known."),
+    "info": (
+        "difflapse.cli.info:info",
+        "What is there: sequences, times, mosaic, WCS, and what was decided.",
+    ),
+    "methods": ("difflapse.cli.methods:methods", "Every named method, one line each."),
+}
+"""Name of each command: where it lives, and its one line in ``difflapse --help``."""
+
+HELP = """Point it at a night of astronomical frames and watch what changed.
+
+\b
+  difflapse demo                    see it work on a simulated night
+  difflapse run NIGHT/ -o OUT       movie, differential movie, tables
+  difflapse COMMAND --help          all options of a command
+"""
+
+app = LazyGroup(
+    name="difflapse",
+    table=COMMANDS,
+    help=HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app = click.version_option(__version__, message="difflapse %(version)s")(app)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every failure becomes one line on stderr."""
+    words = list(sys.argv[1:] if args is None else args)
+    _quieten()
+    try:
+        _complete()
+        code = _invoke(words or ["--help"])
+        sys.stdout.flush()
+        return code
+    except BaseException as error:
+        return report(error)
+
+
+def _invoke(words: list[str]) -> int:
+    """Parse and call; click's own way of leaving (``--help``) is a normal end."""
+    try:
+        with app.make_context("difflapse", words) as context:
+            app.invoke(context)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    return 0
+
+
+def _complete() -> None:
+    """Answer a shell that asks for completions."""
+    instruction = os.environ.get("_DIFFLAPSE_COMPLETE")
+    if instruction:
+        from click.shell_completion import shell_complete
+
+        raise SystemExit(shell_complete(app, {}, "difflapse", "_DIFFLAPSE_COMPLETE", instruction))
+
+
+def _quieten() -> None:
+    """Libraries' warnings are not for a person at the terminal; a request to end is an interrupt."""
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore")
+        warnings.filterwarnings("default", category=UserWarning, module=r"difflapse\.")
+        warnings.showwarning = _show_warning
+    main_process = os.getpid()
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != main_process:  # a forked worker inherits this handler: end it as usual
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+            return
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:
+        pass  # not in the main thread: whoever called us looks after signals
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    """One line, no source code."""
+    click.echo(f"difflapse: note: {message}", err=True)

@@ -1,0 +1,59 @@
+"""The end of a run, and the plan of one, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from difflapse.cli.terminal import count, human_number, human_size, human_time
+
+MANY = 8
+"""Skipped or left-out files named in full; the rest are counted (the tables name them all)."""
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Say what a run did: frames used and skipped, alignment, speed, and where to look."""
+    for night in summary["sequences"]:
+        used = f"{night['n_used']} of {count(night['n_frames'], 'frame')} used"
+        skipped = f", {night['n_skipped']} skipped" if night["n_skipped"] else ""
+        click.echo(f"{night['name']}: {used}{skipped}")
+        if night.get("reference") is not None:
+            click.echo(f"  reference  {night['reference']}")
+        methods = ", ".join(f"{name} {n}" for name, n in night.get("methods", {}).items())
+        rms = night.get("median_rms_pix")
+        told = "rms unknown" if human_number(rms) == "unknown" else f"median rms {human_number(rms)} px"
+        click.echo(f"  aligned    {told}{f' ({methods})' if methods else ''}")
+        _print_files("skipped", night.get("skipped", ()))
+        if night.get("movie"):
+            click.echo(f"  movie      {Path(night['folder']) / night['movie']}")
+        click.echo(f"  tables     {night['folder']}")
+    _print_files("left out", summary.get("left_out", ()), indent="")
+    click.echo(f"{human_time(summary['seconds'])}, {human_number(summary['frames_per_second'])} frames/s")
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Say what a run would do, and what it would need."""
+    for night in plan["sequences"]:
+        ny, nx = night["shape"]
+        mosaic = night["mosaic"] or "no mosaic"
+        click.echo(f"{night['name']}: {count(night['frames'], 'frame')} of {nx}x{ny} pixels, {mosaic}")
+        template = f" of {count(night['template_frames'], 'frame')}" if night.get("template_frames") else ""
+        click.echo(f"  align      {night['align']}")
+        click.echo(f"  diff       {night['diff']}{template}")
+        for step in night.get("steps", ()):
+            click.echo(f"  step       {step}")
+    _print_files("left out", plan.get("left_out", ()), indent="")
+    click.echo(f"products   {plan['out']}, about {human_size(plan['output_bytes'])}")
+    click.echo(f"memory     {human_size(plan['memory_bytes'])} with {count(plan['workers'], 'worker')}")
+    click.echo(f"scratch    {human_size(plan['scratch_bytes'])} on disk while it runs")
+
+
+def _print_files(label: str, files: Sequence[Mapping[str, str]], indent: str = "  ") -> None:
+    """Name the first files with their reasons, and count the rest."""
+    for item in files[:MANY]:
+        click.echo(f"{indent}{label:<10} {item['file']}: {item['reason']}")
+    if len(files) > MANY:
+        click.echo(f"{indent}{label:<10} and {len(files) - MANY} more, all with their reasons in frames.ecsv")
