@@ -1,11 +1,12 @@
 """The program: its list of commands, and what its exit codes mean.
 
-Exit codes: 0 done; 1 our fault; 2 wrong option; 3 no usable input; 4 a missing optional dependency; 5 too many frames
-failed; 6 cannot write; 130 interrupted; 141 the reader of our output left.
+Exit codes: 0 done; 1 our fault; 2 wrong option; 3 no usable input; 4 a missing optional dependency; 5 too
+many frames failed; 6 cannot write; 130 interrupted; 141 the reader of our output left.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -95,10 +96,8 @@ def _quieten() -> None:
             return
         raise KeyboardInterrupt
 
-    try:
+    with contextlib.suppress(ValueError):  # not in the main thread: whoever called us looks after signals
         signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
-        pass  # not in the main thread: whoever called us looks after signals
 
 
 def _show_warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -100,7 +101,5 @@ def _forget_output() -> None:
     """Nobody reads us any more: keep the interpreter from complaining when it flushes at the end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(OSError, ValueError):
             os.dup2(nowhere, stream.fileno())
-        except (OSError, ValueError):
-            pass

@@ -19,8 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def run_options(only: Iterable[str] | None = None) -> Callable[[F], F]:
     """Decorate a command with the options of `RunOptions` (or some of them), in their order.
 
-    Values reach the command as text (flags as bool), None where not given: checking them is `RunOptions`' own work, so
-    that the command line, the TOML file and Python say the same about a wrong value.
+    Values reach the command as text (flags as bool), None where not given: checking them is `RunOptions`' own
+    work, so that the command line, the TOML file and Python say the same about a wrong value.
     """
     chosen = [item for item in fields(RunOptions) if only is None or item.name in set(only)]
 
@@ -68,7 +68,8 @@ def _option(item: Field[Any]) -> Callable[[F], F]:
     text = item.metadata["help"]
     if isinstance(item.default, bool):
         return click.option(f"{name}/--no-{name[2:]}", item.name, default=None, help=text)
-    shown = ",".join(item.default) if item.metadata["many"] else f"{item.default}"
+    default: Any = item.default
+    shown = ",".join(default) if item.metadata["many"] else f"{default}"
     if isinstance(item.default, float):
         shown = f"{item.default:g}"
     if shown:
