@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from difflapse.model.alignment import Alignment
 from difflapse.model.frame import Frame, FrameFacts
+from difflapse.model.grid import ProductGrid
 from difflapse.model.sequence import Inventory, LeftOut, Sequence
 from difflapse.model.stars import Quality, Stars
 from difflapse.model.transform import Transform
 
-__all__ = ["Alignment", "Frame", "FrameFacts", "Inventory", "LeftOut", "Quality", "Sequence", "Stars", "Transform"]
+__all__ = ["Alignment", "Frame", "FrameFacts", "Inventory", "LeftOut", "ProductGrid", "Quality", "Sequence", "Stars", "Transform"]
