@@ -1,0 +1,149 @@
+"""Ready-made nights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from difflapse.errors import OptionError
+from difflapse.synth.header import PlateSolution
+from difflapse.synth.night import Air, Clock, NightSpec
+from difflapse.synth.scene import Comet, Mover, Nova, SkyObject, Streak, Variable
+
+PRESETS = {
+    "panoptes": "a night of a PANOPTES unit, number by number as in docs/simulator.md; every figure is measured on it",
+    "demo": "24 small frames with a comet, a variable, a mover, a satellite and one cloudy frame",
+}
+"""Name and one line of each."""
+
+
+def preset(
+    name: str = "panoptes",
+    *,
+    frames: int | None = None,
+    shape: tuple[int, int] | None = None,
+    seed: int = 1,
+    wcs: bool = True,
+    clouds: int | None = None,
+    comets: int | None = None,
+    movers: int | None = None,
+    variables: int | None = None,
+    novae: int | None = None,
+    streaks: int | None = None,
+    flip_at: int | None = None,
+) -> NightSpec:
+    """A ready-made night of any length and size; whatever is None is the preset's own.
+
+    Parameters
+    ----------
+    name : str
+        One of `PRESETS`.
+    frames : int
+        36 (`panoptes`) or 24 (`demo`).
+    shape : (ny, nx)
+        (3476, 5208) or (868, 1302). The density of stars and hot pixels stays; distortion, vignetting and the PSF's
+        growth scale with the frame, so that a small frame is as hard for each pixel of drift.
+    seed : int
+        Everything random follows from it.
+    wcs : bool
+        Whether headers hold a plate solution.
+    clouds : int
+        Frames in thick clouds (each with a thinly clouded neighbour in `panoptes`).
+    comets, movers, variables, novae, streaks : int
+        How many of each.
+    flip_at : int
+        First frame after a meridian flip.
+
+    Raises
+    ------
+    OptionError
+        There is no such preset.
+    """
+    if name not in PRESETS:
+        raise OptionError(f"no preset {name!r}", f"one of: {', '.join(PRESETS)}")
+    demo = name == "demo"
+    n = (24 if demo else 36) if frames is None else frames
+    size = ((868, 1302) if demo else (3476, 5208)) if shape is None else shape
+    rng = np.random.default_rng([seed, *b"preset"])
+    thick = (1 if demo else max(1, n // 18)) if clouds is None else clouds
+    wanted = {
+        "comets": 1 if comets is None else comets,
+        "movers": (1 if demo else 3) if movers is None else movers,
+        "variables": (1 if demo else 6) if variables is None else variables,
+        "novae": (0 if demo else 1) if novae is None else novae,
+        "streaks": (1 if demo else 3) if streaks is None else streaks,
+    }
+    hours = max(n - 1, 1) * Clock().mean_cadence_s / 3600.0
+    return NightSpec(
+        name=name,
+        seed=seed,
+        frames=n,
+        shape=size,
+        air=Air(clouds=_clouds(n, thick, thin=not demo, rng=rng)),
+        objects=_objects(wanted, n, hours, rng),
+        plate=PlateSolution() if wcs else None,
+        flip_at=flip_at,
+        field_name="Simulated demo" if demo else "Simulated Hercules",
+    )
+
+
+def _clouds(frames: int, thick: int, thin: bool, rng: np.random.Generator) -> tuple[tuple[int, float], ...]:
+    """(frame, depth) of the cloudy frames, spread over the night, never the first one."""
+    thick = min(thick, max(frames - 1, 0))
+    if thick <= 0:
+        return ()
+    middle = 1 + (np.arange(thick) + rng.uniform(0.25, 0.75, thick)) * (frames - 1) / thick
+    at = sorted({min(int(m), frames - 1) for m in middle})
+    depth = dict.fromkeys((k + 1 for k in at if k + 1 < frames), 0.4) if thin and frames > 8 else {}
+    depth |= dict.fromkeys(at, 5.0)
+    return tuple(sorted(depth.items()))
+
+
+def _objects(
+    wanted: dict[str, int], frames: int, hours: float, rng: np.random.Generator
+) -> tuple[SkyObject, ...]:
+    """The things that change, placed at random but away from the frame's edge."""
+
+    def place() -> tuple[float, float]:
+        return float(rng.uniform(0.18, 0.82)), float(rng.uniform(0.18, 0.82))
+
+    def rate(low: float, high: float) -> tuple[float, float]:
+        speed, angle = rng.uniform(low, high), rng.uniform(0, 2 * np.pi)
+        return float(speed * np.cos(angle)), float(speed * np.sin(angle))
+
+    made: list[SkyObject] = []
+    for _ in range(wanted["comets"]):
+        at = float(rng.uniform(0.35, 0.65)), float(rng.uniform(0.35, 0.65))
+        made.append(Comet(at, rate(2.2, 3.2), fwhm_pix=float(rng.uniform(24, 32))))
+    for i in range(wanted["movers"]):
+        made.append(
+            Mover(place(), rate(3.0, 7.0), mag=10.6 + 0.5 * (i % 4), colour=float(rng.uniform(0.6, 0.9)))
+        )
+    for i in range(wanted["variables"]):
+        made.append(
+            Variable(
+                place(),
+                mag=10.3 + 0.25 * (i % 5),
+                amplitude_mag=(0.7, 0.45, 0.25, 0.8)[i % 4],
+                period_h=float(hours * rng.uniform(0.45, 1.1)),
+                phase=float(rng.random()),
+                shape=("sine", "eclipse")[i % 2],
+                colour=float(rng.uniform(0.2, 1.2)),
+            )
+        )
+    for _ in range(wanted["novae"]):
+        made.append(Nova(place(), mag=9.8, start_h=0.35 * hours, rise_h=0.2 * hours))
+    for i in range(wanted["streaks"]):
+        frame = int((i + rng.uniform(0.3, 0.7)) * frames / wanted["streaks"])
+        angle = rng.uniform(0, 2 * np.pi)
+        middle = place()
+        half = (0.9, 0.25, 0.15)[i % 3] * np.array([np.cos(angle), np.sin(angle)])
+        made.append(
+            Streak(
+                min(frame, frames - 1),
+                (float(middle[0] - half[0]), float(middle[1] - half[1])),
+                (float(middle[0] + half[0]), float(middle[1] + half[1])),
+                adu_per_pix=(250.0, 140.0, 600.0)[i % 3],
+                tumble_pix=(0.0, 170.0, 0.0)[i % 3],
+            )
+        )
+    return tuple(made)
