@@ -1,0 +1,237 @@
+"""The celestial WCS of a header: cleaned for keeping, and rewritten for binned products."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.io import fits
+
+from difflapse.io.dialects import card, number
+
+WCS_CARD = re.compile(
+    r"WCSAXES|WCSNAME|RADESYS|EQUINOX|LONPOLE|LATPOLE|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[12]|(?:CD|PC)[12]_[12]|"
+    r"PV[12]_\d{1,2}|PS[12]_\d{1,2}|(?:A|B|AP|BP)_(?:ORDER|DMAX|\d_\d)|WAT[012]_\d{3}"
+)
+CELESTIAL = re.compile(r"(?:RA--|DEC-|[GE]LON|[GE]LAT|[A-Z]{2}LN|[A-Z]{2}LT)(?:-|$)")
+NOT_SKY = re.compile(r"HP(?:LN|LT)|HGLN|HGLT|HCLN|HCLT|CRLN|CRLT|SOLAR")
+"""The Sun's own coordinates: they move over the sky, and no star keeps a place in them."""
+
+
+@dataclass(frozen=True)
+class Sky:
+    """Where a frame points, by its WCS."""
+
+    header: str
+    """Its WCS cards alone, as `Header.tostring` writes them; empty where there is no celestial WCS."""
+    centre: tuple[float, float] | None = None
+    """Right ascension and declination of the frame's centre, degrees ICRS."""
+    width_deg: float = 0.0
+    """The shorter side of the frame on the sky."""
+    note: str = ""
+
+
+def read_sky(headers: Iterable[fits.Header], shape: tuple[int, int]) -> Sky:
+    """The celestial WCS of the first header that has one, with its usual mistakes repaired.
+
+    Parameters
+    ----------
+    headers : iterable of Header
+        The image's own header, then the primary; they are not mixed, for terms of two solutions make none.
+    shape : (int, int)
+        (ny, nx) of the image.
+
+    Returns
+    -------
+    Sky
+        Without header where no celestial WCS works; `note` says what was repaired or refused.
+    """
+    for header in headers:
+        kinds = [str(card(header, f"CTYPE{i}") or "").upper() for i in (1, 2)]
+        if all(CELESTIAL.match(kind) and not NOT_SKY.match(kind) for kind in kinds):
+            return _checked(*_cleaned(header, shape), shape)
+    return Sky("")
+
+
+def binned_wcs_header(
+    wcs_header: str, factor: int, origin: tuple[int, int], shape: tuple[int, int], planes: int = 0
+) -> fits.Header:
+    """The WCS of an image cropped and binned from native pixels.
+
+    Pixel i of the product (0-based, centre) lies at native ``factor * i + (factor - 1) / 2 + origin``. Linear terms and
+    SIP polynomials are rescaled exactly. With `planes`, a linear third axis is added, and SIP, which FITS readers
+    accept in two dimensions only, is rewritten as the same polynomial in TPV terms.
+
+    Parameters
+    ----------
+    wcs_header : str
+        As `FrameFacts.wcs_header`; an empty one gives an empty header.
+    factor : int
+        Native pixels along the side of a product pixel: 2 for superpixels, 1 for a crop.
+    origin : (int, int)
+        Native (x, y) of the crop's first pixel.
+    shape : (int, int)
+        (ny, nx) of the product.
+    planes : int
+        Length of a third axis; 0 for none.
+
+    Returns
+    -------
+    Header
+        WCS cards alone.
+    """
+    header = fits.Header.fromstring(wcs_header) if wcs_header else fits.Header()
+    if not header:
+        return header
+    for axis in (1, 2):
+        header[f"CRPIX{axis}"] = (
+            header.get(f"CRPIX{axis}", 0.0) - 1 - origin[axis - 1] - (factor - 1) / 2
+        ) / factor + 1
+    linear = [f"CD{i}_{j}" for i in (1, 2) for j in (1, 2) if f"CD{i}_{j}" in header] or ["CDELT1", "CDELT2"]
+    for key in linear:
+        header[key] = header.get(key, 1.0) * factor
+    for key in [key for key in header if re.fullmatch(r"(?:A|B|AP|BP)_\d_\d", key)]:
+        header[key] *= float(factor) ** (int(key[-3]) + int(key[-1]) - 1)
+    for key in [key for key in header if re.fullmatch(r"(?:A|B|AP|BP)_DMAX", key)]:
+        del header[key]
+    header["NAXIS1"], header["NAXIS2"] = shape[1], shape[0]
+    return _with_planes(header, planes) if planes else header
+
+
+def _cleaned(header: fits.Header, shape: tuple[int, int]) -> tuple[fits.Header, list[str]]:
+    clean = fits.Header()
+    notes: list[str] = []
+    clean["NAXIS"] = 2
+    clean["NAXIS1"], clean["NAXIS2"] = shape[1], shape[0]
+    for key in dict.fromkeys(header.keys()):
+        if WCS_CARD.fullmatch(key) and (value := card(header, key)) is not None:
+            clean[key] = value
+    clean["WCSAXES"] = 2
+    for key in list(clean):
+        if re.match(r"CRVAL|CRPIX|CDELT|CROTA|CD\d|PC\d|PV|LONPOLE|LATPOLE|[AB]P?_", key):
+            value = number(clean[key])
+            if value is None:
+                del clean[key]
+            elif isinstance(clean[key], str):
+                clean[key] = int(value) if key.endswith("_ORDER") else value
+    _repair_equinox(clean, header, notes)
+    kinds = [str(clean[f"CTYPE{i}"]).upper().strip() for i in (1, 2)]
+    if "A_ORDER" in clean and "B_ORDER" in clean and not any(kind.endswith("-SIP") for kind in kinds):
+        if all(kind.endswith("TAN") for kind in kinds):
+            clean["CTYPE1"], clean["CTYPE2"] = (kind + "-SIP" for kind in kinds)
+            notes.append("wcs: SIP terms are used though CTYPE lacks -SIP")
+    elif any(kind.endswith("-SIP") for kind in kinds) and not ("A_ORDER" in clean and "B_ORDER" in clean):
+        clean["CTYPE1"], clean["CTYPE2"] = (kind.removesuffix("-SIP") for kind in kinds)
+        notes.append("wcs: CTYPE says SIP but there are no SIP terms")
+    if any(kind.endswith("-TAN") for kind in kinds) and any(
+        re.fullmatch(r"PV2_\d+|PV1_(?:[05-9]|\d\d)", key) for key in clean
+    ):
+        # SCAMP wrote TPV polynomials under RA---TAN before TPV had a name.
+        clean["CTYPE1"], clean["CTYPE2"] = (kind.removesuffix("-TAN") + "-TPV" for kind in kinds)
+        notes.append("wcs: PV terms with TAN are read as TPV")
+    return clean, notes
+
+
+def _repair_equinox(clean: fits.Header, header: fits.Header, notes: list[str]) -> None:
+    raw = card(header, "EQUINOX") or card(header, "EPOCH")
+    year = number(str(raw).upper().lstrip("JB")) if raw is not None else None
+    if "EQUINOX" in clean and not isinstance(clean["EQUINOX"], int | float):
+        del clean["EQUINOX"]
+        notes.append(f"wcs: EQUINOX {str(raw)!r} read as {year or 2000.0}")
+    if "RADESYS" not in clean and str(clean["CTYPE1"]).startswith(("RA", "DEC")):
+        clean["EQUINOX"] = year if year and 1800 < year < 2200 else 2000.0
+
+
+def _checked(clean: fits.Header, notes: list[str], shape: tuple[int, int]) -> Sky:
+    from astropy.wcs import WCS
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    ny, nx = shape
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wcs = WCS(clean)
+            if not wcs.has_celestial:
+                return Sky("", note="wcs: not on the sky, and not used")
+            centre = wcs.all_pix2world([[0.5 * (nx - 1), 0.5 * (ny - 1)]], 0)[0]
+            scales = proj_plane_pixel_scales(wcs.celestial)
+    except Exception as error:
+        # wcslib has a dozen exceptions for headers that make no sense; none of them may stop a night.
+        return Sky("", note=f"wcs: does not work and is not used ({' '.join(str(error).split())[:80]})")
+    if not np.all(np.isfinite(centre)) or not np.all(np.isfinite(scales)) or min(scales) <= 0:
+        return Sky("", note="wcs: undefined at the frame's centre, and not used")
+    lon, lat = (centre[0], centre[1]) if wcs.wcs.lng == 0 else (centre[1], centre[0])
+    return Sky(
+        clean.tostring(),
+        (float(lon), float(lat)),
+        float(min(nx * scales[0], ny * scales[1])),
+        "; ".join(notes),
+    )
+
+
+def _with_planes(header: fits.Header, planes: int) -> fits.Header:
+    if "A_ORDER" in header:
+        header = _sip_as_tpv(header)
+    matrix = [key for key in header if re.fullmatch(r"CD[12]_[12]", key)]
+    header["NAXIS"], header["WCSAXES"], header["NAXIS3"] = 3, 3, planes
+    header["CTYPE3"], header["CRPIX3"], header["CRVAL3"] = "PLANE", 1.0, 1.0
+    header["CD3_3" if matrix else "CDELT3"] = 1.0
+    return header
+
+
+def _sip_as_tpv(header: fits.Header) -> fits.Header:
+    """The same mapping with the polynomial on intermediate world coordinates: (u, v) = CD^-1 (xi, eta)."""
+    cd = _cd_matrix(header)
+    inverse = np.linalg.inv(cd)
+    order = max(int(header["A_ORDER"]), int(header["B_ORDER"]))
+    # Polynomials in (xi, eta) as square arrays of coefficients; u and v are linear ones.
+    size = order + 1
+    u, v = np.zeros((size, size)), np.zeros((size, size))
+    u[1, 0], u[0, 1] = inverse[0]
+    v[1, 0], v[0, 1] = inverse[1]
+    moved = [u.copy(), v.copy()]
+    for axis, letter in enumerate("AB"):
+        for p in range(order + 1):
+            for q in range(order + 1 - p):
+                coefficient = float(header.get(f"{letter}_{p}_{q}", 0.0))
+                if coefficient:
+                    moved[axis] += coefficient * _product([u] * p + [v] * q, size)
+    xi = cd[0, 0] * moved[0] + cd[0, 1] * moved[1]
+    eta = cd[1, 0] * moved[0] + cd[1, 1] * moved[1]
+    result = header.copy()
+    for key in [key for key in header if re.fullmatch(r"(?:A|B|AP|BP)_(?:ORDER|DMAX|\d_\d)", key)]:
+        del result[key]
+    for axis in (1, 2):
+        result[f"CTYPE{axis}"] = (
+            str(header[f"CTYPE{axis}"]).removesuffix("-SIP").removesuffix("-TAN") + "-TPV"
+        )
+    for n in range(order + 1):
+        for j in range(n + 1):
+            # TPV numbers terms by degree and leaves a place for r after each odd degree: 0; 1 2 (3); 4 5 6; 7-10 (11); ...
+            k = n * (n + 1) // 2 + j + n // 2
+            result[f"PV1_{k}"] = xi[n - j, j]
+            # The second axis has its own coordinate first.
+            result[f"PV2_{k}"] = eta[j, n - j]
+    return result
+
+
+def _product(factors: list[np.ndarray], size: int) -> np.ndarray:
+    result = np.zeros((size, size))
+    result[0, 0] = 1.0
+    for factor in factors:
+        following = np.zeros((size, size))
+        for (i, j), a in np.ndenumerate(factor):
+            if a:
+                following[i:, j:] += a * result[: size - i, : size - j]
+        result = following
+    return result
+
+
+def _cd_matrix(header: fits.Header) -> np.ndarray:
+    if any(f"CD{i}_{j}" in header for i in (1, 2) for j in (1, 2)):
+        return np.array([[header.get(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)], float)
+    pc = np.array([[header.get(f"PC{i}_{j}", float(i == j)) for j in (1, 2)] for i in (1, 2)], float)
+    return np.diag([header.get("CDELT1", 1.0), header.get("CDELT2", 1.0)]) @ pc

@@ -1,0 +1,325 @@
+"""One FITS file: what it says about itself, and its pixels."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from astropy.io import fits
+
+from difflapse.errors import ReadError
+from difflapse.io import dialects
+from difflapse.io.celestial import Sky, read_sky
+from difflapse.io.layout import Hdu, choose_image, merged_header, read_layout
+from difflapse.io.source import BROKEN, is_plain_file, is_url, open_source, read_source
+from difflapse.io.times import Stamp, decide_clock, read_stamps
+from difflapse.model import Frame, FrameFacts
+
+ZERO_BLOCK = 4
+"""Side of the smallest square of exact zeros that is taken for lost telemetry."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """All that a file's headers tell: the facts that travel on, and what sorting files into sequences needs besides."""
+
+    facts: FrameFacts
+    stamps: tuple[Stamp, ...]
+    """Every start time the file offers; the sequence decides between them."""
+    sky: Sky
+    pointing: tuple[float, float] | None
+    """Right ascension and declination the mount believes in, degrees; None if unknown."""
+    serial: str
+    wavelength: str
+    dialect: str
+    computer_clock: bool
+    mosaic_reason: str
+    image_reason: str
+    """Why this HDU; empty where there was no choice."""
+    ours: bool
+    """Whether difflapse itself wrote the file."""
+
+
+def read_facts(path: str | Path, root: str = "") -> FrameFacts:
+    """Read what a file says about itself, without its pixels; the clock is chosen from this one file alone.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or a URL.
+    root : str
+        Folder that `FrameFacts.file` is made relative to; empty for the file's own folder.
+
+    Returns
+    -------
+    FrameFacts
+
+    Raises
+    ------
+    ReadError
+        Not FITS, truncated (``found`` and ``needed`` bytes in its facts), or without a two-dimensional image.
+    """
+    return scan(path, root).facts
+
+
+def scan(path: str | Path, root: str = "") -> Scan:
+    """As `read_facts`, with all that sorting files into sequences needs."""
+    location = str(path) if is_url(str(path)) else str(Path(path).absolute())
+    hdus = read_layout(location)
+    image, image_reason = choose_image(hdus)
+    header = merged_header(hdus, image)
+    dialect = dialects.dialect_of(header)
+    shape = image.shape or (0, 0)
+    dtype = _dtype(image)
+    name = PurePosixPath(location.replace("\\", "/"))
+    exposure = dialects.find_number(header, "exposure")
+    stamps = read_stamps(header, name.name, exposure, dialect)
+    clock = decide_clock([stamps], [exposure], [name.name], dialect.computer_clock)
+    levels = dialects.levels(header, dialect, dtype)
+    mosaic, mosaic_reason = dialects.mosaic(header, dialect, shape[0])
+    sky = read_sky((image.header,) if image.index == 0 else (image.header, hdus[0].header), shape)
+    ra, dec = dialects.find_number(header, "ra"), dialects.find_number(header, "dec")
+    facts = FrameFacts(
+        path=location,
+        file=relative_file(location, root),
+        hdu=image.index,
+        shape=shape,
+        dtype=str(dtype),
+        kind=dialects.kind_of(header, name.parent.name, name.name, dialect),
+        start_mjd=clock.starts_mjd[0],
+        exposure_s=exposure,
+        time_source=clock.source,
+        gain_e_adu=levels.gain_e_adu,
+        read_noise_e=levels.read_noise_e,
+        bias_adu=levels.bias_adu,
+        saturation_adu=levels.saturation_adu,
+        mosaic=mosaic,
+        camera=dialects.camera_of(header, dialect),
+        filter=dialects.filter_of(header),
+        object=dialects.find_text(header, "object"),
+        sequence_id=dialects.find_text(header, "sequence"),
+        latitude_deg=dialects.find_number(header, "latitude"),
+        longitude_deg=dialects.longitude_of(header, dialect),
+        elevation_m=dialects.find_number(header, "elevation"),
+        wcs_header=sky.header,
+        notes=tuple(filter(None, (image_reason, sky.note, *clock.notes))),
+    )
+    creator = str(dialects.card(header, "CREATOR") or "")
+    return Scan(
+        facts=facts,
+        stamps=stamps,
+        sky=sky,
+        pointing=None if ra is None or dec is None else (ra, dec),
+        wavelength=dialects.find_text(header, "wavelength"),
+        serial=dialects.find_text(header, "serial"),
+        dialect=dialect.name,
+        computer_clock=dialect.computer_clock,
+        mosaic_reason=mosaic_reason,
+        image_reason=image_reason,
+        ours=creator.lower().startswith("difflapse"),
+    )
+
+
+def read_frame(facts: FrameFacts) -> Frame:
+    """Read the pixels of a frame, in the smallest type that holds them exactly.
+
+    BZERO and BSCALE are applied: unsigned 16-bit integers stay ``uint16``. Pixels that are BLANK, NaN or infinite are
+    masked, and set to the median of the others so that arithmetic stays finite; so are squares of exact zeros in images
+    that are bright everywhere else (telemetry that was lost), whose zeros are kept.
+
+    Parameters
+    ----------
+    facts : FrameFacts
+        As `read_facts` or `discover` returned them; `path` and `hdu` say where the pixels are.
+
+    Returns
+    -------
+    Frame
+        `data` (ny, nx) in native byte order; `mask` (ny, nx) bool with True = bad, or None where all are good.
+
+    Raises
+    ------
+    ReadError
+        The file is gone, damaged, or cut short: ``found`` and ``needed`` bytes in its facts.
+    """
+    hdus = read_layout(facts.path)
+    if facts.hdu >= len(hdus) or hdus[facts.hdu].shape != facts.shape:
+        raise ReadError(
+            f"the file has changed: HDU {facts.hdu} is no image of {_size(facts.shape)} pixels any more"
+        )
+    hdu = hdus[facts.hdu]
+    raw = _compressed_pixels(facts.path, hdu) if hdu.compressed else _plain_pixels(facts.path, hdu)
+    raw = raw.reshape(facts.shape)
+    blank = _blank(hdu)
+    bad = raw == blank if blank is not None and raw.dtype.kind in "iu" else None
+    data = _scaled(raw, hdu)
+    if data.dtype.kind == "f":
+        finite = np.isfinite(data)
+        if not finite.all():
+            bad = ~finite if bad is None else bad | ~finite
+    if bad is not None and bad.any():
+        if bad.all():
+            raise ReadError("all pixels are BLANK or NaN", facts={"found": 0, "needed": 1})
+        data[bad] = np.median(data[~bad])
+    else:
+        bad = None
+    lost = _lost_blocks(data)
+    if lost is not None:
+        bad = lost if bad is None else bad | lost
+    return Frame(facts, data, bad)
+
+
+def relative_file(location: str, root: str) -> str:
+    """POSIX path of a file below a root, or its name where it does not lie below it."""
+    posix, base = location.replace("\\", "/"), root.replace("\\", "/").rstrip("/")
+    if base and posix.startswith(base + "/"):
+        return posix[len(base) + 1 :]
+    return PurePosixPath(posix.split("?")[0]).name
+
+
+def _size(shape: tuple[int, int]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _scaling(hdu: Hdu) -> tuple[float, float]:
+    zero, scale = (dialects.number(dialects.card(hdu.header, key)) for key in ("BZERO", "BSCALE"))
+    return zero or 0.0, 1.0 if scale is None else scale
+
+
+def _blank(hdu: Hdu) -> int | None:
+    value = dialects.number(dialects.card(hdu.header, "ZBLANK" if hdu.compressed else "BLANK"))
+    if value is None and hdu.compressed:
+        value = dialects.number(dialects.card(hdu.header, "BLANK"))
+    return None if value is None or hdu.bitpix < 0 else int(value)
+
+
+_STORED = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
+
+
+def _dtype(hdu: Hdu) -> np.dtype:
+    """The type of the pixels after BZERO and BSCALE."""
+    bitpix = hdu.bitpix
+    if bitpix not in _STORED:
+        raise ReadError(f"BITPIX is {bitpix}; it must be 8, 16, 32, 64, -32 or -64", facts={"found": bitpix})
+    stored = np.dtype(_STORED[bitpix])
+    zero, scale = _scaling(hdu)
+    if stored.kind == "f" or (zero == 0 and scale == 1):
+        return stored
+    if scale == 1 and zero == 2.0 ** (bitpix - 1) and bitpix > 8:
+        return np.dtype(f"u{bitpix // 8}")
+    if scale == 1 and zero == -128 and bitpix == 8:
+        return np.dtype("i1")
+    if scale == 1 and zero.is_integer() and bitpix <= 16 and abs(zero) < 2**30:
+        return np.dtype("i4")
+    return np.dtype("f4" if bitpix <= 16 else "f8")
+
+
+def _scaled(raw: np.ndarray, hdu: Hdu) -> np.ndarray:
+    """Apply BZERO and BSCALE; `raw` may be changed."""
+    target = _dtype(hdu)
+    zero, scale = _scaling(hdu)
+    if raw.dtype == target and target.kind == "u" and target.itemsize > 1:
+        # Decoded straight into unsigned pixels.
+        return raw
+    if target.kind == "u" and target.itemsize > 1:
+        unsigned = raw.view(target)
+        np.bitwise_xor(unsigned, target.type(1 << (8 * target.itemsize - 1)), out=unsigned)
+        return unsigned
+    if zero == 0 and scale == 1:
+        return raw.astype(target, copy=False)
+    if target.kind == "i":
+        return (raw.astype("i4") + int(zero)).astype(target)
+    result = raw.astype(target)
+    if scale != 1:
+        result *= scale
+    if zero:
+        result += zero
+    return result
+
+
+def _plain_pixels(path: str, hdu: Hdu) -> np.ndarray:
+    stream, _ = open_source(path)
+    with stream:
+        try:
+            stream.seek(hdu.data_start)
+            found = stream.read(hdu.data_size)
+        except BROKEN as error:
+            # gzip raises before it hands out what there was: say how far the whole file goes.
+            raise ReadError(
+                f"truncated or damaged: {hdu.data_size} bytes of data needed, fewer found ({error})",
+                "copy the file again",
+                {"found": 0, "needed": hdu.data_size},
+            ) from error
+    if len(found) < hdu.data_size:
+        raise ReadError(
+            f"truncated: {len(found)} bytes of data found in {hdu}, {hdu.data_size} needed",
+            "copy the file again",
+            {"found": len(found), "needed": hdu.data_size},
+        )
+    stored = np.dtype(_STORED[hdu.bitpix])
+    return np.frombuffer(found, stored.newbyteorder(">")).astype(stored)
+
+
+def _compressed_pixels(path: str, hdu: Hdu) -> np.ndarray:
+    from difflapse.io import rice
+
+    plain = is_plain_file(path)
+    contents = None if plain else read_source(path)
+    if rice.can_decode(hdu.header):
+        heap = np.memmap(path, np.uint8, "r") if plain else np.frombuffer(contents or b"", np.uint8)
+        found = min(hdu.data_size, len(heap) - hdu.data_start)
+        if found < hdu.data_size:
+            raise ReadError(
+                f"truncated: {max(found, 0)} bytes of data found in {hdu}, {hdu.data_size} needed",
+                "copy the file again",
+                {"found": max(found, 0), "needed": hdu.data_size},
+            )
+        decoded = rice.decode(hdu.header, heap[hdu.data_start : hdu.data_start + hdu.data_size], _dtype(hdu))
+        if decoded is not None:
+            return decoded
+    return _astropy_pixels(path if contents is None else contents, hdu)
+
+
+def _astropy_pixels(source: str | bytes, hdu: Hdu) -> np.ndarray:
+    """Any tile compression that astropy knows, before BZERO and BSCALE."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened = io.BytesIO(source) if isinstance(source, bytes) else source
+            with fits.open(
+                opened, memmap=False, do_not_scale_image_data=True, ignore_missing_end=True
+            ) as hdus:
+                data = hdus[hdu.index].data
+    except Exception as error:
+        # cfitsio's and astropy's decoders raise many kinds on damaged tiles; one bad frame never stops a night.
+        raise ReadError(
+            f"the compressed image in {hdu} cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}",
+            "copy the file again",
+        ) from error
+    if data is None:
+        raise ReadError(f"no pixels in {hdu}")
+    return np.ascontiguousarray(data, data.dtype.newbyteorder("="))
+
+
+def _lost_blocks(data: np.ndarray) -> np.ndarray | None:
+    """Mask of rectangles of exact zeros in an image that is far above zero everywhere else; None where there are none."""
+    zeros = data == 0
+    count = int(np.count_nonzero(zeros))
+    if count < ZERO_BLOCK**2 or count > 0.9 * data.size:
+        return None
+    step = max(1, math.isqrt(data.size // 100_000))
+    sample = data[::step, ::step]
+    sample = sample[sample != 0]
+    if len(sample) < 100:
+        return None
+    low, middle = np.percentile(sample, [0.5, 50])
+    if not low > 0.2 * middle > 0:
+        return None
+    from scipy.ndimage import binary_opening
+
+    lost = binary_opening(zeros, np.ones((ZERO_BLOCK, ZERO_BLOCK), bool))
+    return lost if lost.any() else None
