@@ -1,0 +1,10 @@
+"""Numbers taken from one frame's own, unresampled pixels: background, noise, stars, sensor defects, quality."""
+
+from __future__ import annotations
+
+from difflapse.measure.background import channel_levels
+from difflapse.measure.defects import Defects, find_defects
+from difflapse.measure.repair import repair
+from difflapse.measure.stars import find_stars
+
+__all__ = ["Defects", "channel_levels", "find_defects", "find_stars", "repair"]
