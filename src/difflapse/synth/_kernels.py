@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-# Gauss-Legendre points and weights on one pixel, (-0.5, 0.5): enough for a Moffat of FWHM 1.8 px to 1e-5 of its flux.
+# Gauss-Legendre points and weights on one pixel, (-0.5, 0.5): good to 1e-5 of the flux at FWHM 1.8 px.
 _P5, _W5 = (a / 2 for a in np.polynomial.legendre.leggauss(5))
 _P3, _W3 = (a / 2 for a in np.polynomial.legendre.leggauss(3))
 _P2, _W2 = (a / 2 for a in np.polynomial.legendre.leggauss(2))
@@ -22,8 +22,9 @@ def _moffat(dx, dy, a, b, c):  # type: ignore[no-untyped-def]
 def add_points(image, sites, x, y, flux, form, peak, radius):  # type: ignore[no-untyped-def]
     """Add point sources to `image` (ny, nx; electrons), integrated over each pixel, in place.
 
-    `sites` (2, 2) is the channel of each mosaic site; `flux` (n, 3) electrons as if all pixels were of that channel;
-    `form` (n, 3) the quadratic forms; `peak` (n,) the central density of unit flux; `radius` (n,) pixels.
+    `sites` (2, 2) is the channel of each mosaic site; `flux` (n, 3) electrons as if all pixels
+    were of that channel; `form` (n, 3) the quadratic forms; `peak` (n,) the central density of unit flux;
+    `radius` (n,) pixels.
     """
     ny, nx = image.shape
     for i in range(x.size):
@@ -73,8 +74,8 @@ def add_coma(image, sites, x, y, core, reach, flux, norm):  # type: ignore[no-un
 def add_sky(image, sites, sky, step, level, centre, inverse_radius, falloff, flat):  # type: ignore[no-untyped-def]
     """Add the sky, then dim everything by vignetting and the flat field, in place.
 
-    `sky` is a coarse map whose nodes lie `step` pixels apart, interpolated linearly; `level` (3,) electrons of each
-    channel; `falloff` the coefficients of r**2 and r**4; `flat` (ny, nx).
+    `sky` is a coarse map with nodes `step` pixels apart, interpolated linearly; `level` (3,) electrons of
+    each channel; `falloff` the coefficients of r**2 and r**4; `flat` (ny, nx).
     """
     ny, nx = image.shape
     line = np.empty(sky.shape[1])
@@ -98,17 +99,17 @@ def add_sky(image, sites, sky, step, level, centre, inverse_radius, falloff, fla
 def read_out(image, normal, rows, gain, read_noise, bias, saturation, seed):  # type: ignore[no-untyped-def]
     """Turn electrons into the numbers a camera writes: photon and read noise, gain, bias, saturation, uint16.
 
-    `normal` (ny, nx) standard normal deviates; `rows` (ny,) ADU added to each row. Below 40 electrons the photon
-    noise is a true Poisson deviate, above it a Gaussian one.
+    `normal` (ny, nx) standard normal deviates; `rows` (ny,) ADU added to each row. Below 40 electrons the
+    photon noise is a true Poisson deviate, above it a Gaussian one.
     """
-    np.random.seed(seed)  # this is numba's own generator, seeded for this call
+    np.random.seed(seed)  # noqa: NPY002 - numba's own generator, seeded for this call
     ny, nx = image.shape
     out = np.empty((ny, nx), np.uint16)
     for row in range(ny):
         for col in range(nx):
             e = max(0.0, image[row, col])
             if e < 40.0:
-                noisy = np.random.poisson(e) + read_noise * normal[row, col]
+                noisy = np.random.poisson(e) + read_noise * normal[row, col]  # noqa: NPY002
             else:
                 noisy = e + np.sqrt(e + read_noise * read_noise) * normal[row, col]
             adu = np.floor(bias + rows[row] + noisy / gain + 0.5)

@@ -1,7 +1,7 @@
 """The camera: point-spread function, sensor, and the step from light to numbers.
 
-Positions are 0-based native pixels; light is counted in electrons; a channel's flux is what a star would give if every
-pixel had that channel's filter, so a mosaic site receives its own channel's density and nothing is shared.
+Positions are 0-based native pixels; light is counted in electrons. A channel's flux is what a star would give
+if every pixel had that channel's filter: a mosaic site receives its own channel's density, nothing is shared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CHANNELS = "RGB"
 
 @dataclass(frozen=True)
 class Sensor:
-    """A mosaic sensor. An empty `mosaic` is a monochrome one: every pixel has the green channel's response."""
+    """A mosaic sensor. An empty `mosaic` is a monochrome one, all its pixels green."""
 
     mosaic: str = "GBRG"
     """Colours in array order: (0,0), (0,1), (1,0), (1,1)."""
@@ -86,7 +86,7 @@ def make_defects(sensor: Sensor, shape: tuple[int, int], rng: np.random.Generato
     flat *= np.float32(sensor.flat_noise)
     flat += np.float32(1.0)
     share = ny * nx / 18.1e6
-    wanted = int(round(sensor.hot_per_18mpx * share))
+    wanted = round(sensor.hot_per_18mpx * share)
     # One in six hot pixels lies next to another: charge defects come in clumps.
     lone = wanted - wanted // 6
     x, y = rng.integers(0, nx, lone), rng.integers(0, ny, lone)
@@ -98,7 +98,7 @@ def make_defects(sensor: Sensor, shape: tuple[int, int], rng: np.random.Generato
     _, first = np.unique(y * nx + x, return_index=True)
     first.sort()
     x, y, adu = x[first], y[first], adu[first]
-    dead = int(round(sensor.dead_per_18mpx * share))
+    dead = round(sensor.dead_per_18mpx * share)
     flat[rng.integers(0, ny, dead), rng.integers(0, nx, dead)] = rng.uniform(0.0, 0.6, dead)
     return Defects(flat, x, y, adu, rng.random(len(x)) < 0.05)
 
@@ -106,7 +106,7 @@ def make_defects(sensor: Sensor, shape: tuple[int, int], rng: np.random.Generato
 def psf_shape(
     x: np.ndarray, y: np.ndarray, geometry: Geometry, blur: Blur, fwhm_pix: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Long FWHM, short FWHM (pixels) and direction of the long axis (radians from +x) at positions on a frame."""
+    """Long and short FWHM (pixels) and direction of the long axis (radians from +x) at positions."""
     cx, cy = geometry.centre_pix
     dx, dy = x - cx, y - cy
     r2 = np.minimum((dx * dx + dy * dy) / geometry.radius_pix**2, 1.5)
@@ -118,7 +118,7 @@ def psf_shape(
 def put_points(
     image: np.ndarray, sensor: Sensor, geometry: Geometry, blur: Blur, fwhm_pix: float, points: Points
 ) -> None:
-    """Add stars to `image` (ny, nx float32, electrons) in place, each out to where it fades below 0.1 electron."""
+    """Add stars to `image` (ny, nx; electrons) in place, each out to where it fades below 0.1 electron."""
     long, short, angle = psf_shape(points.x, points.y, geometry, blur, fwhm_pix)
     to_alpha = 0.5 / np.sqrt(2.0 ** (1.0 / MOFFAT_BETA) - 1.0)
     a, b = long * to_alpha, short * to_alpha
@@ -171,7 +171,7 @@ def finish_light(
     step: int,
     level_e: np.ndarray,
 ) -> None:
-    """Add the sky (coarse map `sky`, nodes every `step` pixels, times `level_e` of R, G, B), vignetting and flat, in place."""
+    """Add the sky (map `sky`, nodes every `step` pixels, times `level_e`), vignetting and flat, in place."""
     centre = np.array(geometry.centre_pix)
     add_sky(
         image,

@@ -10,7 +10,8 @@ The chain, for one frame, with every vector in ICRS:
        x = cx + u + R (cubic r2 p + qxx p*p + qxy p*q + qyy q*q)
        y = cy + v + R (cubic r2 q + kxx p*p + kxy p*q + kyy q*q)
 
-(cx, cy) is the optical centre, which is not the frame's. Both directions are exact: the inverse is solved to 1e-10 px.
+(cx, cy) is the optical centre, which is not the frame's. Both directions are exact: the inverse is solved to
+1e-10 px.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Lens:
 
     scale_arcsec: float = 10.3
     """Arcseconds per native pixel at the optical centre."""
-    cubic: float = 1.6e-3
+    cubic: float = 1.0e-3
     """Radial cubic term: pixels moved at distance R, in units of R."""
     centre: tuple[float, float] = (0.0195, -0.0223)
     """Offset (x, y) of the optical centre from the frame's, in units of R."""
@@ -59,13 +60,13 @@ class Lens:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The exact map between sky and sensor of one frame. Positions are 0-based native pixels, pixel centres."""
+    """The exact map between sky and sensor of one frame; positions are 0-based native pixels."""
 
     shape: tuple[int, int]
     """(ny, nx)."""
     lens: Lens
     camera: np.ndarray
-    """(3, 3): rows are the directions of +x, +y and the optical axis, ICRS, as the camera sees them (refracted)."""
+    """(3, 3): rows are the apparent (refracted) directions of +x, +y and the optical axis, ICRS."""
     zenith: np.ndarray
     """(3,): direction of the zenith, ICRS."""
     refraction: float
@@ -86,7 +87,7 @@ class Geometry:
     def sky_to_pixel(
         self, ra_deg: np.ndarray | float, dec_deg: np.ndarray | float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Map ICRS degrees to native pixels; NaN for directions behind the camera. Arrays of any equal shape."""
+        """Map ICRS degrees to native pixels; NaN behind the camera. Arrays of any equal shape."""
         v = unit_vectors(ra_deg, dec_deg)
         c = self._lift(v) @ self.camera.T
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -153,7 +154,7 @@ class Geometry:
         return _turn(v, self.zenith, cos, sin, apparent - z)
 
     def _refraction(self, zenith_distance: np.ndarray) -> np.ndarray:
-        """Saemundsson (1986), with Meeus' constant that makes it vanish at the zenith; radians, of the true altitude."""
+        """Saemundsson (1986) of the true altitude, with Meeus' constant that makes it 0 at the zenith; radians."""
         h = np.maximum(90.0 - np.degrees(zenith_distance), 0.5)
         minutes = 1.02 / np.tan(np.radians(h + 10.3 / (h + 5.11))) + 0.0019279
         return self.refraction * minutes * 60.0 * ARCSEC
@@ -204,7 +205,7 @@ def zenith_and_pole(mjd: float, site: Site) -> tuple[np.ndarray, np.ndarray]:
 def _turn(
     v: np.ndarray, towards: np.ndarray, cos: np.ndarray, sin: np.ndarray, angle: np.ndarray
 ) -> np.ndarray:
-    """Turn directions `v` by `angle` radians towards another direction (`cos`, `sin` of the angle between them)."""
+    """Turn directions `v` by `angle` radians towards another, `cos` and `sin` of the angle away."""
     with np.errstate(divide="ignore", invalid="ignore"):
         tangent = (towards - cos[..., None] * v) / sin[..., None]
     tangent = np.where(sin[..., None] > 1e-9, tangent, 0.0)

@@ -14,7 +14,7 @@ from difflapse.synth.geometry import Geometry, Site, local_sidereal_deg, sky_ang
 
 @dataclass(frozen=True)
 class PlateSolution:
-    """How well the header's WCS is known: an order-2 TAN-SIP fitted to a few stars, as astrometry.net does."""
+    """How well the header's WCS is known: an order-2 TAN-SIP fitted to a few stars."""
 
     stars: int = 28
     noise_pix: float = 0.25
@@ -46,7 +46,7 @@ def write_frame(
     plate: PlateSolution | None,
     rng: np.random.Generator,
 ) -> None:
-    """Write uint16 `pixels` as a RICE-compressed image in HDU 1; `axis` is (RA, Dec) of the optical axis in degrees."""
+    """Write uint16 `pixels` as a RICE-compressed image in HDU 1; `axis` is RA and Dec of the optical axis."""
     from astropy.io import fits
 
     header = fits.Header()

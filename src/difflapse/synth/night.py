@@ -91,11 +91,11 @@ class Mount:
     """Tracking too fast by this (at the equator)."""
     polar_deg: float = 0.35
     polar_angle_deg: float = 65.0
-    """The polar axis' error, and its direction from the field's meridian: bends the drift and turns the field."""
-    periodic_arcsec: float = 9.0
+    """The polar axis' error, and its direction from the meridian; bends the drift, turns the field."""
+    periodic_arcsec: float = 4.0
     periodic_s: float = 479.0
     """Amplitude and period of the worm gear's error."""
-    jitter_arcsec: float = 1.5
+    jitter_arcsec: float = 1.0
     """Random offset of each frame, each axis (wind, backlash)."""
     flip_offset_arcsec: tuple[float, float] = (310.0, -190.0)
     """How far off the mount points after a meridian flip, along +x and +y."""
@@ -132,15 +132,15 @@ class NightSpec:
     frames: int = 36
     shape: tuple[int, int] = (3476, 5208)
     """(ny, nx) in native pixels."""
-    site: Site = Site()
-    clock: Clock = Clock()
-    mount: Mount = Mount()
-    lens: Lens = Lens()
-    blur: Blur = Blur()
-    sensor: Sensor = Sensor()
-    air: Air = Air()
-    population: Population = Population()
-    response: Response = Response()
+    site: Site = field(default_factory=Site)
+    clock: Clock = field(default_factory=Clock)
+    mount: Mount = field(default_factory=Mount)
+    lens: Lens = field(default_factory=Lens)
+    blur: Blur = field(default_factory=Blur)
+    sensor: Sensor = field(default_factory=Sensor)
+    air: Air = field(default_factory=Air)
+    population: Population = field(default_factory=Population)
+    response: Response = field(default_factory=Response)
     objects: tuple[SkyObject, ...] = ()
     plate: PlateSolution | None = field(default_factory=PlateSolution)
     """How well the header's WCS is known; None leaves it out of all headers."""
@@ -260,12 +260,12 @@ def truth_of(spec: NightSpec) -> Truth:
 
 def render(spec: NightSpec, k: int) -> np.ndarray:
     """The (ny, nx) uint16 pixels of frame `k`, exactly as `simulate` writes them."""
-    night = plan(spec)
-    return expose(light(night, k, _defects(spec)), spec.sensor, _defects(spec), _rng(spec, "expose", k))
+    defects = _defects(spec)
+    return expose(light(plan(spec), k, defects), spec.sensor, defects, _rng(spec, "expose", k))
 
 
 def ideal(spec: NightSpec, k: int) -> np.ndarray:
-    """The (ny, nx) float32 expectation of frame `k` in ADU above the bias: no noise, no saturation, no hot pixels."""
+    """The (ny, nx) float32 expectation of frame `k`, ADU above the bias: no noise, saturation, hot pixels."""
     return light(plan(spec), k, _defects(spec)) / np.float32(spec.sensor.gain_e_adu)
 
 
@@ -282,8 +282,8 @@ def plan(spec: NightSpec) -> Night:
 
 
 def light(night: Night, k: int, defects: Defects) -> np.ndarray:
-    """The expected electrons of frame `k`, (ny, nx) float32: stars, objects, sky, vignetting and flat field."""
-    spec, moment, scene = night.spec, night.moments[k], night.scene
+    """The expected electrons of frame `k`, (ny, nx) float32: stars, objects, sky, vignetting, flat."""
+    spec, moment = night.spec, night.moments[k]
     image = np.zeros(spec.shape, np.float32)
     points = [_stars(night, k)]
     for thing in spec.objects:
@@ -357,7 +357,7 @@ def _moment(spec: NightSpec, k: int, elapsed: np.ndarray) -> Moment:
 
 
 def _pointing(spec: NightSpec, k: int, seconds: float, flipped: bool, jitter: np.ndarray) -> Geometry:
-    """The camera's orientation: it turns with the Earth, and back about a polar axis that is not quite the pole."""
+    """The camera's orientation: it turns with the Earth, and back about a not quite polar axis."""
     mount, site = spec.mount, spec.site
     start = mjd(datetime.fromisoformat(spec.clock.start)) + 0.5 * spec.clock.exposure_s / 86400.0
     _, pole = zenith_and_pole(start, site)
@@ -629,7 +629,7 @@ def mjd(when: datetime) -> float:
 
 
 def _rng(spec: NightSpec, purpose: str, k: int = 0) -> np.random.Generator:
-    """A generator of its own for each purpose and frame, so that no draw depends on another or on the workers."""
+    """A generator of its own for each purpose and frame, so that no draw depends on another."""
     return np.random.default_rng([spec.seed, k, *purpose.encode()])
 
 

@@ -10,7 +10,7 @@ from difflapse.synth.night import Air, Clock, NightSpec
 from difflapse.synth.scene import Comet, Mover, Nova, SkyObject, Streak, Variable
 
 PRESETS = {
-    "panoptes": "a night of a PANOPTES unit, number by number as in docs/simulator.md; every figure is measured on it",
+    "panoptes": "a night of a PANOPTES unit, as in docs/simulator.md, number by number; for all figures",
     "demo": "24 small frames with a comet, a variable, a mover, a satellite and one cloudy frame",
 }
 """Name and one line of each."""
@@ -40,8 +40,8 @@ def preset(
     frames : int
         36 (`panoptes`) or 24 (`demo`).
     shape : (ny, nx)
-        (3476, 5208) or (868, 1302). The density of stars and hot pixels stays; distortion, vignetting and the PSF's
-        growth scale with the frame, so that a small frame is as hard for each pixel of drift.
+        (3476, 5208) or (868, 1302). The density of stars and hot pixels stays; distortion, vignetting
+        and the PSF's growth scale with the frame, so that a small frame is as hard for each pixel of drift.
     seed : int
         Everything random follows from it.
     wcs : bool
@@ -115,23 +115,21 @@ def _objects(
         at = float(rng.uniform(0.35, 0.65)), float(rng.uniform(0.35, 0.65))
         made.append(Comet(at, rate(2.2, 3.2), fwhm_pix=float(rng.uniform(24, 32))))
     for i in range(wanted["movers"]):
-        made.append(
-            Mover(place(), rate(3.0, 7.0), mag=10.6 + 0.5 * (i % 4), colour=float(rng.uniform(0.6, 0.9)))
-        )
+        mag, colour = 10.6 + 0.5 * (i % 4), float(rng.uniform(0.6, 0.9))
+        made += [Mover(place(), rate(3.0, 7.0), mag, colour)]
     for i in range(wanted["variables"]):
-        made.append(
-            Variable(
-                place(),
-                mag=10.3 + 0.25 * (i % 5),
-                amplitude_mag=(0.7, 0.45, 0.25, 0.8)[i % 4],
-                period_h=float(hours * rng.uniform(0.45, 1.1)),
-                phase=float(rng.random()),
-                shape=("sine", "eclipse")[i % 2],
-                colour=float(rng.uniform(0.2, 1.2)),
-            )
+        star = Variable(
+            place(),
+            mag=10.3 + 0.25 * (i % 5),
+            amplitude_mag=(0.7, 0.45, 0.25, 0.8)[i % 4],
+            period_h=float(hours * rng.uniform(0.45, 1.1)),
+            phase=float(rng.random()),
+            shape=("sine", "eclipse")[i % 2],
+            colour=float(rng.uniform(0.2, 1.2)),
         )
+        made.append(star)
     for _ in range(wanted["novae"]):
-        made.append(Nova(place(), mag=9.8, start_h=0.35 * hours, rise_h=0.2 * hours))
+        made += [Nova(place(), mag=9.8, start_h=0.35 * hours, rise_h=0.2 * hours)]
     for i in range(wanted["streaks"]):
         frame = int((i + rng.uniform(0.3, 0.7)) * frames / wanted["streaks"])
         angle = rng.uniform(0, 2 * np.pi)

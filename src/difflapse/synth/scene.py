@@ -1,7 +1,7 @@
 """The sky: stars of all colours, and the few things in it that change or move.
 
-Magnitudes are of the green channel: a star of magnitude m gives ``zero_point_e * 10**(-0.4 m)`` green electrons in one
-exposure above the atmosphere, as if every pixel were green.
+Magnitudes are of the green channel: one of m gives ``zero_point_e * 10**(-0.4 m)`` green electrons in
+one exposure above the atmosphere, as if every pixel were green.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Response:
-    """Flux in red and blue relative to green for a star of colour index c: ``scale * 10**(0.4 * slope * c)``."""
+    """Flux in red and blue relative to green at colour index c: ``scale * 10**(0.4 * slope * c)``."""
 
     red: tuple[float, float] = (0.42, 0.45)
     blue: tuple[float, float] = (1.05, -0.75)
@@ -48,7 +48,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Variable:
-    """A star that varies; `at` is its place (x, y) on the middle frame, in fractions of its width and height."""
+    """A star that varies; `at` is its place (x, y) on the middle frame, in fractions of width and height."""
 
     at: tuple[float, float]
     mag: float = 10.5
@@ -71,7 +71,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Nova:
-    """A star that was not there: absent before `start_h`, brightening to `mag` within `rise_h`, then fading slowly."""
+    """A star that was not there: absent before `start_h`, up to `mag` within `rise_h`, then fading slowly."""
 
     at: tuple[float, float]
     mag: float = 9.8
@@ -109,7 +109,7 @@ class Comet:
     """Place (x, y) at mid-night on the middle frame, in fractions of its width and height."""
     rate: tuple[float, float] = (-2.3, 1.4)
     """Native pixels per cadence relative to the stars, (x, y) of the middle frame."""
-    mag: float = 8.4
+    mag: float = 9.0
     """Of the whole."""
     fwhm_pix: float = 28.0
     condensation: float = 0.02
@@ -120,7 +120,7 @@ class Comet:
 
 @dataclass(frozen=True)
 class Streak:
-    """A satellite's line on one frame, from `start` to `end` (x, y in fractions of that frame; may lie outside)."""
+    """A satellite's line on one frame, from `start` to `end` (x, y in fractions of the frame, or outside)."""
 
     frame: int
     start: tuple[float, float]
@@ -172,7 +172,7 @@ def make_scene(
 ) -> Scene:
     """Scatter stars over all the sky that `frames` see, at even density on the `middle` frame's pixels."""
     x0, y0, x1, y1 = _reach(frames, middle)
-    n = int(round(population.per_18mpx * (x1 - x0) * (y1 - y0) / (5208 * 3476)))
+    n = round(population.per_18mpx * (x1 - x0) * (y1 - y0) / (5208 * 3476))
     x, y = rng.uniform(x0, x1, n), rng.uniform(y0, y1, n)
     changing = tuple(o for o in objects if isinstance(o, (Variable, Nova)))
     ny, nx = middle.shape
@@ -199,7 +199,7 @@ def path(thing: Mover | Comet, middle: Geometry, cadences: np.ndarray) -> tuple[
 
 
 def _reach(frames: Sequence[Geometry], middle: Geometry) -> tuple[float, float, float, float]:
-    """The box on the middle frame that holds every frame's sky, and 60 px more for the wings of stars outside."""
+    """The box on the middle frame that holds every frame's sky, and 60 px more for the wings of others."""
     ny, nx = middle.shape
     edge = np.linspace(0.0, 1.0, 9)
     ex = np.concatenate([edge, edge, 0 * edge, 0 * edge + 1]) * (nx - 1)

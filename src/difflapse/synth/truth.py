@@ -63,7 +63,7 @@ class TrueObject:
     mag: np.ndarray
     """Green magnitude above the atmosphere; 99 while absent; NaN for streaks."""
     flux_adu: np.ndarray
-    """Light on this frame, after air, clouds and vignetting, as if all pixels were green; ADU (streaks: whole line)."""
+    """ADU on this frame, after air, clouds and vignetting, as if all pixels were green (streaks: in all)."""
     inside: np.ndarray
     """bool: whether it is there and its position is on the sensor."""
     x_end: np.ndarray
@@ -135,11 +135,11 @@ class Truth:
     def to_reference(
         self, k: int, ref: int, x: np.ndarray | float, y: np.ndarray | float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Map native pixels of frame `k` to native pixels of frame `ref`, for what stands still on the sky."""
+        """Map native pixels of frame `k` to those of frame `ref`, for what stands still on the sky."""
         return self.sky_to_pixel(ref, *self.pixel_to_sky(k, x, y))
 
     def star_pixels(self, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, y (native pixels of frame `k`) of all stars, and whether each is on the sensor and there (bool)."""
+        """x, y (native pixels of frame `k`) of all stars, and whether each is there and on the sensor."""
         x, y = self.sky_to_pixel(k, self.star_ra_deg, self.star_dec_deg)
         mag = self.star_mags(k)
         with np.errstate(invalid="ignore"):
@@ -196,7 +196,7 @@ def to_plain(truth: Truth) -> dict[str, Any]:
     ]
     return {
         "difflapse_truth": VERSION,
-        "positions": "x, y: 0-based native pixels, pixel centres, at mid-exposure; see docs/simulator.md for the model",
+        "positions": "x, y: 0-based native pixels, pixel centres, at mid-exposure (docs/simulator.md)",
         "name": truth.name,
         "seed": truth.seed,
         "shape": list(truth.shape),
@@ -229,8 +229,14 @@ def from_plain(plain: dict[str, Any]) -> Truth:
     if plain.get("difflapse_truth") != VERSION:
         raise ValueError(f"version {plain.get('difflapse_truth')!r}, this program reads {VERSION}")
     shape = (int(plain["shape"][0]), int(plain["shape"][1]))
-    held = {k: tuple(v) if isinstance(v, list) else v for k, v in plain["lens"].items()}
-    lens = Lens(**held)
+    held = plain["lens"]
+    lens = Lens(
+        scale_arcsec=held["scale_arcsec"],
+        cubic=held["cubic"],
+        centre=(held["centre"][0], held["centre"][1]),
+        quadratic_x=(held["quadratic_x"][0], held["quadratic_x"][1], held["quadratic_x"][2]),
+        quadratic_y=(held["quadratic_y"][0], held["quadratic_y"][1], held["quadratic_y"][2]),
+    )
     frames = tuple(
         TrueFrame(
             file=f["file"],
