@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the program `difflapse` and leave the interpreter with its exit code."""
-    from difflapse.cli.app import main as run_app
+    from difflapse.cli import app
 
-    raise SystemExit(run_app(args))
+    app.prepare_process()
+    raise SystemExit(app.main(args))

@@ -40,19 +40,21 @@ HELP = """Point it at a night of astronomical frames and watch what changed.
   difflapse COMMAND --help          all options of a command
 """
 
-app = LazyGroup(
+program = LazyGroup(
     name="difflapse",
     table=COMMANDS,
     help=HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-app = click.version_option(__version__, message="difflapse %(version)s")(app)
+program = click.version_option(__version__, message="difflapse %(version)s")(program)
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; every failure becomes one line on stderr."""
+    """Run one command and return its exit code; every failure becomes one line on stderr.
+
+    Changes nothing of the process itself (see `prepare_process` for that), so it may be called from a test.
+    """
     words = list(sys.argv[1:] if args is None else args)
-    _quieten()
     try:
         _complete()
         code = _invoke(words or ["--help"])
@@ -65,8 +67,8 @@ def main(args: Sequence[str] | None = None) -> int:
 def _invoke(words: list[str]) -> int:
     """Parse and call; click's own way of leaving (``--help``) is a normal end."""
     try:
-        with app.make_context("difflapse", words) as context:
-            app.invoke(context)
+        with program.make_context("difflapse", words) as context:
+            program.invoke(context)
     except click.exceptions.Exit as leave:
         return leave.exit_code
     return 0
@@ -78,11 +80,11 @@ def _complete() -> None:
     if instruction:
         from click.shell_completion import shell_complete
 
-        raise SystemExit(shell_complete(app, {}, "difflapse", "_DIFFLAPSE_COMPLETE", instruction))
+        raise SystemExit(shell_complete(program, {}, "difflapse", "_DIFFLAPSE_COMPLETE", instruction))
 
 
-def _quieten() -> None:
-    """Libraries' warnings are not for a person at the terminal; a request to end is an interrupt."""
+def prepare_process() -> None:
+    """Make this process a program: no libraries' warnings for a person, a request to end is an interrupt."""
     if not sys.warnoptions:
         warnings.filterwarnings("ignore")
         warnings.filterwarnings("default", category=UserWarning, module=r"difflapse\.")
