@@ -1,0 +1,42 @@
+"""Meshes: slowly varying quantities on a few nodes, edge to edge over an image."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+
+def constant(values: np.ndarray | list[float]) -> np.ndarray:
+    """A mesh (c, 2, 2) with one value per channel."""
+    return np.broadcast_to(np.asarray(values, np.float32)[:, None, None], (len(values), 2, 2)).copy()
+
+
+def nodes(shape: tuple[int, int], spacing: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (i, j) of the nodes of a mesh over an image of `shape`, about `spacing` pixels apart."""
+    ny, nx = shape
+    return np.linspace(0, nx - 1, max(2, nx // spacing + 1)), np.linspace(0, ny - 1, max(2, ny // spacing + 1))
+
+
+def mean(mesh: np.ndarray) -> np.ndarray:
+    """Mean of a mesh over the image, per channel."""
+    return mesh.reshape(len(mesh), -1).mean(axis=1)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def line(mesh: np.ndarray, j: float, ny: int, out: np.ndarray) -> None:
+    """One row of an image from a mesh (my, mx), by linear interpolation into `out` (nx,)."""
+    my, mx = mesh.shape
+    nx = len(out)
+    v = j * (my - 1) / max(ny - 1, 1)
+    a = min(int(v), my - 2)
+    f = np.float32(v - a)
+    step = (nx - 1) / (mx - 1) if nx > 1 else 1.0
+    for k in range(mx - 1):
+        left = mesh[a, k] + f * (mesh[a + 1, k] - mesh[a, k])
+        right = mesh[a, k + 1] + f * (mesh[a + 1, k + 1] - mesh[a, k + 1])
+        i0 = int(np.ceil(k * step))
+        i1 = nx if k == mx - 2 else int(np.ceil((k + 1) * step))
+        slope = np.float32((right - left) / step)
+        start = np.float32(left - slope * (k * step))
+        for i in range(i0, i1):
+            out[i] = start + slope * np.float32(i)

@@ -1,0 +1,130 @@
+"""The smooth difference of background between a frame and a template."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from scipy.interpolate import RectBivariateSpline
+from scipy.ndimage import median_filter
+
+from difflapse.difference.mesh import line, nodes
+
+_SAMPLES = 1500
+
+
+def fit_offset(
+    science: np.ndarray, inverse_scale: np.ndarray, template: np.ndarray, mask: np.ndarray, smooth: bool = True
+) -> np.ndarray:
+    """Fit what remains of the background in ``science * inverse_scale - template``.
+
+    Parameters
+    ----------
+    science, template : ndarray, shape (c, ny, nx)
+        On the product grid.
+    inverse_scale : ndarray, shape (c, my, mx)
+        Mesh that takes the science frame to the template's brightness.
+    mask : ndarray of bool, shape (ny, nx)
+        True = bad.
+    smooth : bool
+        True: medians of cells of 64 to 160 pixels, joined by a spline; whatever is larger than two cells is taken for
+        background. False: one constant per channel, for scenes that fill the field.
+
+    Returns
+    -------
+    ndarray, shape (c, ky, kx), float32
+        Mesh of the offset, in the template's ADU.
+    """
+    c, ny, nx = science.shape
+    if not smooth:
+        cells_y = cells_x = 1
+    else:
+        cell = float(np.clip(min(ny, nx) / 8, 64, 160))
+        cells_y, cells_x = max(1, round(ny / cell)), max(1, round(nx / cell))
+    edges_y = np.linspace(0, ny, cells_y + 1).astype(int)
+    edges_x = np.linspace(0, nx, cells_x + 1).astype(int)
+    medians = np.full((c, cells_y, cells_x), np.nan)
+    budget = _SAMPLES if smooth else 100_000
+    stride = max(1, int(np.sqrt((ny / cells_y) * (nx / cells_x) / budget)))
+    for k in range(c):
+        _cell_medians(
+            science[k], np.ascontiguousarray(inverse_scale[k]), template[k], mask, edges_y, edges_x, stride, medians[k]
+        )
+        medians[k] = _fill(medians[k])
+        if min(cells_y, cells_x) >= 3:
+            # A cell that a bright thing fills is judged by its neighbours.
+            calm = median_filter(medians[k], 3, mode="nearest")
+            deviation = medians[k] - calm
+            limit = 4 * 1.4826 * np.median(np.abs(deviation)) + 1e-6
+            medians[k] = np.where(np.abs(deviation) > limit, calm, medians[k])
+    if cells_y == 1 and cells_x == 1:
+        return np.broadcast_to(medians, (c, 2, 2)).astype(np.float32)
+    gi, gj = nodes((ny, nx), 16)
+    centre_x = 0.5 * (edges_x[:-1] + edges_x[1:] - 1)
+    centre_y = 0.5 * (edges_y[:-1] + edges_y[1:] - 1)
+    gi = np.clip(gi, centre_x[0], centre_x[-1])
+    gj = np.clip(gj, centre_y[0], centre_y[-1])
+    out = np.empty((c, len(gj), len(gi)), np.float32)
+    for k in range(c):
+        if cells_y == 1:
+            out[k] = np.interp(gi, centre_x, medians[k, 0])[None, :]
+        elif cells_x == 1:
+            out[k] = np.interp(gj, centre_y, medians[k, :, 0])[:, None]
+        else:
+            spline = RectBivariateSpline(centre_y, centre_x, medians[k], kx=min(3, cells_y - 1), ky=min(3, cells_x - 1))
+            out[k] = spline(gj, gi)
+    return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _cell_medians(
+    science: np.ndarray,
+    inverse_scale: np.ndarray,
+    template: np.ndarray,
+    mask: np.ndarray,
+    edges_y: np.ndarray,
+    edges_x: np.ndarray,
+    stride: int,
+    out: np.ndarray,
+) -> None:
+    """Median of each cell's residual on every `stride`-th pixel; NaN where too few are good."""
+    ny, nx = science.shape
+    row = np.empty(nx, np.float32)
+    cells = len(edges_x) - 1
+    for a in range(len(edges_y) - 1):
+        height = (edges_y[a + 1] - edges_y[a]) // stride + 1
+        width = 0
+        for b in range(cells):
+            width = max(width, (edges_x[b + 1] - edges_x[b]) // stride + 1)
+        values = np.empty((cells, height * width), np.float32)
+        count = np.zeros(cells, np.int64)
+        tried = np.zeros(cells, np.int64)
+        for n, j in enumerate(range(edges_y[a], edges_y[a + 1], stride)):
+            if n % 4 == 0:
+                line(inverse_scale, float(j), ny, row)
+            for b in range(cells):
+                for i in range(edges_x[b], edges_x[b + 1], stride):
+                    tried[b] += 1
+                    if not mask[j, i]:
+                        x = science[j, i] * row[i] - template[j, i]
+                        if np.isfinite(x):
+                            values[b, count[b]] = x
+                            count[b] += 1
+        for b in range(cells):
+            if count[b] >= 20 and count[b] >= 0.2 * tried[b]:
+                out[a, b] = np.median(values[b, : count[b]])
+
+
+def _fill(cells: np.ndarray) -> np.ndarray:
+    """Give empty cells the value of their nearest neighbours; zero where there are none at all."""
+    empty = ~np.isfinite(cells)
+    if empty.all():
+        return np.zeros_like(cells)
+    while empty.any():
+        padded = np.pad(cells, 1, constant_values=np.nan)
+        stack = np.stack([padded[1 + a : padded.shape[0] - 1 + a, 1 + b : padded.shape[1] - 1 + b] for a in (-1, 0, 1) for b in (-1, 0, 1)])
+        finite = np.isfinite(stack)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            around = np.where(finite, stack, 0).sum(0) / finite.sum(0)
+        cells = np.where(empty, around, cells)
+        empty = ~np.isfinite(cells)
+    return cells

@@ -1,0 +1,213 @@
+"""The subtraction: science minus template, with its variance, and one map of significance over all colours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from difflapse.difference.mesh import line
+from difflapse.difference.noise import Noise
+from difflapse.difference.template import Template
+from difflapse.model import bits
+
+_ROWS_PER_LINE = 4
+"""Meshes vary slowly: their rows are interpolated anew for every few rows of the image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Science:
+    """A frame on the product grid, with what takes it to the template's brightness and background."""
+
+    data: np.ndarray
+    """(c, ny, nx) float32, ADU, bias taken off."""
+    mask: np.ndarray
+    """(ny, nx) uint8 bits."""
+    inverse_scale: np.ndarray
+    """(c, my, mx) mesh: times this ..."""
+    offset: np.ndarray
+    """(c, ky, kx) mesh: ... minus this is on the template's scale."""
+    noise: Noise
+    """Noise of `data` times the mean of `inverse_scale`, in the template's ADU."""
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Science minus template."""
+
+    combined: np.ndarray
+    """(ny, nx) float32: all colours in one map, in `units`; NaN where masked."""
+    units: str
+    """``sigma``, ``adu`` or ``percent``."""
+    noise: float
+    """Typical (median) one-sigma noise of `combined`, in its units: 1 for sigma."""
+    mask: np.ndarray
+    """(ny, nx) uint8 bits: science and template together."""
+    data: np.ndarray | None = None
+    """(c, ny, nx) float32, ADU of the template's scale; only where asked for."""
+    variance: np.ndarray | None = None
+    """(c, ny, nx) float32, ADU^2; only where asked for."""
+
+
+def subtract(
+    science: Science, template: Template, own_weight: float = 0.0, units: str = "sigma", keep: bool = False
+) -> Difference:
+    """Subtract a template from a science frame; finds nothing.
+
+    Parameters
+    ----------
+    science : Science
+    template : Template
+    own_weight : float
+        Weight (1/n) with which the science frame itself is in the template: the two are then correlated, and the
+        variance of their difference is smaller by twice that part of the science frame's.
+    units : str
+        Units of the combined map.
+    keep : bool
+        Also return the difference and its variance for each channel.
+
+    Returns
+    -------
+    Difference
+        Positive where the science frame is brighter.
+
+    Notes
+    -----
+    Channels are combined with inverse variances: with D_c and V_c, significance is ``sum(D/V) / sqrt(sum(1/V))``, of
+    unit variance where the noise model holds. Float arithmetic throughout.
+    """
+    c, ny, nx = science.data.shape
+    combined = np.empty((ny, nx), np.float32)
+    mask = science.mask | np.where(template.count == 0, np.uint8(bits.NO_TEMPLATE), np.uint8(0))
+    data = np.empty((c, ny, nx), np.float32) if keep else np.empty((c, 1, nx), np.float32)
+    variance = np.empty((c, ny, nx), np.float32) if keep else np.empty((c, 1, nx), np.float32)
+    _subtract(
+        science.data,
+        mask,
+        np.ascontiguousarray(science.inverse_scale, np.float32),
+        np.ascontiguousarray(science.offset, np.float32),
+        science.noise.sky,
+        science.noise.photon,
+        template.data,
+        template.variance,
+        np.ascontiguousarray(template.sky, np.float32),
+        np.float32(1 - 2 * own_weight),
+        {"sigma": 0, "adu": 1, "percent": 2}[units],
+        combined,
+        data,
+        variance,
+        keep,
+    )
+    noise = 1.0
+    if units != "sigma":
+        sample = combined[::5, ::5]
+        sample = sample[np.isfinite(sample)]
+        noise = float(1.4826 * np.median(np.abs(sample - np.median(sample)))) if sample.size else 1.0
+        noise = noise or 1.0
+    return Difference(combined, units, noise, mask, data if keep else None, variance if keep else None)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"})
+def _channel_row(
+    s: np.ndarray,
+    t: np.ndarray,
+    vt: np.ndarray,
+    scale: np.ndarray,
+    offset: np.ndarray,
+    sky: np.ndarray,
+    photon: np.ndarray,
+    level: np.ndarray,
+    margin: np.ndarray,
+    own: np.float32,
+    d: np.ndarray,
+    v: np.ndarray,
+) -> None:
+    for i in range(len(d)):
+        value = s[i] * scale[i] - offset[i]
+        # A brightening adds its own photons; three sigma off, so that noise does not feed on itself.
+        signal = max(max(t[i], value - margin[i]) - level[i], np.float32(0))
+        d[i] = value - t[i]
+        v[i] = (sky[i] + photon[i] * signal) * own + vt[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"})
+def _add_row(
+    d: np.ndarray, v: np.ndarray, t: np.ndarray, num: np.ndarray, den: np.ndarray, base: np.ndarray
+) -> None:
+    for i in range(len(d)):
+        w = np.float32(1) / v[i]
+        num[i] += d[i] * w
+        den[i] += w
+        base[i] += t[i] * w
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _subtract(
+    data: np.ndarray,
+    mask: np.ndarray,
+    inverse_scale: np.ndarray,
+    offset: np.ndarray,
+    sky: np.ndarray,
+    photon: np.ndarray,
+    template: np.ndarray,
+    variance: np.ndarray,
+    level: np.ndarray,
+    own: np.float32,
+    units: int,
+    combined: np.ndarray,
+    d_out: np.ndarray,
+    v_out: np.ndarray,
+    keep: bool,
+) -> None:
+    c, ny, nx = data.shape
+    lines = np.empty((c, 6, nx), np.float32)
+    num = np.empty(nx, np.float32)
+    den = np.empty(nx, np.float32)
+    base = np.empty(nx, np.float32)
+    for j in range(ny):
+        if j % _ROWS_PER_LINE == 0:
+            middle = min(j + 0.5 * (_ROWS_PER_LINE - 1), ny - 1.0)
+            for k in range(c):
+                line(inverse_scale[k], middle, ny, lines[k, 0])
+                line(offset[k], middle, ny, lines[k, 1])
+                line(sky[k], middle, ny, lines[k, 2])
+                line(photon[k], middle, ny, lines[k, 3])
+                line(level[k], middle, ny, lines[k, 4])
+                for i in range(nx):
+                    lines[k, 5, i] = np.float32(3) * np.sqrt(lines[k, 2, i])
+        num[:] = 0
+        den[:] = 0
+        base[:] = 0
+        for k in range(c):
+            r = j if keep else 0
+            _channel_row(
+                data[k, j],
+                template[k, j],
+                variance[k, j],
+                lines[k, 0],
+                lines[k, 1],
+                lines[k, 2],
+                lines[k, 3],
+                lines[k, 4],
+                lines[k, 5],
+                own,
+                d_out[k, r],
+                v_out[k, r],
+            )
+            _add_row(d_out[k, r], v_out[k, r], template[k, j], num, den, base)
+        row = combined[j]
+        bad = mask[j]
+        nan = np.float32(np.nan)
+        if units == 0:
+            for i in range(nx):
+                row[i] = num[i] / np.sqrt(den[i])
+        elif units == 1:
+            for i in range(nx):
+                row[i] = num[i] / den[i]
+        else:
+            for i in range(nx):
+                row[i] = np.float32(100) * num[i] / base[i] if base[i] > 0 else nan
+        for i in range(nx):
+            if bad[i] != 0:
+                row[i] = nan

@@ -1,0 +1,220 @@
+"""The template: a robust mean of the night's best frames, with its variance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """What is subtracted."""
+
+    data: np.ndarray
+    """(c, ny, nx) float32, ADU of the reference frame, its sky included, bias taken off."""
+    variance: np.ndarray
+    """(c, ny, nx) float32, ADU^2."""
+    count: np.ndarray
+    """(ny, nx) uint8: frames behind each pixel; 0 = no template."""
+    sky: np.ndarray
+    """(c, my, mx) mesh of the sky level within `data`."""
+
+
+def combine(
+    frames: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    sky_variance: Sequence[np.ndarray],
+    photon: Sequence[np.ndarray],
+    level: np.ndarray,
+    ny: int,
+    row0: int,
+    clip: float = 3.5,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Combine a band of rows of several matched frames into a clipped mean.
+
+    Parameters
+    ----------
+    frames : sequence of ndarray, shape (c, h, nx), float32
+        The band of each frame, already on the reference's scale and background.
+    masks : sequence of ndarray, shape (h, nx), uint8
+        0 = good.
+    sky_variance, photon : sequences of ndarray, shape (c, my, mx)
+        Each frame's noise model on its mesh over the whole image.
+    level : ndarray, shape (c, my, mx)
+        Sky level of the reference.
+    ny : int
+        Rows of the whole image; the band begins at `row0`.
+    row0 : int
+        First row of the band.
+    clip : float
+        Values further than this many sigma from the median are left out; sigma is the larger of the noise model and
+        1.4826 times the median absolute deviation.
+
+    Returns
+    -------
+    data, variance : ndarray, shape (c, h, nx), float32
+    count : ndarray, shape (h, nx), uint8
+        The smallest number of frames behind any channel.
+
+    Notes
+    -----
+    With fewer than 4 frames behind a pixel the median is taken for the value (of two, the mean), its variance grown by
+    pi / 2 for three.
+    """
+    c, h, nx = frames[0].shape
+    data = np.empty((c, h, nx), np.float32)
+    variance = np.empty((c, h, nx), np.float32)
+    count = np.full((h, nx), 255, np.uint8)
+    stack = np.stack([np.ascontiguousarray(m) for m in masks])
+    sky = np.stack([np.asarray(m, np.float32) for m in sky_variance])
+    per_adu = np.stack([np.asarray(m, np.float32) for m in photon])
+    for k in range(c):
+        values = np.stack([f[k] for f in frames])
+        _combine(
+            values, stack, sky[:, k], per_adu[:, k], np.asarray(level[k], np.float32), ny, row0, np.float32(clip),
+            data[k], variance[k], count,
+        )
+    return data, variance, count
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _at(mesh: np.ndarray, j: int, i: int, ny: int, nx: int) -> np.float32:
+    """Nearest node: a variance needs no more."""
+    my, mx = mesh.shape
+    return mesh[(j * (my - 1) + ny // 2) // max(ny - 1, 1), (i * (mx - 1) + nx // 2) // max(nx - 1, 1)]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _plain_mean(
+    values: np.ndarray,
+    masks: np.ndarray,
+    j: int,
+    i: int,
+    var_sky: np.ndarray,
+    var_photon: np.ndarray,
+    level: np.float32,
+    clip: np.float32,
+    data: np.ndarray,
+    variance: np.ndarray,
+) -> bool:
+    """Take the plain mean where no value is near the clipping limit: nearly everywhere, and without sorting."""
+    n = len(values)
+    if n < 4:
+        return False
+    total = np.float32(0)
+    low = values[0, j, i]
+    high = low
+    bad = np.uint8(0)
+    smallest = var_sky[0]
+    for k in range(n):
+        x = values[k, j, i]
+        total += x
+        low = min(low, x)
+        high = max(high, x)
+        bad |= masks[k, j, i]
+        smallest = min(smallest, var_sky[k])
+    if bad != 0:
+        return False
+    mean = total / n
+    reach = (clip - np.float32(0.5)) ** 2 * smallest
+    if (high - mean) ** 2 > reach or (mean - low) ** 2 > reach:
+        return False
+    signal = max(mean - level, np.float32(0))
+    total_var = np.float32(0)
+    for k in range(n):
+        total_var += var_sky[k] + var_photon[k] * signal
+    data[j, i] = mean
+    variance[j, i] = total_var / (n * n)
+    return True
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _combine(
+    values: np.ndarray,
+    masks: np.ndarray,
+    sky: np.ndarray,
+    photon: np.ndarray,
+    level: np.ndarray,
+    ny: int,
+    row0: int,
+    clip: np.float32,
+    data: np.ndarray,
+    variance: np.ndarray,
+    count: np.ndarray,
+) -> None:
+    n, h, nx = values.shape
+    v = np.empty(n, np.float32)
+    who = np.empty(n, np.int64)
+    dev = np.empty(n, np.float32)
+    block = 16
+    var_sky = np.empty(n, np.float32)
+    var_photon = np.empty(n, np.float32)
+    for j in range(h):
+        for i0 in range(0, nx, block):
+            here = np.float32(0)
+            for k in range(n):
+                var_sky[k] = _at(sky[k], row0 + j, i0, ny, nx)
+                var_photon[k] = _at(photon[k], row0 + j, i0, ny, nx)
+            here = _at(level, row0 + j, i0, ny, nx)
+            for i in range(i0, min(nx, i0 + block)):
+                if _plain_mean(values, masks, j, i, var_sky, var_photon, here, clip, data, variance):
+                    count[j, i] = min(count[j, i], n)
+                    continue
+                m = 0
+                for k in range(n):
+                    if masks[k, j, i] == 0:
+                        x = values[k, j, i]
+                        p = m
+                        while p > 0 and v[p - 1] > x:
+                            v[p] = v[p - 1]
+                            who[p] = who[p - 1]
+                            p -= 1
+                        v[p] = x
+                        who[p] = k
+                        m += 1
+                count[j, i] = min(count[j, i], m)
+                if m == 0:
+                    data[j, i] = 0
+                    variance[j, i] = np.float32(1e12)
+                    continue
+                mid = v[m // 2] if m % 2 else np.float32(0.5) * (v[m // 2 - 1] + v[m // 2])
+                signal = max(mid - here, np.float32(0))
+                if m < 4:
+                    total = np.float32(0)
+                    for p in range(m):
+                        total += var_sky[who[p]] + var_photon[who[p]] * signal
+                    data[j, i] = mid
+                    variance[j, i] = total / (m * m) * np.float32(1.5707963 if m == 3 else 1.0)
+                    continue
+                # Median absolute deviation of sorted values: merge the two sides.
+                low, high = (m - 1) // 2, m // 2 if m % 2 == 0 else m // 2 + 1
+                if m % 2:
+                    low = m // 2
+                    high = low + 1
+                for p in range(m):
+                    if low >= 0 and (high >= m or mid - v[low] <= v[high] - mid):
+                        dev[p] = mid - v[low]
+                        low -= 1
+                    else:
+                        dev[p] = v[high] - mid
+                        high += 1
+                mad = dev[m // 2] if m % 2 else np.float32(0.5) * (dev[m // 2 - 1] + dev[m // 2])
+                total = np.float32(0)
+                total_var = np.float32(0)
+                used = 0
+                for p in range(m):
+                    w = var_sky[who[p]] + var_photon[who[p]] * signal
+                    limit = clip * max(np.sqrt(w), np.float32(1.4826) * mad)
+                    if abs(v[p] - mid) <= limit:
+                        total += v[p] - mid
+                        total_var += w
+                        used += 1
+                if used == 0:
+                    data[j, i] = mid
+                    variance[j, i] = np.float32(1e12)
+                    continue
+                data[j, i] = mid + total / used
+                variance[j, i] = total_var / (used * used)
