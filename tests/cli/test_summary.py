@@ -1,0 +1,83 @@
+"""The summary and the plan in words, from the mappings a run and a plan give."""
+
+from __future__ import annotations
+
+import pytest
+
+from difflapse.cli.summary import print_plan, print_summary
+
+NIGHT = {
+    "name": "PAN012_358d0f",
+    "folder": "OUT",
+    "n_frames": 24,
+    "n_used": 22,
+    "n_skipped": 2,
+    "median_rms_pix": 0.0412,
+    "movie": "timelapse.mp4",
+    "products": ["timelapse.mp4", "frames.ecsv"],
+    "skipped": [{"file": f"n{k}.fits", "reason": "found 3 stars, needed 6"} for k in (4, 7)],
+    "reference": "n9.fits",
+    "methods": {"wcs": 10, "asterism": 12},
+}
+
+
+def summary(**night: object) -> dict:
+    left_out = [{"file": "dark.fits", "reason": "a dark frame"}]
+    return {"seconds": 75.0, "frames_per_second": 0.32, "sequences": [NIGHT | night], "left_out": left_out}
+
+
+def test_a_summary_tells_all_that_a_person_wants(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(summary())
+    out = capsys.readouterr().out
+    for words in (
+        "22 of 24 frames used, 2 skipped",
+        "median rms 0.0412 px (wcs 10, asterism 12)",
+        "n9.fits",
+        "n7.fits: found 3 stars, needed 6",
+        "dark.fits: a dark frame",
+        "1 min 15 s, 0.32 frames/s",
+    ):
+        assert words in out
+    assert "OUT/timelapse.mp4" in out.replace("\\", "/")
+
+
+def test_many_skipped_frames_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    many = [{"file": f"n{k}.fits", "reason": "clouds"} for k in range(30)]
+    print_summary(summary(skipped=many, n_skipped=30))
+    out = capsys.readouterr().out
+    assert out.count("clouds") == 8
+    assert "22 more" in out
+    assert "frames.ecsv" in out
+
+
+@pytest.mark.parametrize("rms", [None, float("nan")])
+def test_an_rms_that_is_not_known_is_not_invented(
+    capsys: pytest.CaptureFixture[str], rms: float | None
+) -> None:
+    print_summary(summary(median_rms_pix=rms))
+    assert "rms unknown" in capsys.readouterr().out
+
+
+def test_a_plan_tells_memory_and_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    night = {
+        "name": "a",
+        "frames": 24,
+        "shape": [868, 1302],
+        "mosaic": "GBRG",
+        "align": "auto",
+        "diff": "template",
+        "template_frames": 11,
+        "steps": ["read", "measure"],
+    }
+    sizes = {"memory_bytes": 3 * 1024**3, "scratch_bytes": 5 * 1024**2, "output_bytes": 900, "workers": 2}
+    print_plan({"out": "OUT", "sequences": [night], "left_out": []} | sizes)
+    out = capsys.readouterr().out
+    for words in (
+        "24 frames of 1302x868",
+        "GBRG",
+        "of 11 frames",
+        "3.0 GB with 2 workers",
+        "5.0 MB",
+        "900 bytes",
+    ):
+        assert words in out
