@@ -113,6 +113,9 @@ def _search(frame: View, reference: View, options: AlignOptions) -> Alignment:
     noise = float(np.clip(noise, 0.1, 0.5))
     trials = 0.0
     refusal: AlignError | None = None
+    seen: list[np.ndarray] = []
+    ny, nx = frame.facts.shape
+    marks = np.array([[0.0, nx - 1, 0.0], [0.0, 0.0, ny - 1]])
     for one in _passes(len(a), len(b)):
         hypotheses, tried = _hypotheses(a, b, one, noise, frame.facts.shape, reference.facts.shape)
         trials += tried
@@ -120,6 +123,11 @@ def _search(frame: View, reference: View, options: AlignOptions) -> Alignment:
             grown = _grow(a, b, transform, centre, radius, noise * one.noise, trials, reference.facts.shape)
             if grown is None:
                 continue
+            # Many triangles lead to the same place: judge it once.
+            ends = np.array(grown(marks[0], marks[1]))
+            if any(np.abs(ends - other).max() < 3.0 for other in seen):
+                continue
+            seen.append(ends)
             matches = match_stars(
                 frame.stars, reference.stars, grown, frame.facts.shape, reference.facts.shape, coarse=3.0
             )

@@ -298,7 +298,9 @@ def _climb(
             continue
         gain = w * (residual**2 - new**2)
         error = np.std(gain) / np.sqrt(len(gain))
-        if not np.mean(gain) > _WIN_SIGMA * error:
+        # Few stars that differ much cannot win by the standard error; halving the residuals is as clear.
+        halved = np.sum(w * new**2) < 0.25 * np.sum(w * residual**2)
+        if not (halved or np.mean(gain) > _WIN_SIGMA * error):
             continue
         # Where even the simpler model is exact to rounding there is nothing to win.
         if np.sqrt(np.mean(residual**2)) < 1e-6:
