@@ -106,8 +106,7 @@ def fit_transform(
         return Transform(model, _fit_homography(x, y, X, Y, w), domain=domain)
     degree = 1 if model == "affine" else degree
     basis = design(u, v, degree)
-    root = np.sqrt(w)[:, None]
-    solution, _, rank, _ = np.linalg.lstsq(basis * root, np.column_stack([X, Y]) * root, rcond=None)
+    solution, rank = _least_squares(basis, np.column_stack([X, Y]), w)
     if rank < basis.shape[1]:
         raise AlignError(
             f"{len(x)} matched points lie too regularly to determine a transform of model {model}",
@@ -193,7 +192,7 @@ def choose_model(
 
     Notes
     -----
-    Deterministic: folds are drawn from a generator with a fixed seed. 3000 points cost about 15 ms.
+    Deterministic: every fifth point is held out in turn. 3000 points cost about 15 ms.
     """
     x, y, X, Y = (np.asarray(a, float).ravel() for a in (x, y, X, Y))
     w = np.ones(len(x)) if weights is None else np.asarray(weights, float).ravel()
@@ -362,7 +361,7 @@ def _folds(n: int) -> np.ndarray:
     few.
     """
     k = n if n < 20 else 10 if n < 60 else 5
-    return np.random.default_rng(20180824).permutation(n) % k
+    return np.arange(n) % k
 
 
 def _fold_sums(
@@ -385,6 +384,25 @@ def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.linalg.solve(normal, right)
     except np.linalg.LinAlgError:
         return np.linalg.lstsq(normal, right, rcond=None)[0]
+
+
+def _least_squares(basis: np.ndarray, target: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, int]:
+    """Weighted least squares, (terms, 2), and the rank of the problem.
+
+    Many points go through the normal equations, with one step of refinement that wins back the digits that squaring
+    the condition number costs: ten times quicker than the singular values that few points can afford.
+    """
+    if len(basis) > 300:
+        weighted = basis * w[:, None]
+        normal = weighted.T @ basis
+        eigen = np.linalg.eigvalsh(normal)
+        if eigen[0] > 1e-11 * eigen[-1]:
+            solution = np.linalg.solve(normal, weighted.T @ target)
+            solution = solution + np.linalg.solve(normal, weighted.T @ (target - basis @ solution))
+            return solution, basis.shape[1]
+    root = np.sqrt(w)[:, None]
+    solution, _, rank, _ = np.linalg.lstsq(basis * root, target * root, rcond=None)
+    return solution, int(rank)
 
 
 def _normalisation(domain: tuple[float, float, float, float]) -> tuple[tuple[float, float], float]:

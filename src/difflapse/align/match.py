@@ -14,6 +14,10 @@ SATURATED_WEIGHT = 0.01
 """Factor on the weight of saturated stars: their centres are pulled about by bleeding and clipping."""
 
 
+_MOST = 8000
+_ASKED = 2500
+
+
 @dataclass(frozen=True, eq=False)
 class Matches:
     """Pairs of stars that agree with a transform, and how many would by chance."""
@@ -54,7 +58,7 @@ def match_stars(
     Parameters
     ----------
     frame, reference : Stars
-        All stars there are; thousands are welcome. Nothing is assumed about their brightness.
+        All stars there are, brightest first; thousands are welcome.
     guess : Transform
         Frame to reference, good to about `coarse` over a good part of the frame.
     frame_shape, reference_shape : (ny, nx)
@@ -72,37 +76,41 @@ def match_stars(
 
     Notes
     -----
-    3000 stars cost 10 to 15 ms. The radius never exceeds the one at which a twentieth of the stars would find
-    a partner by chance, which is what limits crowded fields.
+    3000 stars cost 10 to 15 ms; of more than 8000 the brightest are used. The last radius never exceeds the one at
+    which a twentieth of the stars would find a partner by chance, which is what limits crowded fields.
     """
+    frame, reference = frame.take(slice(_MOST)), reference.take(slice(_MOST))  # brightest first
     transform = guess
-    rx, ry = reference.x, reference.y
-    tree = cKDTree(np.column_stack([rx, ry])) if len(reference) else None
-    fx, fy = frame.x, frame.y
-    weights_f, weights_r = position_variance(frame), position_variance(reference)
+    rx, ry, fx, fy = reference.x, reference.y, frame.x, frame.y
+    variance_f, variance_r = position_variance(frame), position_variance(reference)
     domain = (0.0, 0.0, frame_shape[1] - 1.0, frame_shape[0] - 1.0)
-    density = len(reference) / _extent_area(rx, ry, reference_shape)
-    crowded = float(np.sqrt(0.05 / (np.pi * density))) if density > 0 else coarse
-    tolerance = min(coarse, max(crowded, 0.3))
-    i = j = np.zeros(0, int)
-    for _ in range(8):
-        px, py = transform(fx, fy)
+    area = _extent_area(rx, ry, reference_shape)
+    density = len(reference) / area
+    crowded = max(float(np.sqrt(0.05 / (np.pi * density))), 0.3) if density > 0 else coarse
+    tolerance = coarse
+    whole = tree = cKDTree(np.column_stack([rx, ry])) if len(reference) else None
+    size = 0
+    for _ in range(10):
+        # Where a wide radius would pair stars by chance, only the brightest are asked.
+        m = int(np.clip(0.05 / (np.pi * tolerance**2) * area, 100, _ASKED))
+        if m != size:
+            tree = whole if m >= len(reference) else cKDTree(np.column_stack([rx[:m], ry[:m]]))
+            size = m
+        px, py = transform(fx[:m], fy[:m])
         i, j = _mutual(px, py, tree, tolerance, reference_shape)
         if len(i) < 3:
             break
-        weights = 1.0 / (weights_f[i] + weights_r[j])
         model, degree = _model_for(len(i), highest)
-        transform, keep = fit_robust(
-            fx[i], fy[i], rx[j], ry[j], weights, model, degree, domain, clip=4.0, iterations=3
-        )
+        weights = 1.0 / (variance_f[i] + variance_r[j])
+        transform, keep = fit_robust(fx[i], fy[i], rx[j], ry[j], weights, model, degree, domain, 4.0, 3)
         px, py = transform(fx[i[keep]], fy[i[keep]])
-        radial = np.hypot(px - rx[j[keep]], py - ry[j[keep]])
-        spread = float(np.median(radial)) / 1.1774 if len(radial) else tolerance
-        new = min(max(5.0 * spread, fine), max(crowded, 0.3), coarse)
+        spread = float(np.median(np.hypot(px - rx[j[keep]], py - ry[j[keep]]))) / 1.1774
+        new = min(max(5.0 * spread, fine), coarse)
         if abs(new - tolerance) < 0.02 * tolerance:
-            tolerance = new
             break
         tolerance = new
+    tolerance = min(tolerance, crowded)
+    tree = whole
     px, py = transform(fx, fy)
     i, j = _mutual(px, py, tree, tolerance, reference_shape)
     n_f, n_r = overlap_counts(transform, px, py, rx, ry, frame_shape, reference_shape)
