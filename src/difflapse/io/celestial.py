@@ -61,9 +61,9 @@ def binned_wcs_header(
 ) -> fits.Header:
     """The WCS of an image cropped and binned from native pixels.
 
-    Pixel i of the product (0-based, centre) lies at native ``factor * i + (factor - 1) / 2 + origin``. Linear terms and
-    SIP polynomials are rescaled exactly. With `planes`, a linear third axis is added, and SIP, which FITS readers
-    accept in two dimensions only, is rewritten as the same polynomial in TPV terms.
+    Pixel i of the product (0-based, centre) lies at native ``factor * i + (factor - 1) / 2 + origin``. Linear
+    terms and SIP polynomials are rescaled exactly. With `planes`, a linear third axis is added, and SIP,
+    which FITS readers accept in two dimensions only, is rewritten as the same polynomial in TPV terms.
 
     Parameters
     ----------
@@ -210,7 +210,8 @@ def _sip_as_tpv(header: fits.Header) -> fits.Header:
         )
     for n in range(order + 1):
         for j in range(n + 1):
-            # TPV numbers terms by degree and leaves a place for r after each odd degree: 0; 1 2 (3); 4 5 6; 7-10 (11); ...
+            # TPV numbers terms by degree and leaves a place for r after each odd degree: 0; 1 2 (3); 4 5 6;
+            # 7-10 (11); ...
             k = n * (n + 1) // 2 + j + n // 2
             result[f"PV1_{k}"] = xi[n - j, j]
             # The second axis has its own coordinate first.

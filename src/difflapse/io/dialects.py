@@ -1,8 +1,8 @@
 """The one table of what each camera calls things.
 
-Nothing outside this file (and `times`, for the clock) knows a header keyword. A quantity is looked for under its
-keywords in the order of the table; a card counts only where its value can be understood and is plausible, so that
-an empty or boastful card never hides a good one.
+Nothing outside this file (and `times`, for the clock) knows a header keyword. A quantity is looked for under
+its keywords in the order of the table; a card counts only where its value can be understood and is plausible,
+so that an empty or boastful card never hides a good one.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def text(value: object) -> str | None:
 
 
 def sexagesimal(value: object) -> float | None:
-    """Degrees from a number, ``'-17 52 45'``, ``'28:45:37 N'`` or ``'28d45m37s'``; west and south are negative."""
+    """Degrees from a number, ``'-17 52 45'``, ``'28:45:37 N'`` or ``'28d45m37s'``; west and south are
+    negative.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
         return number(value)
     match = re.fullmatch(
@@ -252,7 +254,8 @@ def _is_microobservatory(header: fits.Header) -> bool:
 PLAIN = Dialect("", lambda header: True)
 
 DIALECTS: tuple[Dialect, ...] = (
-    # 14 bits over a black of 2048; the clip lies between 13583 and 13863, so 13500 and more cannot be trusted.
+    # 14 bits over a black of 2048; the clip lies between 13583 and 13863, so 13500 and more cannot be
+    # trusted.
     Dialect("PANOPTES", _is_panoptes, Levels(1.5, 10.0, 2048.0, 13500.0), computer_clock=True),
     Dialect("MicroObservatory", _is_microobservatory, Levels(None, None, None, 4095.0), west_positive=True),
     PLAIN,
@@ -266,7 +269,9 @@ def dialect_of(header: fits.Header) -> Dialect:
 
 
 def find(header: fits.Header, quantity: str) -> tuple[Value | None, str]:
-    """A quantity of `NAMES` and the keyword it was found under; None and an empty name where there is none."""
+    """A quantity of `NAMES` and the keyword it was found under; None and an empty name where there is
+    none.
+    """
     for keyword, convert in NAMES[quantity]:
         raw = card(header, keyword)
         if raw is not None and (value := convert(raw)) is not None:
@@ -287,7 +292,9 @@ def find_text(header: fits.Header, quantity: str) -> str:
 
 
 def levels(header: fits.Header, dialect: Dialect, dtype: np.dtype) -> Levels:
-    """Gain, read noise, bias and saturation: the header's, else the dialect's, else what the type can hold."""
+    """Gain, read noise, bias and saturation: the header's, else the dialect's, else what the type can
+    hold.
+    """
     known = dialect.levels
     gain, keyword = find(header, "gain")
     maker = " ".join(str(card(header, k)) for k in ("INSTRUME", "CAMERA", "SWCREATE", "CREATOR", "PROGRAM"))
@@ -307,9 +314,10 @@ def levels(header: fits.Header, dialect: Dialect, dtype: np.dtype) -> Levels:
 def mosaic(header: fits.Header, dialect: Dialect, ny: int) -> tuple[str, str]:
     """The colours of the mosaic in array order, and why.
 
-    BAYERPAT is taken in array order from row 0; ``ROWORDER='BOTTOM-UP'`` says that it was written for the picture with
-    its last row on top; XBAYROFF and YBAYROFF move it. PANOPTES has no BAYERPAT but ``FILTER='RGGB'``, which is the
-    pattern as displayed with the origin at the bottom left, and so GBRG in array order.
+    BAYERPAT is taken in array order from row 0; ``ROWORDER='BOTTOM-UP'`` says that it was written for the
+    picture with its last row on top; XBAYROFF and YBAYROFF move it. PANOPTES has no BAYERPAT but
+    ``FILTER='RGGB'``, which is the pattern as displayed with the origin at the bottom left, and so GBRG in
+    array order.
 
     Returns
     -------
@@ -325,10 +333,8 @@ def mosaic(header: fits.Header, dialect: Dialect, ny: int) -> tuple[str, str]:
     colours = str(card(header, "FILTER") or "").upper()
     if colours in PATTERNS:
         pattern = shift(colours, 0, 1)
-        return (
-            pattern,
-            f"FILTER={colours} without BAYERPAT is as displayed, origin at the bottom left: {pattern} in array order",
-        )
+        reason = f"FILTER={colours} without BAYERPAT is as displayed, origin at the bottom left"
+        return pattern, f"{reason}: {pattern} in array order"
     if dialect.name == "PANOPTES" and card(header, "MEASRGGB") is not None:
         return "GBRG", "a PANOPTES DSLR (MEASRGGB): GBRG in array order"
     return "", "no BAYERPAT and no mosaic in FILTER: monochrome"
@@ -360,7 +366,8 @@ def _placed(pattern: str, keyword: str, header: fits.Header, ny: int) -> tuple[s
 
 
 def kind_of(header: fits.Header, folder: str, file: str, dialect: Dialect) -> str:
-    """``light``, ``dark``, ``bias``, ``flat`` or ``pointing``: from the header, else from the names of file and folder.
+    """``light``, ``dark``, ``bias``, ``flat`` or ``pointing``: from the header, else from the names of file
+    and folder.
 
     `folder` is the name of the folder the file lies in, `file` the file's own name.
     """

@@ -7,7 +7,7 @@ import glob
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from difflapse.errors import InputError, OptionError, ReadError
 from difflapse.io.dialects import PATTERNS
@@ -30,8 +30,9 @@ def discover(inputs: Sequence[str | Path], *, mosaic: str = "auto", split: bool 
     Parameters
     ----------
     inputs : sequence of str or Path
-        Files, folders (searched downwards), globs, ``@list.txt`` (one input per line) and URLs, in any mixture.
-        Hidden folders, folders that hold a run of difflapse, and files that difflapse wrote are left out.
+        Files, folders (searched downwards), globs, ``@list.txt`` (one input per line) and URLs, in any
+        mixture. Hidden folders, folders that hold a run of difflapse, and files that difflapse wrote are left
+        out.
     mosaic : str
         ``auto`` for what the headers say, ``none`` for a monochrome camera, or the pattern in array order.
     split : bool
@@ -40,8 +41,8 @@ def discover(inputs: Sequence[str | Path], *, mosaic: str = "auto", split: bool 
     Returns
     -------
     Inventory
-        Sequences of two frames or more, each in time order, the earliest sequence first; and every file that is in
-        none, with the reason.
+        Sequences of two frames or more, each in time order, the earliest sequence first; and every file that
+        is in none, with the reason.
 
     Raises
     ------
@@ -88,7 +89,8 @@ def discover(inputs: Sequence[str | Path], *, mosaic: str = "auto", split: bool 
 
 
 def find_files(inputs: Sequence[str | Path]) -> tuple[list[str], str, list[LeftOut]]:
-    """Paths and URLs of all FITS-named files among the inputs, each once; their common root; what was passed over.
+    """Paths and URLs of all FITS-named files among the inputs, each once; their common root; what was passed
+    over.
 
     Raises `InputError` for an input that does not exist.
     """
@@ -117,7 +119,9 @@ def find_files(inputs: Sequence[str | Path]) -> tuple[list[str], str, list[LeftO
 
 
 def is_fits_name(name: str) -> bool:
-    """Whether a file's name ends as FITS files' do, in any case: ``.fits``, ``.FIT``, ``.fts.gz``, ``.fits.fz``, ..."""
+    """Whether a file's name ends as FITS files' do, in any case: ``.fits``, ``.FIT``, ``.fts.gz``,
+    ``.fits.fz``, ...
+    """
     lower = name.lower()
     for ending in PACKED:
         lower = lower.removesuffix(ending)
@@ -191,12 +195,7 @@ def _is_run(folder: str, names: list[str]) -> bool:
 def _common_root(paths: list[str], folders: list[str]) -> str:
     urls = [path for path in paths if is_url(path)]
     if urls:
-        if len(urls) < len(paths):
-            return ""
-        parts = [str(PurePosixPath(url.split("?")[0])).split("/") for url in urls]
-        parents = [url.split("?")[0].rpartition("/")[0] for url in urls]
-        common = os.path.commonprefix([parent.split("/") for parent in parents])
-        return "/".join(common) if len(common) > 2 and parts else ""
+        return _common_url(urls) if len(urls) == len(paths) else ""
     places = folders + [os.path.dirname(path) for path in paths if not any(_below(path, f) for f in folders)]
     if not places:
         return os.getcwd()
@@ -205,6 +204,16 @@ def _common_root(paths: list[str], folders: list[str]) -> str:
     except ValueError:
         # Different drives have nothing in common.
         return ""
+
+
+def _common_url(urls: list[str]) -> str:
+    common: list[str] = []
+    for level in zip(*(url.split("?")[0].split("/")[:-1] for url in urls), strict=False):
+        if len(set(level)) > 1:
+            break
+        common.append(level[0])
+    # The scheme and its two slashes alone name no place.
+    return "/".join(common) if len(common) > 2 else ""
 
 
 def _below(path: str, folder: str) -> bool:

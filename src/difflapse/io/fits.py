@@ -25,7 +25,9 @@ ZERO_BLOCK = 4
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """All that a file's headers tell: the facts that travel on, and what sorting files into sequences needs besides."""
+    """All that a file's headers tell: the facts that travel on, and what sorting files into sequences
+    needs besides.
+    """
 
     facts: FrameFacts
     stamps: tuple[Stamp, ...]
@@ -127,9 +129,9 @@ def scan(path: str | Path, root: str = "") -> Scan:
 def read_frame(facts: FrameFacts) -> Frame:
     """Read the pixels of a frame, in the smallest type that holds them exactly.
 
-    BZERO and BSCALE are applied: unsigned 16-bit integers stay ``uint16``. Pixels that are BLANK, NaN or infinite are
-    masked, and set to the median of the others so that arithmetic stays finite; so are squares of exact zeros in images
-    that are bright everywhere else (telemetry that was lost), whose zeros are kept.
+    BZERO and BSCALE are applied: unsigned 16-bit integers stay ``uint16``. Pixels that are BLANK, NaN or
+    infinite are masked, and set to the median of the others so that arithmetic stays finite; so are squares
+    of exact zeros in images that are bright everywhere else (telemetry that was lost), whose zeros are kept.
 
     Parameters
     ----------
@@ -139,7 +141,8 @@ def read_frame(facts: FrameFacts) -> Frame:
     Returns
     -------
     Frame
-        `data` (ny, nx) in native byte order; `mask` (ny, nx) bool with True = bad, or None where all are good.
+        `data` (ny, nx) in native byte order; `mask` (ny, nx) bool with True = bad, or None where all are
+        good.
 
     Raises
     ------
@@ -295,9 +298,11 @@ def _astropy_pixels(source: str | bytes, hdu: Hdu) -> np.ndarray:
             ) as hdus:
                 data = hdus[hdu.index].data
     except Exception as error:
-        # cfitsio's and astropy's decoders raise many kinds on damaged tiles; one bad frame never stops a night.
+        reason = " ".join(str(error).split()) or type(error).__name__
+        # cfitsio's and astropy's decoders raise many kinds on damaged tiles; one bad frame never stops a
+        # night.
         raise ReadError(
-            f"the compressed image in {hdu} cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}",
+            f"the compressed image in {hdu} cannot be decoded: {reason}",
             "copy the file again",
         ) from error
     if data is None:
@@ -306,7 +311,11 @@ def _astropy_pixels(source: str | bytes, hdu: Hdu) -> np.ndarray:
 
 
 def _lost_blocks(data: np.ndarray) -> np.ndarray | None:
-    """Mask of rectangles of exact zeros in an image that is far above zero everywhere else; None where there are none."""
+    """Mask of rectangles of exact zeros in an image that is far above zero everywhere else; None where
+    there are none.
+    """
+    if data.min() > 0:
+        return None
     zeros = data == 0
     count = int(np.count_nonzero(zeros))
     if count < ZERO_BLOCK**2 or count > 0.9 * data.size:

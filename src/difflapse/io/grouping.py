@@ -1,4 +1,6 @@
-"""Which frames belong together: one camera, shape, filter and sky, in the order of a clock that can be believed."""
+"""Which frames belong together: one camera, shape, filter and sky, in the order of a clock that can be
+believed.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +17,14 @@ from difflapse.io.times import Clock, decide_clock, natural_key, utc_text
 from difflapse.model import FrameFacts, LeftOut, Sequence
 
 COMMON_SKY = 0.75
-"""Frames share a sky when their centres are closer than this fraction of the field: 25 % or more in common."""
+"""Frames share a sky when their centres are closer than this fraction of the field: 25 % or more in
+common.
+"""
 
 POINTING_DEG = 20.0
-"""Mounts that say they point further apart than this look at different skies; their word is good for no more."""
+"""Mounts that say they point further apart than this look at different skies; their word is good for no
+more.
+"""
 
 KIND_REASONS = {
     "dark": "a dark frame, not of the sky",

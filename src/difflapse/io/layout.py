@@ -1,11 +1,13 @@
 """What lies where in a FITS file, and which of its HDUs is the image.
 
-The headers are walked here and not by astropy: it takes a fraction of the time, shows whether all the data are there
-without reading them, and forgives what cameras write into headers (text that is not ASCII, wrong checksums).
+The headers are walked here and not by astropy: it takes a fraction of the time, shows whether all the data
+are there without reading them, and forgives what cameras write into headers (text that is not ASCII, wrong
+checksums).
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from functools import reduce
@@ -22,20 +24,24 @@ MAX_HEADER = 2000 * BLOCK
 """No header is longer than this; what is, lacks its END."""
 
 PRINTABLE = bytes(b if 32 <= b < 127 else 32 if b == 0 else 63 for b in range(256))
-"""Translation of header bytes: accents and control characters, which astropy refuses, become question marks."""
+"""Translation of header bytes: accents and control characters, which astropy refuses, become question
+marks.
+"""
 
-NOT_SCIENCE = frozenset(
-    "MASK DQ BPM BADPIX FLAGS ERR ERROR SIGMA UNCERT STDDEV RMS VAR VARIANCE IVAR WHT WEIGHT WEIGHTS EXPMAP CONFMAP "
-    "BACKGROUND BKG SKY PSF THUMB THUMBNAIL PREVIEW OVERSCAN CTX COVERAGE".split()
+NOT_SCIENCE = re.compile(
+    "MASK|DQ|BPM|BADPIX|FLAGS|ERR|ERROR|SIGMA|UNCERT|STDDEV|RMS|VAR|VARIANCE|IVAR|WHT|WEIGHTS?|EXPMAP|CONFMAP|"
+    "BACKGROUND|BKG|SKY|PSF|THUMB|THUMBNAIL|PREVIEW|OVERSCAN|CTX|COVERAGE"
 )
 """Names of extensions that accompany an image and are not one."""
 
-SCIENCE = frozenset("SCI SCIENCE IMAGE PRIMARY DATA COMPRESSED_IMAGE".split())
+SCIENCE = ("SCI", "SCIENCE", "IMAGE", "PRIMARY", "DATA", "COMPRESSED_IMAGE")
 
 
 @dataclass(frozen=True, eq=False)
 class Hdu:
-    """One header-data unit: its header and where its data lie (bytes from the start of the decompressed file)."""
+    """One header-data unit: its header and where its data lie (bytes from the start of the decompressed
+    file).
+    """
 
     index: int
     header: fits.Header
@@ -100,8 +106,8 @@ def read_layout(path: str) -> tuple[Hdu, ...]:
 def choose_image(hdus: tuple[Hdu, ...]) -> tuple[Hdu, str]:
     """The HDU that holds the image, and why where that is not obvious.
 
-    Companions (masks, errors, weights) are passed over by name; then the largest image wins, an image of 8 bits only
-    where there is no deeper one, one named SCI before one that is not, and the first of equals.
+    Companions (masks, errors, weights) are passed over by name; then the largest image wins, an image of 8
+    bits only where there is no deeper one, one named SCI before one that is not, and the first of equals.
 
     Raises
     ------
@@ -116,7 +122,13 @@ def choose_image(hdus: tuple[Hdu, ...]) -> tuple[Hdu, str]:
     def rank(hdu: Hdu) -> tuple[bool, bool, int, bool, int]:
         ny, nx = hdu.shape or (0, 0)
         shallow = abs(hdu.bitpix) == 8 < deepest
-        return hdu.name in NOT_SCIENCE, shallow, -ny * nx, hdu.name not in SCIENCE, hdu.index
+        return (
+            NOT_SCIENCE.fullmatch(hdu.name) is not None,
+            shallow,
+            -ny * nx,
+            hdu.name not in SCIENCE,
+            hdu.index,
+        )
 
     best = min(images, key=rank)
     others = [hdu for hdu in images if hdu is not best]

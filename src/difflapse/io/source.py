@@ -17,7 +17,9 @@ BROKEN = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """What a damaged or vanished file raises while it is read."""
 
 URL_BLOCK = 1 << 16
-"""Bytes asked for at a time while the headers of a remote file are read: enough for most headers, little to wait for."""
+"""Bytes asked for at a time while the headers of a remote file are read: enough for most headers, little
+to wait for.
+"""
 
 
 def is_url(path: str) -> bool:
@@ -29,7 +31,8 @@ def is_url(path: str) -> bool:
 def open_source(path: str) -> tuple[BinaryIO, int | None]:
     """Open a file or URL for reading, decompressed where its first bytes say that it is compressed.
 
-    Compression is told from the contents and never from the name, so that a misnamed file is read all the same.
+    Compression is told from the contents and never from the name, so that a misnamed file is read all the
+    same.
 
     Parameters
     ----------
@@ -80,7 +83,9 @@ def read_source(path: str) -> bytes:
 
 
 def is_plain_file(path: str) -> bool:
-    """Whether `path` is a local file whose bytes lie on disk as FITS, so that parts of it can be read in place."""
+    """Whether `path` is a local file whose bytes lie on disk as FITS, so that parts of it can be read in
+    place.
+    """
     if is_url(path):
         return False
     try:

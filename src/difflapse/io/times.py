@@ -1,9 +1,9 @@
 """The clock: every time a file offers, and which of them a sequence can be believed by.
 
-No single keyword can be trusted: clocks of cameras are off, headers repeat the time of the sequence's start, and some
-write local time. So all are read, and a sequence as a whole decides: the first source, in the camera's order of
-preference, that every frame has, that differs between frames, that increases in their order and that leaves room for
-their exposures.
+No single keyword can be trusted: clocks of cameras are off, headers repeat the time of the sequence's start,
+and some write local time. So all are read, and a sequence as a whole decides: the first source, in the
+camera's order of preference, that every frame has, that differs between frames, that increases in their order
+and that leaves room for their exposures.
 """
 
 from __future__ import annotations
@@ -107,6 +107,7 @@ def decide_clock(
     stamps : sequence of tuple of Stamp
         What `read_stamps` found for each frame, in any order.
     exposures_s : sequence of float or None
+        Exposure of each frame; None where unknown.
     names : sequence of str
         Files, for the order that their names imply.
     computer_clock : bool
@@ -119,8 +120,8 @@ def decide_clock(
     """
     n = len(stamps)
     table: dict[str, list[Stamp | None]] = {}
-    for i, row in enumerate(stamps):
-        for stamp in row:
+    for i, offered in enumerate(stamps):
+        for stamp in offered:
             table.setdefault(stamp.source, [None] * n)[i] = stamp
     if not table:
         return Clock("", "no time in headers or names: in the order of the files' names", (None,) * n)
@@ -139,9 +140,9 @@ def decide_clock(
     # max keeps the first of equals, and the table is in the camera's order of preference.
     chosen = max(usable, key=lambda source: verdicts[source].score)
     row = table[chosen]
-    starts = [stamp.start_mjd if stamp else None for stamp in row]
+    starts: list[float | None] = [stamp.start_mjd if stamp else None for stamp in row]
     notes = _differences(table, chosen)
-    if any(start is None for start in starts):
+    if None in starts:
         starts, filled = _fill(table, chosen, starts, verdicts)
         notes += (
             [f"{filled} of {n} frames lack {chosen}: their time is from another source"] if filled else []
@@ -162,9 +163,9 @@ def natural_key(name: str) -> str:
 def parse_moment(value: str) -> tuple[float, float, float | None] | None:
     """MJD, step in seconds and UTC offset in hours (None if not written) of a date, or a date and a time.
 
-    Understands ISO dates and times, ``29/11/51`` (day, month, year of the 20th century), ``29/11/1951``, a trailing
-    ``Z`` or ``UTC``, and offsets such as ``-0700``. The MJD is in UTC where an offset is written, else as it stands. A
-    date alone has a step of one day.
+    Understands ISO dates and times, ``29/11/51`` (day, month, year of the 20th century), ``29/11/1951``, a
+    trailing ``Z`` or ``UTC``, and offsets such as ``-0700``. The MJD is in UTC where an offset is written,
+    else as it stands. A date alone has a step of one day.
     """
     match = _MOMENT.fullmatch(value.strip())
     if not match:
@@ -275,7 +276,9 @@ def _written(header: Mapping[str, object], keyword: str, clocks: tuple[str, ...]
 
 
 def _seconds(value: object, key: str) -> tuple[float, float] | None:
-    """Seconds of the day where the clock's card is a number: of hours, or of seconds where it is too large for hours."""
+    """Seconds of the day where the clock's card is a number: of hours, or of seconds where it is too large
+    for hours.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < DAY:
         return None
     return (value * 3600.0, 1.0) if value < 24 and key.startswith("UT") else (float(value), 1.0)
@@ -422,7 +425,9 @@ def _fill(
     starts: Sequence[float | None],
     verdicts: Mapping[str, _Verdict],
 ) -> tuple[list[float | None], int]:
-    """Times of frames that lack the chosen source, from the next best one, moved by the sources' usual offset."""
+    """Times of frames that lack the chosen source, from the next best one, moved by the sources' usual
+    offset.
+    """
     filled = list(starts)
     for source in sorted(table, key=lambda s: -verdicts[s].score):
         row = table[source]
