@@ -1,0 +1,200 @@
+"""The words on the movie: titles above, time and colour scale below; never on the pictures themselves."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+
+from difflapse.movie.diverging import VMAX, compress, diverging_table
+from difflapse.movie.layout import Layout
+from difflapse.movie.text import BRIGHT, DIM, GROUND, WARN, paste, text_mask
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What is written on one movie frame. Any text will do, headers' too: it is made fit to be shown."""
+
+    time_utc: str
+    """Middle of the exposure, ISO text without zone; empty if unknown."""
+    frame: int
+    """Number of this frame, 0-based."""
+    n_frames: int
+    name: str = ""
+    """Field or sequence."""
+    exposure: str = ""
+    """For example ``120 s``."""
+    titles: tuple[str, ...] = ()
+    """One per panel; bright up to the first ``": "``, as in ``difference: minus template of 12 frames``."""
+    method: str = ""
+    """How it was aligned and how well, for example ``asterism, rms 0.08 px``."""
+    note: str = ""
+    """What the viewer must know about this frame, for example ``cloud``."""
+    units: str = "sigma"
+    """Units of the colour scale: ``sigma``, ``adu`` or ``percent``."""
+    vmax: float = VMAX
+    """Difference at the ends of the colour scale, in `units`."""
+
+
+def annotate(picture: np.ndarray, layout: Layout, caption: Caption) -> None:
+    """Write the caption into the strips of a movie frame, in place.
+
+    Parameters
+    ----------
+    picture : (height, width, 3) uint8
+        The movie frame; only the layout's strips are touched.
+    layout : Layout
+        Says where the strips are.
+    caption : Caption
+        With ``labels="time"`` only its time is used, with ``labels="none"`` nothing.
+
+    Notes
+    -----
+    What does not change from frame to frame is drawn once and kept. About 1 ms a frame.
+    """
+    if layout.top:
+        strip = layout.top
+        titles = caption.titles or layout.names
+        picture[strip.y : strip.y + strip.height] = _titles(
+            layout, titles, caption.name, caption.exposure, caption.method
+        )
+    if layout.bottom:
+        strip = layout.bottom
+        band = picture[strip.y : strip.y + strip.height]
+        band[:] = _scale(layout, caption.units, caption.vmax)
+        _clock(band, layout, caption)
+
+
+def _clock(band: np.ndarray, layout: Layout, caption: Caption) -> None:
+    """Time and frame number on the left of the lower strip, what else fits beside them."""
+    size, pad, line = layout.text, _pad(layout), _line(layout)
+    left, wide = layout.columns[0]
+    x, room = left + pad, wide - 2 * pad
+    stamp = caption.time_utc.strip().replace("T", " ")
+    time = text_mask(f"{stamp} UTC" if stamp else "time unknown", size, room)
+    y = (line - time.shape[0]) // 2
+    paste(band, time, x, y, BRIGHT)
+    if layout.labels != "full":
+        return
+    used = time.shape[1] + 2 * pad
+    digits = len(str(caption.n_frames))
+    # Spaces as wide as digits keep the number in its place from 9 to 10.
+    number = text_mask(f"{caption.frame + 1}", size)
+    slot = text_mask("0" * digits, size).shape[1]
+    total = text_mask(f" / {caption.n_frames}", size)
+    if used + slot + total.shape[1] <= room:
+        paste(band, number, x + used + slot - number.shape[1], y, BRIGHT)
+        paste(band, total, x + used + slot + round(0.25 * size), y, DIM)
+        used += slot + total.shape[1] + 2 * pad
+    if not caption.note:
+        return
+    if _lines(layout) == 2:
+        note = text_mask(caption.note, size, max(1, _scale_start(layout) - x - pad))
+        paste(band, note, x, line + y - round(0.15 * size), WARN)
+    elif room - used > 2 * size:
+        note = text_mask(caption.note, size, room - used)
+        paste(band, note, left + wide - pad - note.shape[1], y, WARN)
+
+
+@functools.lru_cache(maxsize=8)
+def _titles(layout: Layout, titles: tuple[str, ...], name: str, exposure: str, method: str) -> np.ndarray:
+    """The upper strip as (height, width, 3) uint8: titles, and the field over the first panel."""
+    assert layout.top
+    band = _ground(layout.top.height, layout.width)
+    size, pad = layout.text, _pad(layout)
+    for n, (title, (left, wide)) in enumerate(zip(titles, layout.columns, strict=False)):
+        head, _, tail = title.partition(": ")
+        if n == 0 and method:
+            tail = f"{tail}, {method}" if tail else method
+        x, room = left + pad, wide - 2 * pad
+        mask = text_mask(head, size, room)
+        y = (layout.top.height - mask.shape[0]) // 2
+        paste(band, mask, x, y, BRIGHT)
+        used = mask.shape[1] + round(0.7 * size)
+        if n == 0 and (name or exposure):
+            field = " · ".join(part for part in (name, exposure) if part)
+            label = text_mask(field, size, max(1, min(room - used, round(0.5 * room))))
+            paste(band, label, left + wide - pad - label.shape[1], y, DIM)
+            room -= label.shape[1] + pad
+        if tail and room - used > 2 * size:
+            paste(band, text_mask(tail, size, room - used), x + used, y, DIM)
+    band.setflags(write=False)
+    return band
+
+
+@functools.lru_cache(maxsize=8)
+def _scale(layout: Layout, units: str, vmax: float) -> np.ndarray:
+    """The lower strip as (height, width, 3) uint8: empty but for the colour scale under the difference."""
+    assert layout.bottom
+    band = _ground(layout.bottom.height, layout.width)
+    if layout.labels == "full" and "difference" in layout.names:
+        start, stop = _scale_start(layout), _scale_stop(layout)
+        if stop - start > 6 * layout.text:
+            _draw_scale(band, layout, units, vmax, start, stop)
+    band.setflags(write=False)
+    return band
+
+
+def _draw_scale(band: np.ndarray, layout: Layout, units: str, vmax: float, start: int, stop: int) -> None:
+    small = max(9, round(0.72 * layout.text))
+    line = _line(layout)
+    high = max(4, round(0.42 * layout.text))
+    y = (_lines(layout) - 1) * (line - round(0.15 * layout.text)) + (line - high - round(1.2 * small)) // 2
+    place = np.linspace(-1, 1, stop - start)
+    band[y : y + high, start:stop] = diverging_table()[np.rint(127 + 127 * place).astype(int)]
+    unit = {"sigma": "σ", "percent": "%"}.get(units, f" {units.upper()}")
+    for part in (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0):
+        value = part * vmax
+        x = start + round((stop - 1 - start) * (compress(value, vmax).item() + 1) / 2)
+        sign = "−" if value < 0 else "+" if value > 0 else ""
+        end = abs(part) == 1
+        word = text_mask(f"{sign}{abs(value):.3g}{unit if end else ''}", small)
+        at = x - word.shape[1] // 2
+        at = min(max(at, start), stop - word.shape[1]) if end else at
+        paste(band, word, at, y + high + round(0.12 * small), DIM)
+        if not end:
+            band[y + high : y + high + max(2, small // 7), x : x + max(1, small // 12)] = DIM
+
+
+def _ground(high: int, wide: int) -> np.ndarray:
+    band = np.empty((high, wide, 3), np.uint8)
+    band[:] = GROUND
+    return band
+
+
+def _pad(layout: Layout) -> int:
+    """Distance of the words from the edges."""
+    return round(0.6 * layout.text)
+
+
+def _lines(layout: Layout) -> int:
+    assert layout.bottom
+    return 2 if layout.labels == "full" and layout.bottom.height > 3 * layout.text else 1
+
+
+def _line(layout: Layout) -> int:
+    """Height of one line of the lower strip."""
+    assert layout.bottom
+    return layout.bottom.height // _lines(layout)
+
+
+def _scale_stop(layout: Layout) -> int:
+    if _lines(layout) == 2:
+        return layout.width - _pad(layout)
+    left, wide = layout.columns[layout.names.index("difference")]
+    return left + wide - _pad(layout)
+
+
+def _scale_start(layout: Layout) -> int:
+    """Left end of the colour scale: it takes a part of its column, all that is left in a narrow movie."""
+    stop = _scale_stop(layout)
+    if _lines(layout) == 2:
+        return stop - min(round(0.6 * layout.width), 20 * layout.text)
+    n = layout.names.index("difference")
+    wide = layout.columns[n][1]
+    return (
+        stop - min(wide - 2 * _pad(layout), 20 * layout.text)
+        if n
+        else stop - min(wide // 3, 20 * layout.text)
+    )

@@ -1,0 +1,68 @@
+"""One movie frame: panels in their places, words around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from difflapse.errors import OptionError, OutputError
+from difflapse.movie.annotate import Caption, annotate
+from difflapse.movie.layout import Layout
+from difflapse.movie.text import GROUND
+
+
+def compose(layout: Layout, panels: Mapping[str, np.ndarray], caption: Caption) -> np.ndarray:
+    """Put drawn panels and the caption together into a movie frame.
+
+    Parameters
+    ----------
+    layout : Layout
+        Says where they go.
+    panels : mapping of str to (height, width, 3) uint8
+        A picture for each of the layout's panels, of the panels' size.
+    caption : Caption
+        What is written around them.
+
+    Returns
+    -------
+    picture : (layout.height, layout.width, 3) uint8
+
+    Raises
+    ------
+    OptionError
+        A panel is missing or of another size.
+    """
+    picture = np.empty((layout.height, layout.width, 3), np.uint8)
+    top = min(panel.y for panel in layout.panels)
+    picture[:top] = GROUND
+    picture[top + layout.panels[0].height :] = GROUND
+    right = 0
+    for panel in layout.panels:
+        drawn = panels.get(panel.name)
+        needed = (panel.height, panel.width, 3)
+        if drawn is None or drawn.shape != needed:
+            found = "none" if drawn is None else str(drawn.shape)
+            raise OptionError(f"panel {panel.name!r} is {found}; it must be an image of shape {needed}")
+        rows = picture[panel.y : panel.y + panel.height]
+        rows[:, right : panel.x] = GROUND
+        rows[:, panel.x : panel.x + panel.width] = drawn
+        right = panel.x + panel.width
+    picture[top : top + layout.panels[0].height, right:] = GROUND
+    annotate(picture, layout, caption)
+    return picture
+
+
+def render_png(path: str | Path, rgb: np.ndarray) -> None:
+    """Write an (H, W, 3) uint8 picture as a PNG file; raises OutputError where that is impossible."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        Image.fromarray(np.ascontiguousarray(rgb)).save(part, format="PNG", compress_level=4)
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)

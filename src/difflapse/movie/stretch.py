@@ -1,0 +1,322 @@
+"""The stretch: measured once per night, applied to every picture of it, so that nothing flickers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from difflapse.errors import OptionError
+from difflapse.movie.layout import Layout
+from difflapse.movie.shrink import FAR, add_columns, add_rows, as_flags, enlarge, hatch_colours, plan_axis
+
+KINDS = ("asinh", "linear", "log", "sqrt")
+
+_STEPS = 4096
+_SKY = 0.105
+"""Brightness (0..1) at which the sky is shown: dark, yet above the black of the strips."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """How brightness becomes grey, for a whole night.
+
+    Channel c of a pixel is balanced to ``(value - black[c]) * gain[c]``; the mean of the channels is shown
+    between 0 and `white`; the ratio of the channels is the colour.
+    """
+
+    kind: str
+    """``asinh``, ``linear``, ``log`` or ``sqrt``."""
+    black: tuple[float, ...]
+    """Value of each channel that is shown black, ADU."""
+    gain: tuple[float, ...]
+    """White balance, 1 for the green or only channel."""
+    white: float
+    """Balanced brightness that is shown white."""
+    softening: float
+    """Balanced brightness at which asinh and log leave their linear part."""
+    noise: float
+    """Noise of one frame's pixel in balanced brightness (mean of the channels)."""
+
+
+def measure_stretch(
+    image: np.ndarray,
+    mask: np.ndarray | None = None,
+    kind: str = "asinh",
+    noise: Sequence[float] | None = None,
+) -> Stretch:
+    """Measure the stretch of a night on its template (or any good frame). Not for measuring sky or noise.
+
+    Parameters
+    ----------
+    image : (c, ny, nx) float
+        1 channel, or 3 (R, G, B). NaN counts as masked.
+    mask : (ny, nx) or (c, ny, nx) bool, optional
+        True = bad.
+    kind : str
+        ``asinh``, ``linear``, ``log`` or ``sqrt``.
+    noise : sequence of float, optional
+        Noise of each channel in *one frame*, same units. Without it the image's own pixel-to-pixel noise is
+        taken, and single frames look grainier than they need when the image is a stack.
+
+    Returns
+    -------
+    Stretch
+        Always usable: an empty or constant image gives a plain one.
+
+    Notes
+    -----
+    Black lies 3 sigma below the median, but never below the image's faintest percent: with stars on a dark
+    sky the first rules, with the Sun or Moon in the field the second. The softening is solved for so that the
+    median becomes dark grey; where it would be brighter than that even unstretched, the stretch stays nearly
+    linear. Colours are balanced so that the sky is neutral and the typical star white.
+    """
+    if kind not in KINDS:
+        raise OptionError(f"stretch is {kind!r}; it must be one of {', '.join(KINDS)}")
+    image = np.asarray(image)
+    if image.ndim == 2:
+        image = image[None]
+    channels = len(image)
+    flat, own_noise = _sample(image, mask)
+    if flat.shape[1] == 0:
+        return Stretch(kind, (0.0,) * channels, (1.0,) * channels, 1.0, 1.0, 0.0)
+    sigma = np.array(noise, float) if noise is not None else own_noise
+    sky = np.median(flat, axis=1)
+    light = flat - sky[:, None]
+    gain = _balance(light, sigma)
+    brightness = (light * gain[:, None]).mean(0)
+
+    p1, p16, p50, p999, top = np.percentile(brightness, [0.5, 16, 50, 99.9, 100])
+    tiny = max(1e-6 * float(np.abs(sky).max()), 1e-6)
+    noise_l = float(np.sqrt(((sigma * gain) ** 2).sum()) / channels)
+    wide = max(p50 - p16, noise_l, tiny)
+    floor = max(p50 - 3.0 * wide, p1 - noise_l - tiny)
+    white = max(p999, p50 + 25.0 * max(noise_l, tiny)) - floor
+    if top - floor > 20.0 * white:  # few but bright sources: keep their cores from all being clipped
+        white *= 2.0
+    softening = _soften(p50 - floor, white)
+    black = sky + floor / gain
+    return Stretch(
+        kind, tuple(map(float, black)), tuple(map(float, gain)), float(white), float(softening), noise_l
+    )
+
+
+def aligned_panel(image: np.ndarray, mask: np.ndarray | None, stretch: Stretch, layout: Layout) -> np.ndarray:
+    """Draw an image with the night's stretch, at the size of a panel. Also for the template.
+
+    Parameters
+    ----------
+    image : (c, ny, nx) float32
+        1 channel, or 3 (R, G, B).
+    mask : (ny, nx) or (c, ny, nx) bool, optional
+        True = bad. NaN counts as masked. Places where over half of the area is masked are hatched.
+    stretch : Stretch
+        Of the night, from `measure_stretch`.
+    layout : Layout
+        Says how large the panel is.
+
+    Returns
+    -------
+    panel : (height, width, 3) uint8
+        Row 0 of the image at the bottom.
+
+    Notes
+    -----
+    When shrinking, each movie pixel shows the mean over its area; where the brightest pixel inside stands out
+    of that mean by more than 2.5 sigma of the noise, up to 0.6 of the excess is added, so that faint stars
+    survive and the sky stays as smooth as a mean. 1738x2604x3 to 1278 wide: about 20 ms on one core.
+    """
+    image = np.ascontiguousarray(image, np.float32)
+    if image.ndim == 2:
+        image = image[None]
+    high, wide = layout.panel_shape
+    if layout.scale > 1:
+        high, wide = layout.shape
+    rows = plan_axis(layout.shape[0], high, max(1.0, 1 / layout.scale))
+    cols = plan_axis(layout.shape[1], wide, max(1.0, 1 / layout.scale))
+    out = np.empty((high, wide, 3), np.uint8)
+    hidden = np.empty((high, wide), np.uint8)
+    black = np.array(stretch.black, np.float32)
+    gain = np.array(stretch.gain, np.float32)
+    table = _table(stretch.kind, stretch.softening / stretch.white)
+    _paint(
+        image,
+        *as_flags(mask),
+        *rows,
+        *cols,
+        black,
+        gain,
+        np.float32(stretch.white),
+        np.float32(max(stretch.noise, 1e-6 * stretch.white)),
+        table,
+        out,
+        hidden,
+    )
+    return finish(out, hidden, layout)
+
+
+def finish(small: np.ndarray, hidden: np.ndarray, layout: Layout) -> np.ndarray:
+    """Enlarge (h, w, 3) uint8 to the panel's size where needed, and hatch what is `hidden` (h, w) uint8."""
+    if layout.enlargement == 1 and not hidden.any():
+        return small
+    out = np.empty((*layout.panel_shape, 3), np.uint8)
+    paper, ink = hatch_colours()
+    enlarge(small, hidden, layout.enlargement, paper, ink, hatch_period(layout), out)
+    return out
+
+
+def hatch_period(layout: Layout) -> int:
+    """Distance of the hatch's lines along a row, movie pixels."""
+    return max(8, layout.text // 2 // 4 * 4)
+
+
+def _sample(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Good pixels, about a million at most, as (c, n) float64, and each channel's pixel-to-pixel noise."""
+    c, ny, nx = image.shape
+    skip = max(1, int(np.sqrt(ny * nx / 1e6)))
+    good = np.isfinite(image[:, ::skip]).all(0)
+    if mask is not None:
+        bad = np.asarray(mask, bool)
+        good &= ~(bad[:, ::skip].any(0) if bad.ndim == 3 else bad[::skip])
+    rows = np.where(good, image[:, ::skip], np.nan).astype(np.float64)
+    step = rows[..., 1:] - rows[..., :-1]
+    noise = np.array([1.4826 * np.median(a) if (a := np.abs(s[np.isfinite(s)])).size else 0.0 for s in step])
+    flat = rows[:, :, ::skip].reshape(c, -1)
+    return flat[:, np.isfinite(flat[0])], noise / np.sqrt(2)
+
+
+def _balance(light: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """White balance: the gains that make the typical star white; 1 where there are too few stars."""
+    c = len(light)
+    if c == 1:
+        return np.ones(1)
+    total = light.mean(0)
+    spread = np.percentile(total, 50) - np.percentile(total, 16)
+    stars = total > max(12 * spread, 12 * float(np.sqrt((sigma**2).sum())) / c)
+    # The brightest are saturated, hence falsely white.
+    stars &= total < 0.5 * total.max()
+    if stars.sum() < 30:
+        return np.ones(c)
+    fluxes = np.maximum(np.median(light[:, stars], axis=1), 1e-9)
+    return np.clip(fluxes[1] / fluxes, 0.25, 4.0)
+
+
+def _soften(sky: float, white: float) -> float:
+    """The softening for which asinh shows the sky as dark grey."""
+    low, high = 1e-6 * white, 0.3 * white
+    for _ in range(60):
+        middle = np.sqrt(low * high)
+        if np.arcsinh(sky / middle) / np.arcsinh(white / middle) > _SKY:
+            low = middle
+        else:
+            high = middle
+    return float(high)
+
+
+@functools.lru_cache(maxsize=16)
+def _table(kind: str, soft: float) -> np.ndarray:
+    """Grey 0..1 over the square root of the relative brightness, (4096,) float32: finest where the sky is."""
+    u = np.linspace(0, 1, _STEPS) ** 2
+    if kind == "asinh":
+        grey = np.arcsinh(u / soft) / np.arcsinh(1 / soft)
+    elif kind == "log":
+        grey = np.log1p(u / soft) / np.log1p(1 / soft)
+    elif kind == "sqrt":
+        grey = np.sqrt(u)
+    else:
+        grey = u
+    table = grey.astype(np.float32)
+    table.setflags(write=False)
+    return table
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _brightest(image, bad, masked, gain, where, row, zero_level, line, high):  # type: ignore[no-untyped-def]
+    """The brightest good pixel of each column among the input rows whose centre lies in one output row."""
+    for i in range(high.shape[0]):
+        high[i] = -FAR
+    for j in range(where[2, row], where[3, row]):
+        hide = bad[j if masked else 0]
+        if image.shape[0] == 3:
+            r, g, b = image[0, j], image[1, j], image[2, j]
+            for i in range(high.shape[0]):
+                v = gain[0] * r[i] + gain[1] * g[i] + gain[2] * b[i]
+                line[i] = v if v < FAR else -FAR
+        else:
+            r = image[0, j]
+            for i in range(high.shape[0]):
+                v = gain[0] * r[i]
+                line[i] = v if v < FAR else -FAR
+        if masked:
+            for i in range(high.shape[0]):
+                line[i] = line[i] if hide[i] == 0 else -FAR
+        for i in range(high.shape[0]):
+            high[i] = line[i] if line[i] > high[i] else high[i]
+    per = np.float32(1) / np.float32(image.shape[0])
+    for i in range(high.shape[0]):
+        high[i] = high[i] * per - zero_level
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _paint(  # type: ignore[no-untyped-def]
+    image, bad, masked, rows, row_weight, cols, col_weight, black, gain, white, noise, table, out, hidden
+):
+    """Shrink, balance, stretch and colour in one pass over the image."""
+    channels, nx = image.shape[0], image.shape[2]
+    tall, wide = hidden.shape
+    total, share = np.empty((channels, nx), np.float32), np.empty(nx, np.float32)
+    high, good = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    mean, cover = np.empty((channels, wide), np.float32), np.empty(wide, np.float32)
+    level, grey = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    near, tint = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    place = np.empty(wide, np.int32)
+    zero, half, one, full = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
+    last = np.float32(table.shape[0] - 1)
+    per_noise, per_white, per_channel = one / noise, one / white, one / np.float32(channels)
+    zero_level = zero
+    for c in range(channels):
+        zero_level += gain[c] * black[c] * per_channel
+    shrinks = rows.shape[1] < image.shape[1]
+    for r in range(tall):
+        row = tall - 1 - r
+        clean = add_rows(image, bad, masked, rows, row_weight, row, good, total, share)
+        add_columns(total, share, clean, cols, col_weight, mean, cover)
+        for k in range(wide):
+            hidden[r, k] = cover[k] < half
+            near[k] = zero
+        for c in range(channels):
+            for k in range(wide):
+                mean[c, k] = gain[c] * (mean[c, k] - black[c])
+                near[k] += per_channel * mean[c, k]
+        for k in range(wide):
+            level[k] = near[k]
+        if shrinks:
+            _brightest(image, bad, masked, gain, rows, row, zero_level, good, high)
+            for k in range(wide):
+                top = -FAR
+                for i in range(cols[2, k], cols[3, k]):
+                    top = high[i] if high[i] > top else top
+                tint[k] = top
+            for k in range(wide):
+                excess = tint[k] - near[k]
+                t = min(max(excess * per_noise * np.float32(0.4) - one, zero), one)
+                level[k] += np.float32(0.6) * t * max(excess, zero)
+        for k in range(wide):
+            bright = max(level[k], zero)
+            place[k] = np.int32(np.sqrt(min(bright * per_white, one)) * last)
+            # Colour is trusted only as far as the light exceeds the noise.
+            tint[k] = bright / ((bright + np.float32(12) * noise) * max(near[k], noise))
+        for k in range(wide):
+            grey[k] = full * table[place[k]]
+        if channels == 1:
+            for k in range(wide):
+                one_grey = np.uint8(grey[k] + half)
+                out[r, k, 0], out[r, k, 1], out[r, k, 2] = one_grey, one_grey, one_grey
+            continue
+        for c in range(3):
+            for k in range(wide):
+                v = min(max(tint[k] * (mean[c, k] - near[k]), -one), one)
+                out[r, k, c] = np.uint8(min(grey[k] * (one + v) + half, full))
