@@ -2,7 +2,9 @@
 
 The chain, for one frame, with every vector in ICRS:
 
-1. the star's direction is lifted towards the zenith by refraction (Saemundsson's formula, at mid-exposure);
+1. refraction lifts the star towards the zenith of mid-exposure, by 58.276 tan z - 0.0824 tan^3 z arcseconds
+   of the true zenith distance at 1010 hPa and 10 C (Smart's formula, good to 70 degrees), scaled by pressure
+   over absolute temperature;
 2. the camera's orientation (a rotation matrix) takes it to (c1, c2, c3), c3 along the optical axis;
 3. TAN projection: ``u = f c1 / c3``, ``v = f c2 / c3`` in pixels, f = 206264.806 / arcsec per pixel;
 4. the lens, with ``p = u / R``, ``q = v / R``, ``r2 = p*p + q*q``::
@@ -70,7 +72,7 @@ class Geometry:
     zenith: np.ndarray
     """(3,): direction of the zenith, ICRS."""
     refraction: float
-    """Scale of Saemundsson's formula: 1 at 1010 hPa and 10 C, 0 switches it off."""
+    """Scale of the formula: 1 at 1010 hPa and 10 C, 0 switches refraction off."""
 
     @property
     def radius_pix(self) -> float:
@@ -154,10 +156,9 @@ class Geometry:
         return _turn(v, self.zenith, cos, sin, apparent - z)
 
     def _refraction(self, zenith_distance: np.ndarray) -> np.ndarray:
-        """Saemundsson (1986) of the true altitude, with Meeus' constant that makes it 0 at the zenith; radians."""
-        h = np.maximum(90.0 - np.degrees(zenith_distance), 0.5)
-        minutes = 1.02 / np.tan(np.radians(h + 10.3 / (h + 5.11))) + 0.0019279
-        return self.refraction * minutes * 60.0 * ARCSEC
+        """Refraction in radians for true zenith distances in radians; not more than that of 84 degrees."""
+        t = np.tan(np.minimum(zenith_distance, np.radians(84.0)))
+        return self.refraction * (58.276 * t - 0.0824 * t**3) * ARCSEC
 
 
 def unit_vectors(ra_deg: np.ndarray | float, dec_deg: np.ndarray | float) -> np.ndarray:

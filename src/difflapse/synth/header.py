@@ -162,7 +162,7 @@ def _cards(
         ("HA-MNT", hour_angle, "Degrees"),
         ("DEC-MNT", round(dec, 6), "Degrees"),
         ("AIRMASS", float(1.0 / np.cos(np.radians(min(zenith_distance, 88.0)))), "Sec(z)"),
-        ("FILTER", "RGGB" if stamp.mosaic else "V", ""),
+        *_mosaic_cards(stamp.mosaic),
         ("LAT-OBS", site.latitude_deg, "Degrees"),
         ("LONG-OBS", site.longitude_deg, "Degrees"),
         ("ELEV-OBS", site.elevation_m, "Meters"),
@@ -173,6 +173,14 @@ def _cards(
         ("OBSERVER", stamp.unit, "PANOPTES Unit ID"),
         ("ORIGIN", "difflapse.synth", "simulated: no photon ever met this camera"),
     ]
+
+
+def _mosaic_cards(mosaic: str) -> list[tuple[str, Any, str]]:
+    """PANOPTES says RGGB, seen from the bottom left: GBRG in array order. Others name theirs."""
+    if not mosaic:
+        return [("FILTER", "V", "")]
+    named = [] if mosaic == "GBRG" else [("BAYERPAT", mosaic, "array order"), ("ROWORDER", "TOP-DOWN", "")]
+    return [("FILTER", "RGGB", ""), *named]
 
 
 def _tangent(ra: np.ndarray, dec: np.ndarray, crval: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
@@ -266,7 +266,8 @@ def render(spec: NightSpec, k: int) -> np.ndarray:
 
 def ideal(spec: NightSpec, k: int) -> np.ndarray:
     """The (ny, nx) float32 expectation of frame `k`, ADU above the bias: no noise, saturation, hot pixels."""
-    return light(plan(spec), k, _defects(spec)) / np.float32(spec.sensor.gain_e_adu)
+    still = replace(spec, sensor=replace(spec.sensor, noise=False))
+    return light(plan(still), k, _defects(spec)) / np.float32(spec.sensor.gain_e_adu)
 
 
 def plan(spec: NightSpec) -> Night:
@@ -449,7 +450,7 @@ def _cloud(night: Night, k: int, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         [np.asarray(y) / cell + moment.cloud_shift[1], np.asarray(x) / cell + moment.cloud_shift[0]]
     )
     texture = map_coordinates(night.cloud_texture, places, order=3, mode="grid-wrap")
-    return moment.cloud_depth * (0.12 + 0.88 * np.clip(texture, 0.0, 1.3))
+    return moment.cloud_depth * (0.25 + 0.85 * np.clip(texture, 0.0, 1.3))
 
 
 def _texture(rng: np.random.Generator) -> np.ndarray:

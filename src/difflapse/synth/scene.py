@@ -1,7 +1,7 @@
 """The sky: stars of all colours, and the few things in it that change or move.
 
-Magnitudes are of the green channel: one of m gives ``zero_point_e * 10**(-0.4 m)`` green electrons in
-one exposure above the atmosphere, as if every pixel were green.
+Magnitudes are of the green channel: magnitude m is ``zero_point_e * 10**(-0.4 m)`` green electrons in one
+exposure, above the atmosphere and as if every pixel were green.
 """
 
 from __future__ import annotations
