@@ -152,7 +152,8 @@ def fit_robust(
         sigma = np.median(residual[keep]) / 1.1774
         # Exact data have residuals of rounding only, of which none is an outlier.
         sigma = max(sigma, 1e-9 * np.sqrt(np.median(w)) * (1.0 + float(np.ptp(X) + np.ptp(Y))))
-        new = residual < clip * sigma
+        # The residuals of a fit to few points are smaller than the points' errors, and their median is uncertain.
+        new = residual < clip * (1.0 + 8.0 / keep.sum()) * sigma
         if new.sum() < needed or np.array_equal(new, keep):
             break
         keep = new
@@ -203,12 +204,15 @@ def choose_model(
         area = grid_points(domain)
     ladder = _ladder(wanted, n)
     keep = _clip_before_choice(x, y, X, Y, w, ladder[-1], domain)
-    for _ in range(2):
+    for _ in range(4):
         best, residual, transform = _climb(x[keep], y[keep], X[keep], Y[keep], w[keep], ladder, domain, area)
-        transform, kept = fit_robust(x, y, X, Y, w, best[0], best[1], domain, clip=4.5)
-        if np.array_equal(kept, keep):
+        # A wrong pair at the edge bends the fit towards itself; held out it cannot.
+        reduced = residual * np.sqrt(w[keep])
+        sigma = np.median(reduced) / 1.1774
+        wrong = reduced > 5.0 * (1.0 + 8.0 / len(reduced)) * sigma + 1e-9 * np.sqrt(np.median(w))
+        if len(residual) < 8 or not np.any(wrong) or wrong.sum() > 0.3 * len(wrong):
             break
-        keep = kept
+        keep[np.flatnonzero(keep)[wrong]] = False
     rms, p95 = _statistics(residual)
     return Choice(transform, rms, p95, int(keep.sum()), keep)
 

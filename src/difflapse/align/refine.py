@@ -8,7 +8,7 @@ import numpy as np
 
 from difflapse.align.check import judge_stars
 from difflapse.align.fit import choose_model
-from difflapse.align.match import Matches, match_stars, overlap_points, position_variance
+from difflapse.align.match import Matches, match_stars, position_variance
 from difflapse.align.view import AlignOptions, View
 from difflapse.errors import AlignError
 from difflapse.model import Alignment, Transform
@@ -75,8 +75,7 @@ def settle(
     usable = ~(a.saturated[i] | b.saturated[j])
     if usable.sum() >= 20:
         i, j, weights = i[usable], j[usable], weights[usable]
-    area = overlap_points(found.transform, shape, reference.facts.shape)
-    choice = choose_model(a.x[i], a.y[i], b.x[j], b.y[j], weights, options.transform, domain, area)
+    choice = choose_model(a.x[i], a.y[i], b.x[j], b.y[j], weights, options.transform, domain, found.common)
     verdict = judge_stars(frame, reference, choice, i, j, found, trials)
     if not verdict.passed:
         raise AlignError(verdict.line, "", {"method": method, **verdict.facts})
