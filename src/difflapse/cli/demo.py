@@ -12,7 +12,7 @@ import click
 
 from difflapse._version import __version__
 from difflapse.cli import terminal
-from difflapse.cli.simulate import COUNT, cores, counted, parse_size
+from difflapse.cli.simulate import COUNT, counted, parse_size
 from difflapse.cli.summary import print_summary
 from difflapse.errors import OutputError
 from difflapse.pipeline.config import RunOptions
@@ -76,6 +76,7 @@ def demo(out: str, frames: int, size: str, seed: int, workers: int, as_json: boo
 def _simulate(night: Path, recipe: dict[str, Any], workers: int, listener: Progress) -> None:
     """Make the night beside its place and move it there when it is whole."""
     from difflapse import synth
+    from difflapse.pipeline.pool import cores
 
     shape = parse_size(recipe["size"])
     spec = synth.preset("demo", frames=recipe["frames"], shape=shape, seed=recipe["seed"])
@@ -89,7 +90,7 @@ def _simulate(night: Path, recipe: dict[str, Any], workers: int, listener: Progr
     part = apart / "night"
     try:
         with counted(listener, spec.frames) as count:
-            synth.simulate(part, spec, workers=cores(workers), progress=count)
+            synth.simulate(part, spec, workers=workers or cores(), progress=count)
         sizes = {file.relative_to(part).as_posix(): file.stat().st_size for file in _files(part)}
         (part / MARK).write_text(
             json.dumps({"recipe": recipe, "files": sizes}, indent=1) + "\n", encoding="utf-8"

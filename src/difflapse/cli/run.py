@@ -42,7 +42,7 @@ def run(
     INPUT may be files, folders (searched downwards), globs, @list.txt or URLs. Products go to OUT.
     """
     if not inputs:
-        raise OptionError("no INPUT is given; a folder or files of frames are needed", "difflapse run NIGHT/")
+        raise OptionError("no INPUT is given; a folder or files are needed", "difflapse run NIGHT/")
     options = collect(given, config)
     if only_plan:
         from difflapse.pipeline.plan import plan

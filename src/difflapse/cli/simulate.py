@@ -47,10 +47,11 @@ def simulate(
     shape = parse_size(size)
 
     from difflapse import synth
+    from difflapse.pipeline.pool import cores
 
     spec = synth.preset(preset, shape=shape, **wanted)
     with terminal.progress(quiet) as listener, counted(listener, spec.frames) as count:
-        truth = synth.simulate(out, spec, workers=cores(workers), progress=count)
+        truth = synth.simulate(out, spec, workers=workers or cores(), progress=count)
     made = {"out": out, "frames": [f.file for f in truth.frames], "truth": os.path.join(out, "truth.json")}
     if as_json:
         terminal.print_json(made | {"shape": truth.shape, "objects": [o.name for o in truth.objects]})
@@ -70,16 +71,6 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
             f"size is {text!r}; it must be width x height in pixels", "for example --size 1302x868"
         )
     return int(match.group(2)), int(match.group(1))
-
-
-def cores(workers: int) -> int:
-    """The number of workers asked for; 0 means one for each core this process may use."""
-    if workers:
-        return workers
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        return os.cpu_count() or 1
 
 
 @contextmanager

@@ -150,8 +150,8 @@ class Lines:
 class Bars:
     """Progress as one bar per stage, with frames per second and time left, on a terminal.
 
-    Drawn only when told of progress, never from a thread of its own: a run forks workers, and a fork must not
-    happen while another thread holds a lock.
+    Drawn only when told of progress, never from a thread of its own: it takes no time from a run that stands
+    still, and worker processes are started safely on every platform.
     """
 
     def __init__(self, redraw_s: float = 0.1) -> None:

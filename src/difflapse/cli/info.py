@@ -1,0 +1,94 @@
+"""``difflapse info``: what is there, and what was decided about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from difflapse.cli import terminal
+from difflapse.cli.options import collect, run_options
+from difflapse.errors import OptionError
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@run_options(("mosaic", "split"))
+@click.option("--json", "as_json", is_flag=True, help="print JSON instead of text")
+def info(inputs: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """What is there, what was decided about it and why; reads headers, no pixels."""
+    if not inputs:
+        raise OptionError("no INPUT is given; a folder or files are needed", "difflapse info NIGHT/")
+    options = collect(given)
+
+    from difflapse.io.discover import discover
+    from difflapse.io.info import describe
+
+    told = describe(discover(list(inputs), mosaic=options.mosaic, split=options.split))
+    if as_json:
+        terminal.print_json(told)
+    else:
+        _print(told)
+
+
+def _print(told: Mapping[str, Any]) -> None:
+    """The same in words: a paragraph for each sequence, then every file that is in none."""
+    for night in told["sequences"]:
+        ny, nx = night["shape"]
+        click.echo(f"{night['name']}: {terminal.count(night['n_frames'], 'frame')} of {nx}x{ny} pixels")
+        for label, text in _paragraph(night):
+            if text:
+                click.echo(f"  {label:<10} {text}")
+        click.echo()
+    for item in told["left_out"]:
+        click.echo(f"left out     {item['file']}: {item['reason']}")
+    click.echo("what a run would do with it: difflapse run INPUT --plan")
+
+
+def _paragraph(night: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is known of a sequence and what was decided, label by label; empty where there is nothing to say."""
+    yield "object", night["object"]
+    yield "camera", ", ".join(text for text in (night["camera"], night["filter"], night["dtype"]) if text)
+    yield "mosaic", _why(night["mosaic"] or "none", night["mosaic_reason"])
+    if night["first_utc"] is None:
+        yield "time", _why("unknown", night["time_reason"])
+    else:
+        yield "time", f"{night['first_utc']} to {night['last_utc']} UTC, mid-exposure"
+        yield "clock", _why(night["time_source"], night["time_reason"])
+    yield "exposure", _exposure(night)
+    yield "WCS", night["wcs"]
+    yield "detector", ", ".join(_detector(night))
+    if night["site"]:
+        latitude, longitude = night["site"]["latitude_deg"], night["site"]["longitude_deg"]
+        yield "site", f"latitude {latitude:.4f}, longitude {longitude:.4f} degrees, east positive"
+    for note in night["notes"]:
+        yield "note", note
+
+
+def _why(decision: str, reason: str) -> str:
+    return f"{decision} ({reason})" if reason else decision
+
+
+def _exposure(night: Mapping[str, Any]) -> str:
+    """Such as ``120 s, one frame each 180 s``."""
+    parts = []
+    if night["exposure_s"] is not None:
+        shortest, longest = night["exposure_range_s"]
+        spread = "" if shortest == longest else f" ({shortest:g} to {longest:g})"
+        parts.append(f"{night['exposure_s']:g} s{spread}")
+    if night["cadence_s"] is not None:
+        parts.append(f"one frame each {night['cadence_s']:g} s")
+    return ", ".join(parts)
+
+
+def _detector(night: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of the sensor's numbers."""
+    for key, text in (
+        ("gain_e_adu", "gain {:g} e-/ADU"),
+        ("read_noise_e", "read noise {:g} e-"),
+        ("bias_adu", "bias {:g} ADU"),
+        ("saturation_adu", "saturates at {:g} ADU"),
+    ):
+        if night[key] is not None:
+            yield text.format(night[key])
