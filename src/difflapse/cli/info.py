@@ -47,7 +47,7 @@ def _print(told: Mapping[str, Any]) -> None:
 
 
 def _paragraph(night: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is known of a sequence and what was decided, label by label; empty where there is nothing to say."""
+    """What is known of a sequence and what was decided, label by label; empty where nothing is."""
     yield "object", night["object"]
     yield "camera", ", ".join(text for text in (night["camera"], night["filter"], night["dtype"]) if text)
     yield "mosaic", _why(night["mosaic"] or "none", night["mosaic_reason"])
@@ -67,7 +67,9 @@ def _paragraph(night: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _why(decision: str, reason: str) -> str:
-    return f"{decision} ({reason})" if reason else decision
+    if reason.startswith(decision):
+        return reason
+    return f"{decision}: {reason}" if reason else decision
 
 
 def _exposure(night: Mapping[str, Any]) -> str:
