@@ -58,6 +58,8 @@ SIDEREAL_ARCSEC_S = 15.041067
 """How fast the sky turns."""
 SKY_STEP = 32
 """Pixels between the nodes of the sky's brightness map."""
+SMALL_NIGHT_PIX = 60_000_000
+"""A night with fewer pixels in all is done before other processes have started, so it stays in this one."""
 
 
 @dataclass(frozen=True)
@@ -213,8 +215,8 @@ def simulate(
     spec : NightSpec
         The night; see `preset`.
     workers : int
-        Processes. The pixels do not depend on it. A script that asks for more than one needs the usual
-        ``if __name__ == "__main__":`` guard, since the processes are spawned.
+        Processes, at most; a small night stays in this one. The pixels do not depend on it. A script that
+        asks for more than one needs the ``if __name__ == "__main__":`` guard, since they are spawned.
     progress : callable, optional
         Called with (frames done, frames in all).
 
@@ -234,7 +236,7 @@ def simulate(
     tasks = [range(i, min(i + share, spec.frames)) for i in range(0, spec.frames, share)]
     done = 0
     with _writing(folder):
-        if workers <= 1:
+        if workers <= 1 or spec.frames * spec.shape[0] * spec.shape[1] < SMALL_NIGHT_PIX:
             defects = _defects(spec)
             for k in range(spec.frames):
                 _write(night, defects, k, folder)
