@@ -17,6 +17,7 @@ NEEDED = {"shift": 1, "euclidean": 2, "similarity": 2, "affine": 3, "homography"
 
 _MAX_DEGREE = 5
 _WIN_SIGMA = 2.5
+_HINT_SIGMA = 1.0
 # Stars wanted before a model may be chosen: about twice its terms, so that held-out residuals mean something.
 _WANTED = {
     "shift": 1,
@@ -174,8 +175,8 @@ def choose_model(
     """Choose the transform model by the residuals of points held out, and fit it to all of them.
 
     A richer model wins only if (1) there are points enough for it, (2) its held-out residuals are smaller,
-    star by star, by 2.5 times the standard error of that difference, and (3) its own uncertainty anywhere it
-    will be used (`area`) is smaller than the residuals of the simpler model: a polynomial must not be trusted
+    star by star, by 2.5 times the standard error of that difference (once where there are 60 stars or more for
+    each of its terms, which makes it cheap), and (3) its own uncertainty anywhere it will be used (`area`) is smaller than the residuals of the simpler model: a polynomial must not be trusted
     where it extrapolates from stars that cover only a part of the frame.
 
     Parameters
@@ -303,7 +304,9 @@ def _climb(
         error = np.std(gain) / np.sqrt(len(gain))
         # Few stars that differ much cannot win by the standard error; halving the residuals is as clear.
         halved = np.sum(w * new**2) < 0.25 * np.sum(w * residual**2)
-        if not (halved or np.mean(gain) > _WIN_SIGMA * error):
+        # With thousands of stars a richer model costs next to nothing, and a faint hint is enough.
+        clear = _WIN_SIGMA if len(gain) < 60 * len(powers(rung[1])) else _HINT_SIGMA
+        if not (halved or np.mean(gain) > clear * error):
             continue
         # Where even the simpler model is exact to rounding there is nothing to win.
         if np.sqrt(np.mean(residual**2)) < 1e-6:
