@@ -62,8 +62,10 @@ def binned_wcs_header(
     """The WCS of an image cropped and binned from native pixels.
 
     Pixel i of the product (0-based, centre) lies at native ``factor * i + (factor - 1) / 2 + origin``. Linear
-    terms and SIP polynomials are rescaled exactly. With `planes`, a linear third axis is added, and SIP,
-    which FITS readers accept in two dimensions only, is rewritten as the same polynomial in TPV terms.
+    terms and SIP polynomials are rescaled exactly. With `planes`, a linear third axis is added. astropy knows
+    distortions in two dimensions only, so such a header has the nearest undistorted projection as its main
+    WCS, and the exact one, SIP rewritten as the same polynomial in TPV terms, as WCS ``A``: read it with
+    ``WCS(header, key="A", naxis=2)``.
 
     Parameters
     ----------
@@ -173,13 +175,48 @@ def _checked(clean: fits.Header, notes: list[str], shape: tuple[int, int]) -> Sk
 
 
 def _with_planes(header: fits.Header, planes: int) -> fits.Header:
-    if "A_ORDER" in header:
-        header = _sip_as_tpv(header)
-    matrix = [key for key in header if re.fullmatch(r"CD[12]_[12]", key)]
-    header["NAXIS"], header["WCSAXES"], header["NAXIS3"] = 3, 3, planes
-    header["CTYPE3"], header["CRPIX3"], header["CRVAL3"] = "PLANE", 1.0, 1.0
-    header["CD3_3" if matrix else "CDELT3"] = 1.0
-    return header
+    exact = _sip_as_tpv(header) if "A_ORDER" in header else header
+    result = header
+    if str(exact["CTYPE1"]).endswith("-TPV"):
+        result = _linear_fit(header)
+        for key in exact:
+            if not key.startswith(("NAXIS", "WCSNAME")):
+                result[key + "A"] = exact[key]
+        result["WCSNAMEA"] = "with distortion"
+    matrix = any(re.fullmatch(r"CD[12]_[12]", key) for key in result)
+    result["NAXIS"], result["WCSAXES"], result["NAXIS3"] = 3, 3, planes
+    result["CTYPE3"], result["CRPIX3"], result["CRVAL3"] = "PLANE", 1.0, 1.0
+    result["CD3_3" if matrix else "CDELT3"] = 1.0
+    # The number of axes goes before what describes them.
+    result.insert(0, ("WCSAXES", result.pop("WCSAXES")))
+    return result
+
+
+def _linear_fit(header: fits.Header) -> fits.Header:
+    """The tangential projection without distortion that is nearest to a header's over the image."""
+    from astropy.wcs import WCS
+
+    result = fits.Header()
+    for key in header:
+        if not re.fullmatch(r"PV\d_\d+|(?:A|B|AP|BP)_(?:ORDER|\d_\d)|PC\d_\d|CDELT\d|CROTA\d", key):
+            result[key] = header[key]
+    for axis in (1, 2):
+        result[f"CTYPE{axis}"] = str(header[f"CTYPE{axis}"])[:5] + "TAN"
+    plane = result.copy()
+    for i in (1, 2):
+        plane[f"CRPIX{i}"] = 0.0
+        for j in (1, 2):
+            plane[f"CD{i}_{j}"] = float(i == j)
+    rows = np.linspace(1, header["NAXIS2"], 15)
+    x, y = (axis.ravel() for axis in np.meshgrid(np.linspace(1, header["NAXIS1"], 15), rows))
+    xi_eta = WCS(plane).wcs_world2pix(WCS(header).all_pix2world(np.column_stack([x, y]), 1), 1)
+    terms, *_ = np.linalg.lstsq(np.column_stack([x, y, np.ones_like(x)]), xi_eta, rcond=None)
+    cd = terms[:2].T
+    result["CRPIX1"], result["CRPIX2"] = (float(v) for v in -np.linalg.solve(cd, terms[2]))
+    for i in (1, 2):
+        for j in (1, 2):
+            result[f"CD{i}_{j}"] = float(cd[i - 1, j - 1])
+    return result
 
 
 def _sip_as_tpv(header: fits.Header) -> fits.Header:

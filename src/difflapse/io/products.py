@@ -1,0 +1,205 @@
+"""Writing products: nothing half-written ever bears its final name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from astropy.io import fits
+
+from difflapse._version import __version__
+from difflapse.errors import OutputError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+CREATOR = f"difflapse {__version__}"
+CHUNK = 1 << 20
+
+Card = tuple[str, str | int | float | bool, str]
+"""Keyword, value and comment of a header card."""
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Write a file under a temporary name beside it, and give it its name only when it is complete.
+
+    On an error or an interrupt the temporary file is removed and whatever bore the name before stays as it
+    was.
+
+    Parameters
+    ----------
+    path : str or Path
+        The final name; its folder must exist.
+
+    Yields
+    ------
+    Path
+        The name to write to; its ending is that of `path`.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, the folder is missing or may not be written to.
+    """
+    target = Path(path)
+    # Two writers of one name never meet; the ending stays last, for libraries choose the format by it.
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}-{secrets.token_hex(4)}.part{target.suffix}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {target}: {(error.strerror or str(error)).lower()}",
+            "check the space and the permissions there",
+            {"path": str(target)},
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_image(
+    path: str | Path,
+    data: np.ndarray,
+    *,
+    variance: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    bits: Mapping[str, int] | None = None,
+    cards: Sequence[Card] = (),
+    wcs: fits.Header | None = None,
+    unit: str = "adu",
+) -> None:
+    """Write an image that `astropy.nddata.CCDData.read` understands as it is.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file to write, atomically.
+    data : (ny, nx) or (planes, ny, nx) array
+        Written as float32.
+    variance : array like `data`, optional
+        Written as float32 in the extension UNCERT, in the square of `unit`.
+    mask : array like `data`, optional
+        0 = good. Bool, or uint8 with a bit for each reason. Written as uint8 in the extension MASK.
+    bits : mapping of str to int, optional
+        Name of each bit of the mask, such as ``{"NODATA": 1, "HOT": 2}``; written into its header. A bool mask
+        has one bit, BAD.
+    cards : sequence of (keyword, value, comment)
+        For the header of the image: LTM1_1 and the like, DIFFMODE, NOISECOR, ...
+    wcs : Header, optional
+        WCS cards for these pixels, as `binned_wcs_header` makes them.
+    unit : str
+        BUNIT of the image.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    ValueError
+        Shapes differ.
+    """
+    for name, other in (("variance", variance), ("mask", mask)):
+        if other is not None and other.shape != data.shape:
+            raise ValueError(f"{name} is {other.shape}; it must be like the data, {data.shape}")
+    header = fits.Header()
+    if wcs is not None:
+        header.extend((card for card in wcs.cards if not card.keyword.startswith("NAXIS")), strip=False)
+    header["BUNIT"] = (unit, "unit of the pixels")
+    for keyword, value, comment in cards:
+        header[keyword] = (value, comment)
+    header["CREATOR"] = (CREATOR, "program that wrote this file")
+    hdus = fits.HDUList([fits.PrimaryHDU(np.asarray(data, np.float32), header)])
+    if variance is not None:
+        own = fits.Header([("UTYPE", "VarianceUncertainty"), ("BUNIT", _squared(unit))])
+        hdus.append(fits.ImageHDU(np.asarray(variance, np.float32), own, name="UNCERT"))
+    if mask is not None:
+        named = {"BAD": 1} if bits is None else dict(bits)
+        own = fits.Header()
+        for i, (reason, bit) in enumerate(sorted(named.items(), key=lambda item: item[1])):
+            own[f"BITVAL{i}"] = (bit, "added to pixels that are bad because:")
+            own[f"BITNAM{i}"] = reason
+        hdus.append(fits.ImageHDU(np.asarray(mask, np.uint8), own, name="MASK"))
+    with atomic(path) as temporary:
+        hdus.writeto(temporary, overwrite=True, checksum=True)
+
+
+def write_table(path: str | Path, table: Table) -> None:
+    """Write a table as ECSV (``.ecsv``), or as FITS where the name says so; raises `OutputError`."""
+    with atomic(path) as temporary:
+        if Path(path).suffix.lower() in (".fits", ".fit"):
+            table.meta.setdefault("CREATOR", CREATOR)
+            table.write(temporary, format="fits", overwrite=True)
+        else:
+            table.write(temporary, format="ascii.ecsv", overwrite=True)
+
+
+def write_toml(path: str | Path, values: Mapping[str, Any]) -> None:
+    """Write plain values as TOML; raises `OutputError`. TOML has no null: keys whose value is None are
+    left out.
+    """
+    import tomli_w
+
+    with atomic(path) as temporary:
+        temporary.write_text(tomli_w.dumps(_without_none(values)), encoding="utf-8")
+
+
+def write_json(path: str | Path, values: Any) -> None:
+    """Write plain values as JSON that any reader takes: NaN and infinity become null; raises
+    `OutputError`.
+    """
+    with atomic(path) as temporary:
+        text = json.dumps(_finite(values), indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write text as UTF-8; raises `OutputError`."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a local file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while part := stream.read(CHUNK):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _squared(unit: str) -> str:
+    return f"{unit}2" if unit.isalpha() else f"({unit})**2" if unit else ""
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value if item is not None]
+    return _plain(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_finite(item) for item in value]
+    plain = _plain(value)
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+
+
+def _plain(value: Any) -> Any:
+    """A Python value of a numpy scalar; text of a path."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
