@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from difflapse.align import asterism, features, phase, wcs
 from difflapse.align.check import rests
-from difflapse.align.pixels import settle_on_pixels
+from difflapse.align.pixels import judge_on_pixels
 from difflapse.align.refine import refine_on_stars
 from difflapse.align.view import AlignOptions, View
 from difflapse.errors import AlignError
@@ -20,7 +20,7 @@ def auto(frame: View, reference: View, options: AlignOptions) -> Alignment:
 
     The header's WCS is tried where both frames have one, and refined on all stars that match it; then
     asterisms, image features and cross-correlation. Each is held to the check of `check.judge_stars`, or of
-    `pixels.settle_on_pixels` where there are too few stars.
+    `pixels` where there are too few stars.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def _try(step: str, frame: View, reference: View, options: AlignOptions) -> Alig
     guess = wcs.map_by_headers(frame.facts, reference.facts, "auto")
     fewest = min(len(frame.stars), len(reference.stars))
     if fewest < 6:
-        return settle_on_pixels(frame, reference, guess, options, "wcs")
+        return judge_on_pixels(frame, reference, guess, "wcs")
     result = refine_on_stars(frame, reference, guess, options, "wcs", coarse=wcs.COARSE)
     if rests(result.transform, frame.facts.shape) and result.n_matched < 0.5 * fewest:
         raise AlignError(

@@ -153,7 +153,7 @@ def fit_robust(
         sigma = np.median(residual[keep]) / 1.1774
         # Exact data have residuals of rounding only, of which none is an outlier.
         sigma = max(sigma, 1e-9 * np.sqrt(np.median(w)) * (1.0 + float(np.ptp(X) + np.ptp(Y))))
-        # The residuals of a fit to few points are smaller than the points' errors, and their median is uncertain.
+        # Residuals of a fit to few points are smaller than the points' errors, and their median is uncertain.
         new = residual < clip * (1.0 + 8.0 / keep.sum()) * sigma
         if new.sum() < needed or np.array_equal(new, keep):
             break
@@ -175,9 +175,10 @@ def choose_model(
     """Choose the transform model by the residuals of points held out, and fit it to all of them.
 
     A richer model wins only if (1) there are points enough for it, (2) its held-out residuals are smaller,
-    star by star, by 2.5 times the standard error of that difference (once where there are 60 stars or more for
-    each of its terms, which makes it cheap), and (3) its own uncertainty anywhere it will be used (`area`) is smaller than the residuals of the simpler model: a polynomial must not be trusted
-    where it extrapolates from stars that cover only a part of the frame.
+    star by star, by 2.5 times the standard error of that difference (once where 60 stars or more for each of its terms
+    make it cheap), and (3) its own uncertainty anywhere it will be used (`area`) is smaller than the residuals of
+    the simpler model: a polynomial must not be trusted where it extrapolates from stars that cover only a part of
+    the frame.
 
     Parameters
     ----------
@@ -206,7 +207,7 @@ def choose_model(
     ladder = _ladder(wanted, n)
     keep = _clip_before_choice(x, y, X, Y, w, ladder[-1], domain)
     for _ in range(4):
-        best, residual, transform = _climb(x[keep], y[keep], X[keep], Y[keep], w[keep], ladder, domain, area)
+        _, residual, transform = _climb(x[keep], y[keep], X[keep], Y[keep], w[keep], ladder, domain, area)
         # A wrong pair at the edge bends the fit towards itself; held out it cannot.
         reduced = residual * np.sqrt(w[keep])
         sigma = np.median(reduced) / 1.1774
@@ -396,8 +397,8 @@ def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _least_squares(basis: np.ndarray, target: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, int]:
     """Weighted least squares, (terms, 2), and the rank of the problem.
 
-    Many points go through the normal equations, with one step of refinement that wins back the digits that squaring
-    the condition number costs: ten times quicker than the singular values that few points can afford.
+    Many points go through the normal equations, with one step of refinement that wins back the digits that
+    squaring the condition number costs: ten times quicker than the singular values that few points can afford.
     """
     if len(basis) > 300:
         weighted = basis * w[:, None]

@@ -39,7 +39,7 @@ class Matches:
     density: float
     """Stars of the reference per px**2 of the area that both share."""
     common: np.ndarray
-    """(m, 2) points of the frame, on a grid, that should lie on the reference: where the transform is needed."""
+    """(m, 2) points of the frame, on a grid, that should lie on the reference: there it is needed."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -78,8 +78,8 @@ def match_stars(
 
     Notes
     -----
-    3000 stars cost 10 to 15 ms; of more than 8000 the brightest are used. The last radius never exceeds the one at
-    which a twentieth of the stars would find a partner by chance, which is what limits crowded fields.
+    3000 stars cost 10 to 15 ms; of more than 8000 the brightest are used. The last radius never exceeds the one
+    at which a twentieth of the stars would find a partner by chance, which is what limits crowded fields.
     """
     frame, reference = (
         frame.take(np.arange(min(len(frame), _MOST))),

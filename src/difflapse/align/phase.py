@@ -44,7 +44,7 @@ def find(frame: View, reference: View, options: AlignOptions) -> Alignment:
     here, there = frame.picture(), reference.picture()
     if abs(here.step - there.step) > 1e-9 * there.step:
         raise AlignError(
-            f"the pictures have {here.step:g} and {there.step:g} native pixels per pixel; they must be the same",
+            f"the pictures have {here.step:g} and {there.step:g} native pixels per pixel; they must agree",
             "",
             {"found": here.step, "needed": there.step, "method": "phase"},
         )
@@ -53,7 +53,7 @@ def find(frame: View, reference: View, options: AlignOptions) -> Alignment:
     for data, valid, role in ((a, valid_a, "frame"), (b, valid_b, "reference")):
         if valid.sum() < 256 or float(np.std(data[valid])) <= 0.0:
             raise AlignError(
-                f"the {role} has {int(valid.sum())} usable pixels without any structure; at least 256 with some are needed",
+                f"the {role} has {int(valid.sum())} usable pixels and no structure; 256 with some are needed",
                 "",
                 {"found": int(valid.sum()), "needed": 256, "method": "phase"},
             )

@@ -87,7 +87,7 @@ def settle_on_pixels(
         agree = rest < 1.0 * there.step
         if agree.sum() < LEAST_TILES or agree.sum() < _AGREE * tiles.looked_at:
             raise AlignError(
-                f"{int(agree.sum())} of {tiles.looked_at} tiles with structure agree; at least {LEAST_TILES} and "
+                f"{int(agree.sum())} of {tiles.looked_at} tiles with structure agree; {LEAST_TILES} and "
                 f"{_AGREE:.0%} are needed",
                 "",
                 {
@@ -114,7 +114,7 @@ def settle_on_pixels(
     limit = max(1.0, there.step)
     if not choice.rms <= limit:
         raise AlignError(
-            f"{choice.n} tiles agree to {choice.rms:.2f} px rms when held out; at most {limit:.2f} px is allowed",
+            f"{choice.n} tiles agree to {choice.rms:.2f} px rms when held out; {limit:.2f} px is allowed",
             "",
             {
                 "found": choice.n,
@@ -126,6 +126,45 @@ def settle_on_pixels(
         )
     note = f"{transform.model} on {choice.n} of {tiles.looked_at} tiles of pixels"
     return Alignment(transform, method, choice.n, choice.rms, choice.p95, (), note)
+
+
+def judge_on_pixels(frame: View, reference: View, transform: Transform, method: str) -> Alignment:
+    """Accept a transform as it is if tiles of pixels agree with it; nothing is fitted to them.
+
+    Parameters
+    ----------
+    frame : View
+        The frame to be aligned.
+    reference : View
+        The frame whose pixel grid is kept.
+    transform : Transform
+        Frame to reference, native px.
+    method : str
+        The name that the result bears.
+
+    Raises
+    ------
+    AlignError
+        `found` and `needed` tiles.
+    """
+    here, there = frame.picture(), reference.picture()
+    tiles = measure_tiles(here, there, transform)
+    fx, fy = transform(tiles.frame[:, 0], tiles.frame[:, 1])
+    away = np.hypot(fx - tiles.reference[:, 0], fy - tiles.reference[:, 1])
+    limit = max(1.0, there.step)
+    close = away < 2.0 * limit
+    rms = float(np.sqrt(np.mean(away[close] ** 2))) if close.any() else float("nan")
+    enough = max(LEAST_TILES, int(np.ceil(_AGREE * tiles.looked_at)))
+    if close.sum() < enough or not rms <= limit:
+        raise AlignError(
+            f"{int(close.sum())} of {tiles.looked_at} tiles of pixels agree, to {rms:.2f} px rms; "
+            f"{enough} and {limit:.2f} px are needed",
+            "",
+            {"found": int(close.sum()), "needed": enough, "rms_pix": rms, "limit_pix": limit},
+        )
+    note = f"confirmed by {int(close.sum())} of {tiles.looked_at} tiles of pixels, none fitted"
+    p95 = float(np.percentile(away[close], 95))
+    return Alignment(transform, method, int(close.sum()), rms, p95, (), note)
 
 
 def measure_tiles(here: Reduced, there: Reduced, transform: Transform) -> Tiles:

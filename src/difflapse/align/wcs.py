@@ -78,7 +78,7 @@ def map_by_headers(frame: FrameFacts, reference: FrameFacts, wanted: str = "auto
     good, test = np.isfinite(X) & np.isfinite(Y), np.isfinite(TX) & np.isfinite(TY)
     if good.mean() < 0.9 or test.mean() < 0.9:
         raise AlignError(
-            f"only {good.mean():.0%} of the frame can be mapped to the reference through the sky; 90% are needed",
+            f"{good.mean():.0%} of the frame can be mapped to the reference through the sky; 90% are needed",
             "--align asterism does without WCS",
             {"found": float(good.mean()), "needed": 0.9, "method": "wcs"},
         )
@@ -93,7 +93,7 @@ def map_by_headers(frame: FrameFacts, reference: FrameFacts, wanted: str = "auto
         if worst <= _EXACT or wanted not in ("auto", "polynomial"):
             return replace(transform, domain=inner)
     raise AlignError(
-        f"the headers' mapping differs from a polynomial of degree 5 by {worst:.3g} px; {_EXACT} px are allowed",
+        f"the headers' mapping differs from polynomials by {worst:.3g} px; {_EXACT} px are allowed",
         "--align asterism does without WCS",
         {"found": worst, "needed": _EXACT, "method": "wcs"},
     )
@@ -189,7 +189,7 @@ def _same_system(here: Any, there: Any, lon: np.ndarray, lat: np.ndarray) -> tup
         )
     except Exception as error:
         raise AlignError(
-            f"the two headers' sky coordinates ({names[0][0]}, {names[1][0]}) have nothing in common: {error}",
+            f"the headers' sky coordinates ({names[0][0]}, {names[1][0]}) have nothing in common: {error}",
             "--align asterism does without WCS",
             {"found": 1, "needed": 2, "method": "wcs"},
         ) from error
