@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from difflapse.errors import OptionError
 from difflapse.synth._kernels import add_coma, add_points, add_sky, read_out
 from difflapse.synth.geometry import Geometry
 
@@ -38,6 +39,12 @@ class Sensor:
     dead_per_18mpx: int = 40
     noise: bool = True
     """False: no photon, read, row or scintillation noise (the flat field and the hot pixels stay)."""
+
+    def __post_init__(self) -> None:
+        if self.mosaic and (len(self.mosaic) != 4 or set(self.mosaic) - set(CHANNELS)):
+            raise OptionError(
+                f"mosaic is {self.mosaic!r}", "four of R, G, B in array order, such as GBRG; empty for none"
+            )
 
     @property
     def sites(self) -> np.ndarray:

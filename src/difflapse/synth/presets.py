@@ -6,7 +6,7 @@ import numpy as np
 
 from difflapse.errors import OptionError
 from difflapse.synth.header import PlateSolution
-from difflapse.synth.night import Air, Clock, NightSpec
+from difflapse.synth.night import Air, Clock, Mount, NightSpec
 from difflapse.synth.scene import Comet, Mover, Nova, SkyObject, Streak, Variable
 
 PRESETS = {
@@ -14,6 +14,8 @@ PRESETS = {
     "demo": "24 small frames with a comet, a variable, a mover, a satellite and one cloudy frame",
 }
 """Name and one line of each."""
+LONG = 60
+"""Frames after which the field would sink too low: longer nights look further east at the sky's rate."""
 
 
 def preset(
@@ -82,6 +84,7 @@ def preset(
         objects=_objects(wanted, n, hours, rng),
         plate=PlateSolution() if wcs else None,
         flip_at=flip_at,
+        mount=Mount(ra_deg=Mount().ra_deg + max(n - LONG, 0) * 0.744),
         field_name="Simulated demo" if demo else "Simulated Hercules",
     )
 

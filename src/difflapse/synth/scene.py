@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from difflapse.errors import OptionError
 from difflapse.synth.geometry import Geometry
 
 ABSENT = 99.0
@@ -59,6 +60,10 @@ class Variable:
     shape: str = "sine"
     """``sine``, or ``eclipse``: constant but for dips that last a sixth of the period."""
     colour: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.shape not in ("sine", "eclipse"):
+            raise OptionError(f"a variable's shape is {self.shape!r}", "one of: sine, eclipse")
 
     def magnitude(self, hours: float) -> float:
         """Green magnitude at a time in hours since the first frame."""

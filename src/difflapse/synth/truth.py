@@ -114,11 +114,12 @@ class Truth:
 
     @cached_property
     def stars(self) -> Any:
-        """Table of all stars: ra_deg, dec_deg, mag (green), colour (B-V like), kind."""
+        """Table of all stars: ra, dec (degrees, ICRS), mag (green), colour (B-V like), kind; a row each."""
         from astropy.table import Table
 
         columns = [self.star_ra_deg, self.star_dec_deg, self.star_mag, self.star_colour, self.star_kind]
-        return Table(columns, names=["ra_deg", "dec_deg", "mag", "colour", "kind"])
+        units = ["deg", "deg", "mag", None, None]
+        return Table(columns, names=["ra", "dec", "mag", "colour", "kind"], units=units)
 
     def sky_to_pixel(
         self, k: int, ra_deg: np.ndarray | float, dec_deg: np.ndarray | float

@@ -11,7 +11,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from difflapse.errors import InputError, OptionError, OutputError
-from difflapse.synth import Truth, ideal, preset, render, simulate, truth_of
+from difflapse.synth import Sensor, Truth, Variable, ideal, preset, render, simulate, truth_of
 
 SHAPE = (210, 330)
 
@@ -197,6 +197,23 @@ def test_frames_in_thick_cloud_have_no_wcs_and_wcs_false_leaves_it_out(folder, t
     assert not any("CRVAL1" in h or "CTYPE1" in h for h in headers(tmp_path / "bare", truth))
 
 
+@pytest.mark.parametrize(("mosaic", "cards"), [("", ("V", None)), ("BGGR", ("RGGB", "BGGR"))])
+def test_other_cameras_say_what_their_mosaic_is(tmp_path, mosaic, cards):
+    spec = preset("panoptes", frames=1, shape=(90, 140))
+    truth = simulate(tmp_path / "other", replace(spec, sensor=Sensor(mosaic=mosaic)))
+    (h,) = headers(tmp_path / "other", truth)
+    assert (h["FILTER"], h.get("BAYERPAT")) == cards
+
+
+def test_a_long_night_stays_well_above_the_horizon():
+    truth = truth_of(replace(preset("panoptes", frames=110, shape=(90, 140)), objects=()))
+    assert max(f.zenith_distance_deg for f in truth.frames) < 65
+    steps = [
+        np.hypot(*np.subtract(truth.to_reference(k, k - 1, 70.0, 45.0), (70.0, 45.0))) for k in range(1, 110)
+    ]
+    assert min(steps) > 1.5 and max(steps) < 5.5
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     with pytest.raises(OutputError, match="not empty") as caught:
@@ -208,6 +225,10 @@ def test_a_folder_in_use_is_refused(tmp_path):
 def test_wrong_questions_get_plain_answers(tmp_path):
     with pytest.raises(OptionError, match="no preset 'panoptess'"):
         preset("panoptess")
+    with pytest.raises(OptionError, match="GBRX"):
+        Sensor(mosaic="GBRX")
+    with pytest.raises(OptionError, match="sawtooth"):
+        Variable((0.5, 0.5), shape="sawtooth")
     with pytest.raises(OptionError, match="0 frames"):
         preset("panoptes", frames=0)
     with pytest.raises(InputError, match=r"no truth\.json"):
