@@ -206,7 +206,7 @@ def _arrange(
         columns.append((x, column))
         x = _even(x + column + GAP)
     total = _even(columns[-1][0] + column)
-    text = min(44, max(11, round(total / 76)))
+    text = min(44, max(13, round(min(total / 76, column / 27))))
     top = Strip(0, 0, total, _even(1.9 * text)) if labels == "full" else None
     above = top.height if top else 0
     # In narrow movies the lower strip has two lines.

@@ -10,8 +10,8 @@ from numba import njit
 FAR = np.float32(3e38)
 """No pixel is this bright; larger ones (and NaN, infinity) count as masked."""
 
-PAPER = (66, 58, 70)
-INK = (86, 77, 91)
+PAPER = (57, 52, 61)
+INK = (74, 68, 79)
 """The two tones of the hatch that stands for `nothing was measured here`: no tone of either picture."""
 
 

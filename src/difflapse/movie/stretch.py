@@ -69,10 +69,11 @@ def measure_stretch(
 
     Notes
     -----
-    Black lies 3 sigma below the median, but never below the image's faintest percent: with stars on a dark
-    sky the first rules, with the Sun or Moon in the field the second. The softening is solved for so that the
-    median becomes dark grey; where it would be brighter than that even unstretched, the stretch stays nearly
-    linear. Colours are balanced so that the sky is neutral and the typical star white.
+    Black lies 4 sigma below the median, but not lower than 4 sigma of the noise below the image's faintest
+    pixels: with stars on a dark sky the first rules, with the Sun or Moon in the field the second. The
+    softening is solved for so that the median becomes dark grey; where it would be brighter than that even
+    unstretched, the stretch stays nearly linear. Colours are balanced so that the sky is neutral and the typical
+    star white.
     """
     if kind not in KINDS:
         raise OptionError(f"stretch is {kind!r}; it must be one of {', '.join(KINDS)}")
@@ -93,7 +94,7 @@ def measure_stretch(
     tiny = max(1e-6 * float(np.abs(sky).max()), 1e-6)
     noise_l = float(np.sqrt(((sigma * gain) ** 2).sum()) / channels)
     wide = max(p50 - p16, noise_l, tiny)
-    floor = max(p50 - 3.0 * wide, p1 - noise_l - tiny)
+    floor = max(p50 - 4.0 * wide, p1 - 4.0 * noise_l - tiny)
     white = max(p999, p50 + 25.0 * max(noise_l, tiny)) - floor
     if top - floor > 20.0 * white:  # few but bright sources: keep their cores from all being clipped
         white *= 2.0
@@ -127,7 +128,7 @@ def aligned_panel(image: np.ndarray, mask: np.ndarray | None, stretch: Stretch, 
     -----
     When shrinking, each movie pixel shows the mean over its area; where the brightest pixel inside stands out
     of that mean by more than 2.5 sigma of the noise, up to 0.6 of the excess is added, so that faint stars
-    survive and the sky stays as smooth as a mean. 1738x2604x3 to 1278 wide: about 20 ms on one core.
+    survive and the sky stays as smooth as a mean. 1738x2604x3 to 1278 wide: about 26 ms on one core.
     """
     image = np.ascontiguousarray(image, np.float32)
     if image.ndim == 2:
@@ -274,6 +275,7 @@ def _paint(  # type: ignore[no-untyped-def]
     near, tint = np.empty(wide, np.float32), np.empty(wide, np.float32)
     place = np.empty(wide, np.int32)
     zero, half, one, full = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
+    sober = np.float32(0.8)
     last = np.float32(table.shape[0] - 1)
     per_noise, per_white, per_channel = one / noise, one / white, one / np.float32(channels)
     zero_level = zero
@@ -307,8 +309,10 @@ def _paint(  # type: ignore[no-untyped-def]
         for k in range(wide):
             bright = max(level[k], zero)
             place[k] = np.int32(np.sqrt(min(bright * per_white, one)) * last)
-            # Colour is trusted only as far as the light exceeds the noise.
-            tint[k] = bright / ((bright + np.float32(12) * noise) * max(near[k], noise))
+            # Colour is trusted as far as the light exceeds the noise, but not in saturated cores.
+            pale = max(one - bright * per_white, zero)
+            tint[k] = sober * min(np.float32(2) * pale, one) * bright
+            tint[k] /= (bright + np.float32(12) * noise) * max(near[k], noise)
         for k in range(wide):
             grey[k] = full * table[place[k]]
         if channels == 1:

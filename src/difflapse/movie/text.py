@@ -104,6 +104,8 @@ def _runs(text: str) -> list[str]:
 def _advance(run: str, size: int) -> float:
     if run in _OWN:
         return {"σ": 0.6, "−": 0.575, "×": 0.5, "Δ": 0.66, "–": 0.5}[run] * size
+    if run == " ":  # the font's own is so narrow that numbers in a row run together
+        return 0.3 * size
     return float(_font(size).getlength(run))
 
 
