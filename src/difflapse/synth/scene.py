@@ -24,7 +24,7 @@ class Population:
 
     per_18mpx: int = 40000
     """Stars per 18.1 million pixels (5208 x 3476); the density is the same for every shape."""
-    faintest_mag: float = 13.8
+    faintest_mag: float = 13.5
     brightest_mag: float = 3.5
     slope: float = 0.42
     """log10 of the number grows by this per magnitude."""
