@@ -92,8 +92,8 @@ def write_image(
     mask : array like `data`, optional
         0 = good. Bool, or uint8 with a bit for each reason. Written as uint8 in the extension MASK.
     bits : mapping of str to int, optional
-        Name of each bit of the mask, such as ``{"NODATA": 1, "HOT": 2}``; written into its header. A bool mask
-        has one bit, BAD.
+        Name of each bit of the mask, such as ``{"NODATA": 1, "HOT": 2}``; written into its header. A bool
+        mask has one bit, BAD.
     cards : sequence of (keyword, value, comment)
         For the header of the image: LTM1_1 and the like, DIFFMODE, NOISECOR, ...
     wcs : Header, optional

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -123,6 +123,7 @@ def decide_clock(
     for i, offered in enumerate(stamps):
         for stamp in offered:
             table.setdefault(stamp.source, [None] * n)[i] = stamp
+    table = {source: _same_step(row) for source, row in table.items()}
     if not table:
         return Clock("", "no time in headers or names: in the order of the files' names", (None,) * n)
     ranks = np.argsort(
@@ -352,6 +353,12 @@ def _in_utc(stamp: Stamp, header: Mapping[str, object]) -> Stamp:
     extra = 19.0 / DAY if str(card(header, "TIMESYS")).lower() == "gps" else 0.0
     mjd = float(Time(stamp.start_mjd + extra, format="mjd", scale=scale).utc.mjd)
     return Stamp(stamp.source, mjd, stamp.step_s, f"{stamp.source} converted from {scale.upper()} to UTC")
+
+
+def _same_step(row: Sequence[Stamp | None]) -> list[Stamp | None]:
+    """The row with the finest of its steps: a round value among fine ones is chance."""
+    step = min(stamp.step_s for stamp in row if stamp is not None)
+    return [stamp and replace(stamp, step_s=step) for stamp in row]
 
 
 def _follows(row: Sequence[Stamp | None], ranks: np.ndarray) -> bool:
