@@ -72,8 +72,8 @@ def measure_stretch(
     Black lies 4 sigma below the median, but not lower than 4 sigma of the noise below the image's faintest
     pixels: with stars on a dark sky the first rules, with the Sun or Moon in the field the second. The
     softening is solved for so that the median becomes dark grey; where it would be brighter than that even
-    unstretched, the stretch stays nearly linear. Colours are balanced so that the sky is neutral and the typical
-    star white.
+    unstretched, the stretch stays nearly linear. Colours are balanced so that the sky is neutral and the
+    typical star white.
     """
     if kind not in KINDS:
         raise OptionError(f"stretch is {kind!r}; it must be one of {', '.join(KINDS)}")

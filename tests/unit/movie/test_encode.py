@@ -108,7 +108,7 @@ def test_a_folder_that_is_not_there_is_an_output_error(tmp_path):
 
 
 def test_a_full_disk_is_an_output_error(tmp_path):
-    """Beyond the limit the system refuses to write, as when a disk is full: the error says so, nothing stays."""
+    """Beyond the limit the system refuses to write, as on a full disk: an error says so, nothing stays."""
     resource = pytest.importorskip("resource")
     signal = pytest.importorskip("signal")
     noise = np.random.default_rng(3).integers(0, 255, (480, 640, 3), np.uint8)
