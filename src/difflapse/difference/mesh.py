@@ -40,3 +40,30 @@ def line(mesh: np.ndarray, j: float, ny: int, out: np.ndarray) -> None:
         start = np.float32(left - slope * (k * step))
         for i in range(i0, i1):
             out[i] = start + slope * np.float32(i)
+
+
+def image(mesh: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A whole image (ny, nx) float32 from one channel's mesh (my, mx)."""
+    out = np.empty(shape, np.float32)
+    _image(np.ascontiguousarray(mesh, np.float32), out)
+    return out
+
+
+def resample(mesh: np.ndarray, shape: tuple[int, ...], spacing: int) -> np.ndarray:
+    """The same quantity on a mesh of another spacing."""
+    gi, gj = nodes((shape[0], shape[1]), spacing)
+    my, mx = mesh.shape[1:]
+    v, u = gj * (my - 1) / max(shape[0] - 1, 1), gi * (mx - 1) / max(shape[1] - 1, 1)
+    a, b = np.minimum(v.astype(int), my - 2), np.minimum(u.astype(int), mx - 2)
+    f, g = (v - a)[:, None], (u - b)[None, :]
+    out = [
+        (m[a][:, b] * (1 - f) + m[a + 1][:, b] * f) * (1 - g) + (m[a][:, b + 1] * (1 - f) + m[a + 1][:, b + 1] * f) * g
+        for m in mesh
+    ]
+    return np.array(out, np.float32)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _image(mesh: np.ndarray, out: np.ndarray) -> None:
+    for j in range(len(out)):
+        line(mesh, float(j), len(out), out[j])

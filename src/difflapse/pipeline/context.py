@@ -1,0 +1,62 @@
+"""What every worker knows of the night, and the scratch folder through which the night's shared values reach it."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from difflapse.model import FrameFacts
+from difflapse.pipeline.config import RunOptions
+
+
+@dataclass(frozen=True)
+class Night:
+    """One sequence being run; small enough to be sent with every task."""
+
+    name: str
+    frames: tuple[FrameFacts, ...]
+    options: RunOptions
+    scratch: str
+    """Folder for shared values; removed when the run ends."""
+    out: str
+    """Folder of the products."""
+
+    def share(self, name: str, value: Any) -> None:
+        """Write a value of the whole night where all workers find it; once only."""
+        path = Path(self.scratch) / f"{name}.pickle"
+        with path.open("wb") as file:
+            pickle.dump(value, file, protocol=5)
+
+    def shared(self, name: str) -> Any:
+        """Read a value that `share` wrote; kept by the process after the first time."""
+        return _load_pickle(self.scratch, name)
+
+    def array_path(self, name: str) -> Path:
+        """Where a large array of the night lies."""
+        return Path(self.scratch) / f"{name}.npy"
+
+    def array(self, name: str) -> np.ndarray:
+        """A large array of the night, mapped from disk: all workers share its memory."""
+        return _load_array(self.scratch, name)
+
+
+@functools.lru_cache(maxsize=16)
+def _load_pickle(scratch: str, name: str) -> Any:
+    with (Path(scratch) / f"{name}.pickle").open("rb") as file:
+        return pickle.load(file)
+
+
+@functools.lru_cache(maxsize=16)
+def _load_array(scratch: str, name: str) -> np.ndarray:
+    return np.load(Path(scratch) / f"{name}.npy", mmap_mode="r")
+
+
+def forget() -> None:
+    """Let go of all mapped files, so that the scratch folder can be removed."""
+    _load_pickle.cache_clear()
+    _load_array.cache_clear()

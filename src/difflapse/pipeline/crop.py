@@ -1,0 +1,82 @@
+"""The product grid of a run: the whole reference frame, or the crop that was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from difflapse.errors import OptionError
+from difflapse.model import FrameFacts, ProductGrid
+from difflapse.pipeline.config import RunOptions, parse_roi
+
+
+def product_grid(reference: FrameFacts, options: RunOptions) -> ProductGrid:
+    """Lay the product grid on the reference frame.
+
+    Raises
+    ------
+    OptionError
+        The crop lies outside the frame, or is asked for on the sky while the frame has no WCS.
+    """
+    ny, nx = reference.shape
+    if options.roi:
+        x, y, w, h = parse_roi(options.roi)
+    elif options.center:
+        x, y, w, h = _sky_box(reference, options)
+    else:
+        return ProductGrid.whole(reference.shape, reference.mosaic)
+    x1, y1 = min(x + w, nx), min(y + h, ny)
+    x0, y0 = max(0, x), max(0, y)
+    step = 2 if reference.mosaic else 1
+    x0, y0 = x0 - x0 % step, y0 - y0 % step
+    shape = ((y1 - y0) // step, (x1 - x0) // step)
+    if shape[0] < 8 or shape[1] < 8:
+        raise OptionError(
+            f"the crop covers x {x} to {x + w}, y {y} to {y + h}; the reference frame has {nx}x{ny} pixels",
+            "give a crop that lies within the frame",
+        )
+    return ProductGrid(shape, step, (x0, y0))
+
+
+def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int, int]:
+    """A box of native pixels around a position on the sky."""
+    if not reference.wcs_header:
+        raise OptionError(
+            f"center is given, but the reference frame {reference.file} has no WCS", "use --roi X,Y,W,H in pixels"
+        )
+    import astropy.units as u
+    from astropy.coordinates import Angle, SkyCoord
+    from astropy.io import fits
+    from astropy.wcs import WCS
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    try:
+        ra, dec = options.center.split(",")
+        degrees = all(_is_number(part) for part in (ra, dec))
+        position = SkyCoord(ra, dec, unit=(u.deg if degrees else u.hourangle, u.deg))
+    except (ValueError, u.UnitsError):
+        raise OptionError(
+            f"center is {options.center!r}; it must be RA,DEC", "for example 303.2,46.0 or 20h12m48s,+46d02m"
+        ) from None
+    try:
+        sizes = [Angle(_with_unit(part)).deg for part in options.size.split(",")]
+    except (ValueError, u.UnitsError):
+        raise OptionError(f"size is {options.size!r}; it must be an angle", "for example 30arcmin or 2deg,1deg") from None
+    wcs = WCS(fits.Header.fromstring(reference.wcs_header))
+    x, y = (float(v) for v in wcs.world_to_pixel(position))
+    if not (np.isfinite(x) and np.isfinite(y)):
+        raise OptionError(f"center {options.center} is not on the reference frame's sky")
+    scale = float(np.mean(proj_plane_pixel_scales(wcs)))
+    width, height = (s / scale for s in (sizes[0], sizes[-1]))
+    return round(x - width / 2), round(y - height / 2), max(1, round(width)), max(1, round(height))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _with_unit(text: str) -> str:
+    return f"{text}deg" if _is_number(text) else text

@@ -1,0 +1,58 @@
+"""Where the main process keeps what it knows of a night while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from difflapse.errors import FrameError
+from difflapse.pipeline.context import Night
+from difflapse.pipeline.pool import Pool
+from difflapse.pipeline.progress import Progress
+
+
+@dataclass
+class Desk:
+    """The night, its workers, the small values of each frame, and why frames were skipped."""
+
+    night: Night
+    pool: Pool
+    progress: Progress
+    values: dict[str, dict[int, Any]] = field(default_factory=dict)
+    """Value's name -> frame -> value; only small values come here."""
+    failed: dict[int, str] = field(default_factory=dict)
+    """Frame -> reason."""
+
+    def alive(self) -> list[int]:
+        """Frames that have not failed, in time order."""
+        return [k for k in range(len(self.night.frames)) if k not in self.failed]
+
+    def fail(self, frame: int, reason: str) -> None:
+        """Skip a frame and say why."""
+        self.failed[frame] = reason
+        self.progress.note(f"{self.night.frames[frame].file} skipped: {reason}")
+
+    def value(self, name: str, frame: int) -> Any:
+        """One frame's value."""
+        return self.values[name][frame]
+
+    def each(
+        self, stage: str, task: Callable[..., Any], jobs: Iterable[tuple[int, tuple[Any, ...]]], total: int, ordered: bool = False
+    ) -> Iterator[tuple[int, Any]]:
+        """Run a task for (frame, arguments) pairs, with progress; frames that fail are recorded and not yielded."""
+        self.progress.start(stage, total)
+        frames: list[int] = []
+
+        def arguments() -> Iterator[tuple[Any, ...]]:
+            for frame, job in jobs:
+                frames.append(frame)
+                yield job
+
+        for n, result in self.pool.run(task, arguments(), ordered):
+            if isinstance(result, FrameError):
+                self.fail(frames[n], result.message)
+            else:
+                yield frames[n], result
+            self.progress.advance(stage)
+        self.progress.finish(stage)

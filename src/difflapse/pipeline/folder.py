@@ -1,0 +1,107 @@
+"""The output folder: refused when it is in use, filled only when all is done, and never left half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from difflapse.errors import OutputError
+from difflapse.pipeline.tables import read_products
+
+STAGING = ".difflapse-part-"
+
+
+def default_out(inputs: Sequence[str]) -> Path:
+    """The input's name + ``-difflapse``, in the current folder."""
+    first = str(inputs[0]).split("?")[0].rstrip("/\\")
+    path = Path(first.lstrip("@"))
+    if any(sign in path.name for sign in "*?[") or (len(inputs) > 1 and path.suffix):
+        path = path.parent
+    name = path.resolve().name if path.name in ("", ".", "..") else path.name
+    for ending in (".gz", ".fz", ".fits", ".fit", ".fts", ".txt"):
+        name = name.removesuffix(ending).removesuffix(ending.upper())
+    return Path(f"{name or 'night'}-difflapse")
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds something, unless it is a run's and may be replaced; nothing is changed.
+
+    Raises
+    ------
+    OutputError
+        It is a file, it is not empty, or it is not the folder of a run.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise OutputError(f"{out} is a file; a folder is needed for the products", "give another with -o OUT")
+    if not any(not item.name.startswith(STAGING) for item in out.iterdir()):
+        return
+    if not overwrite:
+        raise OutputError(f"{out} is not empty", "give another folder with -o OUT, or --overwrite to replace the run in it")
+    if not (out / "run.toml").exists():
+        raise OutputError(
+            f"{out} is not empty and holds no run of difflapse, so --overwrite would not know what to remove",
+            "give another folder with -o OUT",
+        )
+
+
+@contextlib.contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """A hidden folder inside `out` for a run's work; removed in any case, and `out` with it if that was made for it."""
+    made = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for stale in out.glob(f"{STAGING}*"):
+            if not _alive(stale.name.removeprefix(STAGING).split("-")[0]):
+                shutil.rmtree(stale, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING}{os.getpid()}-", dir=out))
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror}", "give another folder with -o OUT") from None
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(f"the disk of {out} is full", "free some space, or -o a folder on another disk") from None
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if made:
+            with contextlib.suppress(OSError):
+                out.rmdir()
+
+
+def publish(staged: Path, out: Path, products: Sequence[str], overwrite: bool) -> None:
+    """Move finished products to their place, after removing those of the run that they replace."""
+    try:
+        if overwrite and (out / "run.toml").exists():
+            for old in [*read_products(out), "run.toml"]:
+                target = (out / old).resolve()
+                if out.resolve() in target.parents:
+                    target.unlink(missing_ok=True)
+            for folder in sorted((p for p in out.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
+                if not folder.name.startswith(STAGING) and staged not in folder.parents and not any(folder.iterdir()):
+                    folder.rmdir()
+        # run.toml last: a folder that has it is complete.
+        for name in sorted(products, key=lambda n: n == "run.toml"):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(staged / name, out / name)
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror}", "give another folder with -o OUT") from None
+
+
+def _alive(pid: str) -> bool:
+    if not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

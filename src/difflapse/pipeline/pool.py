@@ -1,0 +1,139 @@
+"""Worker processes: a bounded number of frames in flight, results in order or as they come, failures kept apart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Any
+
+from difflapse.errors import DifflapseError, FrameError
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Pool:
+    """Runs tasks in worker processes, or in this process where one worker is enough.
+
+    Parameters
+    ----------
+    workers : int
+        Number of processes; 1 runs everything here.
+    in_flight : int
+        Tasks under way or waiting for their turn, at most; bounds the memory of results that wait for an earlier one.
+    """
+
+    def __init__(self, workers: int, in_flight: int | None = None) -> None:
+        self.workers = workers
+        self.in_flight = in_flight or 2 * workers + 1
+        self._executor: ProcessPoolExecutor | None = None
+        if workers > 1:
+            # A fork server that has imported the tasks once starts each worker in no time; Windows has none.
+            context = get_context("spawn" if sys.platform == "win32" else "forkserver")
+            if sys.platform != "win32":
+                context.set_forkserver_preload(["difflapse.pipeline.stages"])
+            self._executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+
+    def __enter__(self) -> Pool:
+        if self._executor is not None:
+            # Start the workers now, while the main process still thinks.
+            for _ in range(self.workers):
+                self._executor.submit(_warm_up)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def run(
+        self, task: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], ordered: bool = False
+    ) -> Iterator[tuple[int, Any]]:
+        """Run ``task(*job)`` for each job.
+
+        Yields
+        ------
+        (n, result)
+            The job's number and its result, or the `FrameError` that it raised. In the jobs' order if `ordered`, else as
+            they are done.
+        """
+        if self._executor is None:
+            for n, job in enumerate(jobs):
+                yield n, guarded(task, *job)
+            return
+        try:
+            yield from self._run(task, jobs, ordered)
+        except BrokenProcessPool:
+            raise DifflapseError(
+                "a worker process was ended from outside, most likely for lack of memory",
+                "try fewer --workers, or a smaller --memory",
+            ) from None
+
+    def _run(
+        self, task: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], ordered: bool
+    ) -> Iterator[tuple[int, Any]]:
+        assert self._executor is not None
+        source = enumerate(jobs)
+        pending: deque[tuple[int, Future[Any]]] = deque()
+        while True:
+            while len(pending) < self.in_flight:
+                following = next(source, None)
+                if following is None:
+                    break
+                n, job = following
+                pending.append((n, self._executor.submit(guarded, task, *job)))
+            if not pending:
+                return
+            if ordered:
+                n, future = pending.popleft()
+                yield n, future.result()
+                continue
+            wait([future for _, future in pending], return_when=FIRST_COMPLETED)
+            for n, future in [item for item in pending if item[1].done()]:
+                pending.remove((n, future))
+                yield n, future.result()
+
+
+def guarded(task: Callable[..., Any], *job: Any) -> Any:
+    """Run a task; a frame's failure is its result, so that the night goes on."""
+    try:
+        return task(*job)
+    except FrameError as error:
+        return error
+    except DifflapseError:
+        raise
+    except MemoryError:
+        return FrameError("not enough memory for this frame", "try fewer --workers")
+    except OSError as error:
+        return FrameError(f"{type(error).__name__}: {error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one frame must not end the night
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}" if place else "?"
+        return FrameError(f"unexpected {type(error).__name__} at {where}: {error}", "please report it")
+
+
+def _prepare_worker() -> None:
+    # Ctrl-C reaches the whole group; the main process decides what to do, workers finish their frame.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import cv2
+
+    cv2.setNumThreads(1)
+
+
+def _warm_up() -> None:
+    """Import what the tasks need."""
+    import difflapse.pipeline.stages  # noqa: F401

@@ -1,0 +1,83 @@
+"""Values that flow between the stages of a run; frozen, and small unless they say otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from difflapse.align.warp import BadPixels
+from difflapse.difference import Template
+from difflapse.measure import Defects
+from difflapse.model import ProductGrid, Stars
+from difflapse.movie.layout import Layout
+from difflapse.movie.stretch import Stretch
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Unresampled pixels of a frame (large): bad ones are filled, and listed."""
+
+    data: np.ndarray
+    mask: np.ndarray | None
+    bad: BadPixels
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What one movie frame shows, for `timelapse.json` and the headers of products."""
+
+    template: str | None
+    """``template``, or the file that was subtracted; None without a difference."""
+    template_mjd: float | None
+    """Mean time of what was subtracted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subtracted:
+    """A difference (large) and what it is the difference of."""
+
+    combined: np.ndarray
+    units: str
+    noise: float
+    mask: np.ndarray
+    data: np.ndarray | None
+    variance: np.ndarray | None
+    shown: Shown
+    title: str
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The frame whose grid is kept, and what the others are compared with."""
+
+    frame: int
+    stars: Stars
+    grid: ProductGrid
+    background_adu: tuple[float, ...]
+    defects: Defects
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What all frames of the second pass share."""
+
+    mode: str
+    """The difference in force: template, running, rolling or none (fewer frames may have changed what was asked)."""
+    used: tuple[int, ...]
+    """Frames that take part, in time order."""
+    template_frames: tuple[int, ...]
+    template_mjd: float | None
+    sky: np.ndarray
+    """(c, my, mx) mesh: the sky level of the template or the reference image."""
+    smooth: bool
+    """Whether a smooth background may be taken off: not where the scene fills the field."""
+    cadence_s: float | None
+    layout: Layout
+    stretch: Stretch
+    vmax: float
+
+
+def load_template(night_array: dict[str, np.ndarray], sky: np.ndarray) -> Template:
+    """The night's template from its mapped arrays."""
+    return Template(night_array["template"], night_array["template_variance"], night_array["template_count"], sky)

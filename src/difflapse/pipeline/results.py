@@ -1,0 +1,225 @@
+"""What a run made, as Python objects: read back from its folder, so that a run and `open_run` give the same."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from difflapse.errors import DifflapseError, InputError
+from difflapse.model import Transform
+from difflapse.pipeline.tables import read_json, read_products, read_transform
+
+if TYPE_CHECKING:
+    from astropy.nddata import CCDData
+    from astropy.table import Table
+    from astropy.time import Time
+    from astropy.wcs import WCS
+
+
+@dataclass(frozen=True, eq=False)
+class RunFrame:
+    """One input frame of a run, used or not."""
+
+    number: int
+    file: str
+    used: bool
+    reason: str
+    """Why it was skipped; empty for a used frame."""
+    transform: Transform | None
+    time_utc: str
+
+    @property
+    def time(self) -> Time | None:
+        """Middle of the exposure; None if unknown."""
+        from astropy.time import Time
+
+        return Time(self.time_utc, format="isot", scale="utc") if self.time_utc else None
+
+    def to_reference(self, x: np.ndarray | float, y: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+        """Native pixels of this frame (0-based) to native pixels of the reference; arrays welcome.
+
+        Raises
+        ------
+        InputError
+            The frame was skipped.
+        """
+        return self._known()(x, y)
+
+    def from_reference(self, x: np.ndarray | float, y: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+        """Native pixels of the reference to native pixels of this frame; NaN where there is no way back."""
+        return self._known().inverse(x, y)
+
+    def _known(self) -> Transform:
+        if self.transform is None:
+            raise InputError(f"frame {self.number} ({self.file}) was skipped: {self.reason}", "choose a used frame")
+        return self.transform
+
+
+class Night:
+    """The products of one sequence; everything is read from its folder when it is first asked for."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / "frames.ecsv").exists():
+            raise InputError(f"{self.folder} holds no frames.ecsv", "is this the folder of a finished run?")
+
+    @property
+    def name(self) -> str:
+        """The sequence's name."""
+        return str(self.table.meta.get("sequence", self.folder.name))
+
+    @functools.cached_property
+    def table(self) -> Table:
+        """`frames.ecsv`: a row per input frame."""
+        from astropy.table import Table
+
+        return Table.read(self.folder / "frames.ecsv", format="ascii.ecsv")
+
+    @functools.cached_property
+    def frames(self) -> tuple[RunFrame, ...]:
+        """All frames of the sequence in time order; ``frames[i].number == i``."""
+        transforms: dict[int, Transform] = {}
+        if (self.folder / "transforms.json").exists():
+            record = read_json(self.folder / "transforms.json")
+            transforms = {item["frame"]: read_transform(item) for item in record["frames"]}
+        frames = []
+        for row in self.table:
+            if np.ma.is_masked(row["frame"]):
+                continue
+            k = int(row["frame"])
+            time = "" if np.ma.is_masked(row["time_utc"]) else str(row["time_utc"])
+            used = row["status"] == "used"
+            frames.append(RunFrame(k, str(row["file"]), used, str(row["reason"] or ""), transforms.get(k), time))
+        return tuple(frames)
+
+    @property
+    def reference(self) -> RunFrame:
+        """The frame whose pixel grid is kept."""
+        return self.frames[int(self.table.meta["reference_frame"])]
+
+    @functools.cached_property
+    def template(self) -> CCDData:
+        """What was subtracted, with its uncertainty, mask and, where there is one, its celestial WCS.
+
+        Raises
+        ------
+        InputError
+            The run subtracted no template (running, rolling or no differences).
+        """
+        from astropy.nddata import CCDData
+
+        path = self.folder / "template.fits"
+        if not path.exists():
+            mode = self.table.meta.get("diff", "none")
+            raise InputError(f"there is no template: the difference is {mode!r}", "run with diff='template'")
+        return CCDData.read(path)
+
+    @property
+    def wcs(self) -> WCS | None:
+        """Celestial WCS of the product images; None where the reference has none."""
+        wcs = self.template.wcs
+        return wcs.celestial if wcs is not None and wcs.has_celestial else None
+
+    @property
+    def movie(self) -> Path | None:
+        """The movie's file."""
+        path = self.folder / "timelapse.mp4"
+        return path if path.exists() else None
+
+    @functools.cached_property
+    def timelapse(self) -> dict[str, Any]:
+        """`timelapse.json`: where the panels are, and what each movie frame shows."""
+        return dict(read_json(self.folder / "timelapse.json"))
+
+    def summary(self) -> dict[str, Any]:
+        """What became of the sequence, as plain values."""
+        table = self.table
+        own = table[[not np.ma.is_masked(n) for n in table["frame"]]]
+        used = own[own["status"] == "used"]
+        rms = [float(r) for r, m in zip(used["rms_pix"], used["method"], strict=True) if not np.ma.is_masked(r) and m != "reference"]
+        methods = [str(m) for m in used["method"]]
+        products = read_products(self.folder)
+        return {
+            "name": self.name,
+            "folder": str(self.folder),
+            "n_frames": len(own),
+            "n_used": len(used),
+            "n_skipped": len(own) - len(used),
+            "median_rms_pix": float(np.median(rms)) if rms else None,
+            "movie": self.movie.name if self.movie else None,
+            "products": products,
+            "skipped": [
+                {"file": str(row["file"]), "reason": str(row["reason"])} for row in own[own["status"] != "used"]
+            ],
+            "reference": self.reference.file if used else None,
+            "diff": table.meta.get("diff"),
+            "methods": {name: methods.count(name) for name in dict.fromkeys(methods)},
+        }
+
+
+class Run:
+    """A finished run: one night or more. Where there is one, its attributes work directly (`run.frames`)."""
+
+    def __init__(self, out: str | Path, extra: dict[str, Any] | None = None) -> None:
+        self.out = Path(out)
+        self._extra = dict(extra or {})
+        folders = [self.out]
+        if (self.out / "run.json").exists():
+            folders = [self.out / name for name in read_json(self.out / "run.json")["sequences"]]
+        self.sequences: tuple[Night, ...] = tuple(Night(folder) for folder in folders)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not hasattr(Night, name):
+            raise AttributeError(f"a run has no {name!r}")
+        if len(self.sequences) != 1:
+            raise DifflapseError(
+                f"the run has {len(self.sequences)} sequences; {name!r} belongs to one", f"run.sequences[0].{name}"
+            )
+        return getattr(self.sequences[0], name)
+
+    def __repr__(self) -> str:
+        nights = ", ".join(f"{night.name} ({len(night.frames)} frames)" for night in self.sequences)
+        return f"<Run {self.out}: {nights}>"
+
+    def summary(self) -> dict[str, Any]:
+        """What became of all the input, as plain values ready for JSON."""
+        nights = [night.summary() for night in self.sequences]
+        left = [
+            {"file": str(row["file"]), "reason": str(row["reason"])}
+            for row in self.sequences[0].table
+            if np.ma.is_masked(row["frame"])
+        ]
+        return {
+            "out": str(self.out),
+            "seconds": None,
+            "frames_per_second": None,
+            "sequences": nights,
+            "left_out": left,
+            **self._extra,
+        }
+
+
+def open_run(out: str | Path) -> Run:
+    """Open the folder of a finished run; the inputs need not be there any more.
+
+    Parameters
+    ----------
+    out : str or Path
+        The run's output folder.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        The folder holds no finished run.
+    """
+    if not Path(out).is_dir():
+        raise InputError(f"there is no folder {out}", "give the output folder of a run")
+    return Run(out)

@@ -1,0 +1,371 @@
+"""The main job: inputs in, products out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from difflapse.errors import DifflapseError, FrameError, TooManyFailedError
+from difflapse.io.discover import discover
+from difflapse.io.products import write_json, write_table, write_text, write_toml
+from difflapse.model import Inventory
+from difflapse.model import Sequence as FrameSequence
+from difflapse.model.times import iso_utc
+from difflapse.movie.encode import Encoder
+from difflapse.movie.sidecar import MovieFrame, timelapse_record
+from difflapse.pipeline import folder, save, tables
+from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.context import Night, forget
+from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.night_stages import time_range
+from difflapse.pipeline.pool import Pool, cores, guarded
+from difflapse.pipeline.progress import Progress, Silence
+from difflapse.pipeline.records import Reference, Scene, Shown
+from difflapse.pipeline.results import Run
+from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
+
+SMALL_NIGHT = 30_000_000
+"""Native pixels in a night below which starting worker processes costs more than it saves."""
+CHUNK = 8
+"""Frames that a worker takes in a row where each needs its neighbours."""
+
+
+def run(
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Run:
+    """Turn a night of frames into an aligned movie, a differential movie and tables.
+
+    Parameters
+    ----------
+    inputs : str, Path or sequence of them
+        Files, folders (searched downwards), globs, ``@list.txt`` or URLs.
+    out : str or Path, optional
+        Folder for the products; by default the input's name + ``-difflapse`` in the current folder.
+    progress : Progress, optional
+        A listener; silent by default.
+    **options
+        The fields of `difflapse.RunOptions`, by name: ``align="wcs"``, ``diff="running"``, ``lag="10min"``, ...
+
+    Returns
+    -------
+    Run
+        What was made; `difflapse.open_run` gives the same later.
+
+    Raises
+    ------
+    OptionError
+        An unknown option, or a value that does not fit.
+    InputError
+        Nothing usable among the inputs.
+    TooManyFailedError
+        More than `max_failed` of a sequence's frames were skipped; `frames.ecsv` says why.
+    OutputError
+        The folder is in use or cannot be written.
+    """
+    many = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    return run_night(
+        [str(item) for item in many],
+        None if out is None else str(out),
+        RunOptions.from_mapping(options),
+        progress or Silence(),
+    )
+
+
+def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progress: Progress) -> Run:
+    """As `run`, with the options checked already."""
+    started = time.monotonic()
+    target = Path(out) if out is not None else folder.default_out(inputs)
+    folder.check_free(target, options.overwrite)
+    inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
+    done: list[_Done] = []
+    failed: list[tuple[FrameSequence, DifflapseError]] = []
+    with folder.staging(target) as staged:
+        several = len(inventory.sequences) > 1
+        with Pool(_workers(inventory, options)) as pool:
+            for sequence in inventory.sequences:
+                place = staged / sequence.name if several else staged
+                try:
+                    done.append(_run_sequence(sequence, inventory, place, options, pool, progress, not several))
+                except (DifflapseError, KeyboardInterrupt) as error:
+                    # One sequence's failure must not lose another's night.
+                    if not several or not isinstance(error, DifflapseError) or error.exit_code in (1, 2, 6):
+                        raise
+                    progress.note(f"{sequence.name}: {error.message}")
+                    failed.append((sequence, error))
+                finally:
+                    forget()
+        if failed and not done:
+            raise failed[0][1]
+        seconds = time.monotonic() - started
+        products = [f"{d.sequence.name}/{p}" for d in done for p in d.products] if several else list(done[0].products)
+        if several:
+            products += _write_index(inventory, done, failed, staged, options, seconds, products)
+        folder.publish(staged, target, products, options.overwrite)
+    for item in done:
+        if item.too_many is not None:
+            raise item.too_many
+    frames = sum(len(d.sequence.frames) for d in done)
+    return Run(target, {"seconds": round(seconds, 2), "frames_per_second": round(frames / seconds, 2)})
+
+
+@dataclass(frozen=True)
+class _Done:
+    """A sequence that is finished."""
+
+    sequence: FrameSequence
+    products: tuple[str, ...]
+    rows: tuple[dict[str, Any], ...]
+    too_many: TooManyFailedError | None = None
+
+
+@dataclass
+class _Movie:
+    """The encoder and what it was given."""
+
+    encoder: Encoder
+    frames: list[MovieFrame] = field(default_factory=list)
+
+
+def _workers(inventory: Inventory, options: RunOptions) -> int:
+    if options.workers:
+        return options.workers
+    pixels = sum(f.shape[0] * f.shape[1] for s in inventory.sequences for f in s.frames)
+    return 1 if pixels < SMALL_NIGHT else cores()
+
+
+def _run_sequence(
+    sequence: FrameSequence,
+    inventory: Inventory,
+    place: Path,
+    options: RunOptions,
+    pool: Pool,
+    progress: Progress,
+    alone: bool,
+) -> _Done:
+    """Take one sequence through all stages; its products lie in `place` when this returns."""
+    started = time.monotonic()
+    scratch = place / ".scratch"
+    scratch.mkdir(parents=True)
+    night = Night(sequence.name, sequence.frames, options, str(scratch), str(place))
+    desk = Desk(night, pool, progress)
+    too_many: TooManyFailedError | None = None
+    products: list[str] = []
+    groups = plan_groups()
+    for group in groups:
+        if group.is_night:
+            group.stages[0].work(desk)
+        elif group is not groups[-1]:
+            for frame, values in desk.each(group.name, _task, _jobs(desk, group), len(desk.alive())):
+                for name, value in values[0].items():
+                    desk.values.setdefault(name, {})[frame] = value
+        too_many = _too_many(desk, options)
+        if too_many is not None:
+            break
+    if too_many is None:
+        products += _last_group(desk, groups[-1], place)
+        too_many = _too_many(desk, options)
+    rows = tuple(_rows(desk))
+    left = [tables.left_out_row(item) for item in inventory.left_out] if alone else []
+    meta = _meta(desk, too_many is None)
+    write_table(place / "frames.ecsv", tables.frames_table([*rows, *left], meta))
+    products.append("frames.ecsv")
+    digests = {night.frames[k].file: d for k, d in sorted(desk.values.get("digest", {}).items()) if d}
+    products.append("run.toml")
+    record = {
+        **options.to_mapping(),
+        "provenance": tables.provenance(digests, [p for p in products if p != "run.toml"], time.monotonic() - started),
+    }
+    write_toml(place / "run.toml", record)
+    return _Done(sequence, tuple(products), rows, too_many)
+
+
+def _task(group: Group, night: Night, items: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Any]:
+    """Take some frames through a group; one frame's failure is its result (raised where it is the only one)."""
+    if len(items) == 1:
+        return [run_group(group, night, *items[0])]
+    return [guarded(run_group, group, night, *item) for item in items]
+
+
+def _jobs(desk: Desk, group: Group) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """One job per frame that is still alive when its turn comes."""
+    for k in range(len(desk.night.frames)):
+        if k not in desk.failed:
+            yield k, (group, desk.night, [(k, _given(desk, group, k))])
+
+
+def _given(desk: Desk, group: Group, k: int) -> dict[str, Any]:
+    return {name: desk.value(name, k) for name in group.needs}
+
+
+def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
+    """The second pass: difference and draw every frame, encode the pictures in order, write what belongs to them."""
+    night = desk.night
+    scene: Scene = night.shared("scene")
+    windowed = any(stage.scope is Scope.WINDOW for stage in group.stages) and scene.mode in ("running", "rolling")
+    size = CHUNK if windowed and desk.pool.workers > 1 else 1
+    used = desk.alive()
+    chunks = [used[n : n + size] for n in range(0, len(used), size)]
+    jobs = ((chunk, [(k, _given(desk, group, k)) for k in chunk]) for chunk in chunks)
+    products: list[str] = []
+    desk.progress.start("movie", len(used))
+    metadata = {
+        "title": night.frames[0].object or night.name,
+        "comment": f"difflapse; {time_range(night)}; difference: {scene.mode}",
+    }
+    with Encoder(
+        place / "timelapse.mp4", (scene.layout.width, scene.layout.height), night.options.fps, metadata
+    ) as encoder:
+        movie = _Movie(encoder)
+        order = iter(chunks)
+        for _, results in desk.pool.run(_task, ((group, night, items) for _, items in jobs), ordered=True):
+            chunk = next(order)
+            for k, result in zip(chunk, results if isinstance(results, list) else [results], strict=True):
+                if isinstance(result, FrameError):
+                    desk.fail(k, result.message)
+                else:
+                    _show(movie, night, k, result)
+                    products += result["saved"]
+                desk.progress.advance("movie")
+    desk.progress.finish("movie")
+    record = timelapse_record(scene.layout, movie.frames, night.options.fps, night.options.units, scene.vmax)
+    write_json(place / "timelapse.json", record)
+    products += ["timelapse.mp4", "timelapse.json"]
+    if scene.mode == "template":
+        products.append(save.save_template(night))
+    reference: Reference = night.shared("reference")
+    items = [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()]
+    write_json(
+        place / "transforms.json", tables.transforms_record(night.frames[reference.frame], reference.frame, items)
+    )
+    products.append("transforms.json")
+    return products
+
+
+def _show(movie: _Movie, night: Night, k: int, result: Mapping[str, Any]) -> None:
+    """Encode one picture, and remember what it shows."""
+    movie.encoder.write(result["picture"])
+    facts = night.frames[k]
+    shown: Shown = result["shown"]
+    when = iso_utc(facts.mid_mjd) if facts.mid_mjd is not None else None
+    movie.frames.append(MovieFrame(facts.file, when, shown.template))
+
+
+def _too_many(desk: Desk, options: RunOptions) -> TooManyFailedError | None:
+    """The error to raise when too many frames are skipped; the tables are still written."""
+    total = len(desk.night.frames)
+    if len(desk.failed) <= options.max_failed * total:
+        return None
+    reasons: dict[str, int] = {}
+    for reason in desk.failed.values():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    most = max(reasons, key=lambda r: reasons[r])
+    return TooManyFailedError(
+        f"{len(desk.failed)} of {total} frames of {desk.night.name} were skipped; "
+        f"at most {options.max_failed:.0%} may be. The most frequent reason: {most}",
+        "frames.ecsv has each frame's reason; --max-failed 1 goes on all the same",
+        {"found": len(desk.failed), "needed": int(options.max_failed * total)},
+    )
+
+
+def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
+    night = desk.night
+    finished = "alignment" in desk.values
+    chosen = night.shared("scene").template_frames if (Path(night.scratch) / "scene.pickle").exists() else ()
+    arcsec = _pixel_arcsec(night) if finished else None
+    for k, facts in enumerate(night.frames):
+        get = {name: desk.values.get(name, {}).get(k) for name in ("quality", "alignment", "scale")}
+        reason = desk.failed.get(k, "") or ("" if get["alignment"] is not None else "the run stopped before its turn")
+        row = tables.frame_row(k, facts, facts.file, reason, in_template=k in chosen, pixel_arcsec=arcsec, **get)
+        if not reason and get["scale"] is None and night.options.match != "none" and k not in chosen:
+            row["note"] = "; ".join(filter(None, (row["note"], "brightness matched on pixels, not on stars")))
+        yield row
+
+
+def _pixel_arcsec(night: Night) -> float | None:
+    """Pixel scale of the reference, from its WCS; None without."""
+    header = night.frames[night.shared("reference").frame].wcs_header
+    if not header:
+        return None
+    from astropy.io import fits
+    from astropy.wcs import WCS
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    return float(np.mean(proj_plane_pixel_scales(WCS(fits.Header.fromstring(header)))) * 3600)
+
+
+def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
+    night = desk.night
+    meta: dict[str, Any] = {"sequence": night.name, "columns": "positions are 0-based native pixels; time_utc is mid-exposure"}
+    if (Path(night.scratch) / "reference.pickle").exists():
+        reference: Reference = night.shared("reference")
+        meta["reference_frame"] = reference.frame
+        meta["sensor_defects"] = len(reference.defects)
+    if finished:
+        scene: Scene = night.shared("scene")
+        meta["diff"] = scene.mode
+    return meta
+
+
+def _write_index(
+    inventory: Inventory,
+    done: Sequence[_Done],
+    failed: Sequence[tuple[FrameSequence, DifflapseError]],
+    staged: Path,
+    options: RunOptions,
+    seconds: float,
+    products: Sequence[str],
+) -> list[str]:
+    """What lies above several sequences: all rows in one table, and a page that leads to each."""
+    rows: list[dict[str, Any]] = [{**row, "sequence": d.sequence.name} for d in done for row in d.rows]
+    for sequence, error in failed:
+        rows += [
+            {**tables.frame_row(k, f, f.file, error.message), "sequence": sequence.name}
+            for k, f in enumerate(sequence.frames)
+        ]
+    rows += [{**tables.left_out_row(item), "sequence": ""} for item in inventory.left_out]
+    write_table(staged / "frames.ecsv", tables.frames_table(rows, {"sequences": [d.sequence.name for d in done]}))
+    write_json(staged / "run.json", {"sequences": [d.sequence.name for d in done]})
+    write_text(staged / "index.html", _index_page(inventory, done, failed))
+    made = ["frames.ecsv", "run.json", "index.html", "run.toml"]
+    listed = [*products, *made[:-1]]
+    write_toml(
+        staged / "run.toml", {**options.to_mapping(), "provenance": tables.provenance({}, listed, seconds)}
+    )
+    return made
+
+
+def _index_page(
+    inventory: Inventory, done: Sequence[_Done], failed: Sequence[tuple[FrameSequence, DifflapseError]]
+) -> str:
+    """A plain page: each sequence's movie and numbers, what failed, what was left out."""
+    parts = []
+    for d in done:
+        used = sum(row["status"] == "used" for row in d.rows)
+        name = escape(d.sequence.name)
+        parts.append(
+            f"<section><h2>{name}</h2><p>{used} of {len(d.rows)} frames used. "
+            f"<a href='{name}/frames.ecsv'>frames.ecsv</a></p>"
+            + (f"<video controls loop muted src='{name}/timelapse.mp4'></video>" if "timelapse.mp4" in d.products else "")
+            + "</section>"
+        )
+    for sequence, error in failed:
+        parts.append(f"<section><h2>{escape(sequence.name)}</h2><p>Not run: {escape(error.message)}</p></section>")
+    left = "".join(f"<li>{escape(item.file)}: {escape(item.reason)}</li>" for item in inventory.left_out)
+    if left:
+        parts.append(f"<section><h2>Left out</h2><ul>{left}</ul></section>")
+    return (
+        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        "<title>difflapse</title><style>body{font:16px/1.5 system-ui,sans-serif;background:#15171a;color:#dde;"
+        "max-width:1280px;margin:2rem auto;padding:0 1rem}video{width:100%}a{color:#9cf}</style>"
+        f"<h1>{len(inventory.sequences)} sequences</h1>{''.join(parts)}</html>"
+    )

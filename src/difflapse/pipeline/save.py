@@ -1,0 +1,125 @@
+"""Product images: the aligned frames, the differences and the template, as FITS that astropy reads as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from difflapse.difference import Science
+from difflapse.difference.mesh import image
+from difflapse.difference.noise import correlation_factor
+from difflapse.io.celestial import binned_wcs_header
+from difflapse.io.products import write_image
+from difflapse.model import Alignment, bits
+from difflapse.model.times import iso_utc
+from difflapse.mosaic import channels
+from difflapse.pipeline.context import Night
+from difflapse.pipeline.records import Reference, Scene, Subtracted
+
+BITS = {text: bit for bit, text in bits.NAMES.items()}
+Card = tuple[str, str | int | float | bool, str]
+
+
+def product_name(night: Night, k: int) -> str:
+    """Name of a frame's product: its file's, without what compression added; unique within the night."""
+    name = PurePosixPath(night.frames[k].file).name
+    for ending in (".gz", ".fz", ".bz2", ".xz"):
+        name = name.removesuffix(ending)
+    stem = PurePosixPath(name).stem
+    twins = [f.file for f in night.frames if PurePosixPath(f.file).name.split(".")[0] == name.split(".")[0]]
+    return f"{stem}.fits" if len(twins) == 1 else f"{stem}_{k:04d}.fits"
+
+
+def save_aligned(night: Night, k: int, science: Science, alignment: Alignment) -> str:
+    """Write one frame on the reference's grid: its own brightness, bias taken off. Returns the name below OUT."""
+    shape = science.data.shape
+    variance = np.empty(shape, np.float32)
+    scene: Scene = night.shared("scene")
+    for c in range(shape[0]):
+        back = float(np.mean(science.inverse_scale[c])) or 1.0
+        sky = image(science.noise.sky[c], shape[1:]) / back**2
+        photon = image(science.noise.photon[c], shape[1:]) / back
+        variance[c] = sky + photon * np.maximum(science.data[c] - image(scene.sky[c], shape[1:]) / back, 0)
+    cards: list[Card] = [
+        ("ALIGNMTH", alignment.method, "how it was aligned"),
+        ("ALIGNRMS", _finite(alignment.rms_pix), "[px] radial, on stars not fitted to; -1 = unknown"),
+    ]
+    return _write(night, k, "aligned", science.data, variance, science.mask, cards)
+
+
+def save_difference(night: Night, k: int, difference: Subtracted) -> str:
+    """Write one difference, science - template, in the template's ADU. Returns the name below OUT."""
+    assert difference.data is not None and difference.variance is not None
+    scene: Scene = night.shared("scene")
+    cards: list[Card] = [("DIFFMODE", scene.mode, "what was subtracted")]
+    when = difference.shown.template_mjd
+    if when is not None:
+        cards.append(("TMPLTIME", iso_utc(when), "UTC, mean time of what was subtracted"))
+        now = night.frames[k].mid_mjd
+        if now is not None:
+            cards.append(("LAG", round((now - when) * 86400, 3), "[s] this frame's time - TMPLTIME"))
+    if difference.shown.template not in (None, "template"):
+        cards.append(("TMPLFILE", str(difference.shown.template), "what was subtracted"))
+    return _write(night, k, "differences", difference.data, difference.variance, difference.mask, cards)
+
+
+def save_template(night: Night) -> str:
+    """Write `template.fits` from the night's arrays. Returns its name below OUT."""
+    scene: Scene = night.shared("scene")
+    count = np.asarray(night.array("template_count"))
+    mask = np.where(count == 0, np.uint8(bits.NO_TEMPLATE), np.uint8(0))
+    cards: list[Card] = [("NCOMBINE", len(scene.template_frames), "frames in the template")]
+    if scene.template_mjd is not None:
+        cards.append(("TMPLTIME", iso_utc(scene.template_mjd), "UTC, mean time of its frames"))
+    variance = np.asarray(night.array("template_variance"))
+    variance = np.where(mask[None] != 0, np.float32(np.nan), variance)
+    return _write(night, None, "", np.asarray(night.array("template")), variance, mask, cards)
+
+
+def _write(
+    night: Night, k: int | None, folder: str, data: np.ndarray, variance: np.ndarray, mask: np.ndarray, cards: list[Card]
+) -> str:
+    reference: Reference = night.shared("reference")
+    facts = night.frames[reference.frame]
+    grid = reference.grid
+    planes = len(data) if facts.mosaic else 0
+    ltm, ltv1, ltv2 = grid.ltv()
+    common: list[Card] = [
+        ("LTM1_1", ltm, "1-based image pixel = LTM * native + LTV"),
+        ("LTM2_2", ltm, "native pixels are those of REFFILE"),
+        ("LTV1", ltv1, ""),
+        ("LTV2", ltv2, ""),
+        ("REFFILE", facts.file, "frame whose pixel grid this is"),
+        ("NOISECOR", round(_noise_correlation(night), 4), "noise of large sums / that of independent pixels"),
+    ]
+    if planes:
+        common.append(("PLANES", ",".join(channels(facts.mosaic)), "colours of the third axis"))
+    if k is not None:
+        own = night.frames[k]
+        if own.mid_mjd is not None:
+            common.append(("DATE-AVG", iso_utc(own.mid_mjd), "UTC, middle of the exposure"))
+        if own.exposure_s is not None:
+            common.append(("EXPTIME", own.exposure_s, "[s]"))
+        common.append(("ORIGFILE", own.file, "input frame"))
+    if not planes:
+        data, variance = data[0], variance[0]
+    wcs = binned_wcs_header(facts.wcs_header, grid.step, grid.origin, facts.shape, planes) if facts.wcs_header else None
+    full_mask = np.broadcast_to(mask, data.shape).copy() if data.ndim == 3 else mask
+    name = "template.fits" if k is None else f"{folder}/{product_name(night, k)}"
+    path = Path(night.out) / name
+    path.parent.mkdir(exist_ok=True)
+    write_image(path, data, variance=variance, mask=full_mask, bits=BITS, cards=common + cards, wcs=wcs)
+    return name
+
+
+def _noise_correlation(night: Night) -> float:
+    """Mean over all phases of the default kernel: see `difflapse.difference.noise.correlation_factor`."""
+    from difflapse.align.warp import weights
+
+    table = (weights(np.arange(64) / 64, 4) ** 2).sum(-1)
+    return correlation_factor(np.full((1, 1, 1), table.mean() ** 2))
+
+
+def _finite(value: float) -> float:
+    return round(value, 5) if np.isfinite(value) else -1.0

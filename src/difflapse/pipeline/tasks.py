@@ -1,0 +1,459 @@
+"""What is done to one frame, stage by stage; run in worker processes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from difflapse.align.view import AlignOptions, Reduced, View
+from difflapse.align.warp import BadPixels
+from difflapse.align.warp import warp as apply_transform
+from difflapse.difference import (
+    Noise,
+    Science,
+    Template,
+    combine,
+    fit_offset,
+    noise_of,
+    scale_from_pixels,
+    scale_from_stars,
+)
+from difflapse.difference import subtract as take_difference
+from difflapse.difference.mesh import constant, image, mean, resample
+from difflapse.errors import AlignError, FrameError
+from difflapse.io.fits import read_frame
+from difflapse.io.products import sha256
+from difflapse.measure import find_stars, repair
+from difflapse.methods import find_method
+from difflapse.model import Alignment, Frame, Quality, Stars, Transform, bits
+from difflapse.model.times import iso_utc
+from difflapse.mosaic import bin_image, channels, sites, split, superpixels
+from difflapse.movie.annotate import Caption
+from difflapse.movie.compose import compose
+from difflapse.movie.diverging import difference_panel, hatched_panel, sigma_panel
+from difflapse.movie.stretch import aligned_panel
+from difflapse.pipeline import save as saving
+from difflapse.pipeline.config import parse_lag
+from difflapse.pipeline.context import Night
+from difflapse.pipeline.records import Pixels, Reference, Scene, Shown, Subtracted
+
+_PICTURE_PIXELS = 1_000_000
+_NEIGHBOURS = 20
+"""Levelled frames that a worker keeps for running and rolling differences, at most."""
+
+
+def read(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a frame, fill its bad pixels, list them with their reasons."""
+    return {"pixels": read_pixels(night, k, night.shared("defects"))}
+
+
+def read_pixels(night: Night, k: int, defects: Any) -> Pixels:
+    """The pixels of frame `k`; `defects` are those of its sensor."""
+    facts = night.frames[k]
+    frame = read_frame(facts)
+    data, mask = frame.data, frame.mask
+    if not data.dtype.isnative:
+        data = data.astype(data.dtype.newbyteorder("="))
+    if not data.flags.writeable:
+        data = data.copy()
+    xs, ys, why = [defects.x], [defects.y], [np.full(len(defects), bits.DEFECT, np.uint8)]
+    if mask is not None and mask.any():
+        y, x = np.nonzero(mask)
+        xs, ys, why = [*xs, x], [*ys, y], [*why, np.full(len(x), bits.BLANK, np.uint8)]
+    else:
+        mask = None
+    if facts.saturation_adu is not None:
+        y, x = np.nonzero(data >= facts.saturation_adu)
+        n_fill = sum(len(part) for part in xs)
+        xs, ys, why = [*xs, x], [*ys, y], [*why, np.full(len(x), bits.SATURATED, np.uint8)]
+    else:
+        n_fill = sum(len(part) for part in xs)
+    bx, by, bit = np.concatenate(xs), np.concatenate(ys), np.concatenate(why)
+    # Saturated cores stay: filling them would dig holes into stars.
+    repair(data, bx[:n_fill], by[:n_fill], 2 if facts.mosaic else 1)
+    return Pixels(data, mask, BadPixels(bx.astype(float), by.astype(float), bit))
+
+
+def measure(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the frame's stars, judge its quality, and take the fingerprint of its file."""
+    pixels: Pixels = values["pixels"]
+    facts = night.frames[k]
+    stars, quality = find_stars(Frame(facts, pixels.data, pixels.mask))
+    if not all(np.isfinite(quality.noise_adu)):
+        raise FrameError("all of its pixels are blank", "", {"found": 0, "needed": 1})
+    return {"stars": stars, "quality": quality, "digest": sha256(facts.path) if Path(facts.path).exists() else ""}
+
+
+def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Find how the frame lies on the reference, and how bright it is beside it."""
+    reference: Reference = night.shared("reference")
+    facts = night.frames[k]
+    stars: Stars = values["stars"]
+    quality: Quality = values["quality"]
+    if k == reference.frame or night.options.align == "none":
+        method = "reference" if k == reference.frame else "none"
+        alignment = Alignment(Transform.identity(), method, len(stars), 0.0 if k == reference.frame else float("nan"))
+    else:
+        options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
+        frame = View(facts, stars, lambda: _reduced(night, k))
+        other = View(night.frames[reference.frame], reference.stars, lambda: _reference_picture(night, reference.frame))
+        alignment = find_method("align", options.method)(frame, other, options)
+        _check_overlap(alignment.transform, facts.shape, night.frames[reference.frame].shape)
+    if night.options.match == "none":
+        return {"alignment": alignment, "scale": None}
+    radius = 1.5
+    if np.isfinite(quality.fwhm_pix):
+        radius = float(np.clip(0.7 * quality.fwhm_pix, 1.5, 6.0))
+    fitted = scale_from_stars(stars, reference.stars, alignment.transform, reference.grid, radius)
+    return {"alignment": alignment, "scale": fitted[0] if fitted else None}
+
+
+def warp(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Resample the frame onto the product grid and match its brightness."""
+    return {"warped": warp_frame(night, k, values["pixels"], values["alignment"], values["quality"], values["scale"])}
+
+
+def warp_frame(
+    night: Night,
+    k: int,
+    pixels: Pixels,
+    alignment: Alignment,
+    quality: Quality,
+    scale: np.ndarray | None,
+    offset: np.ndarray | None = None,
+) -> Science:
+    """A frame on the product grid; `offset` is left at zero where none is given."""
+    facts = night.frames[k]
+    reference: Reference = night.shared("reference")
+    pattern = facts.mosaic
+    planes = split(pixels.data, pattern, facts.bias_adu or 0.0)
+    warped = apply_transform(planes, sites(pattern), alignment.transform, reference.grid, pixels.bad)
+    n_channels = len(channels(pattern))
+    inverse = constant([1.0] * n_channels) if scale is None else (1.0 / scale).astype(np.float32)
+    noise = noise_of(warped.variance_factor, quality.noise_adu, None, facts.gain_e_adu).scaled(mean(inverse))
+    zero = constant([0.0] * n_channels) if offset is None else offset
+    return Science(warped.data, warped.mask, inverse, zero, noise)
+
+
+def match_to(science: Science, target: np.ndarray, target_mask: np.ndarray, night: Night, smooth: bool, stars: bool) -> Science:
+    """Match a frame's background (and, without stars, its brightness) to an image on the same grid."""
+    if night.options.match == "none":
+        return science
+    bad = (science.mask != 0) | target_mask
+    inverse = science.inverse_scale
+    noise = science.noise
+    if not stars:
+        fitted = scale_from_pixels(science.data, target, bad)
+        if fitted is not None:
+            inverse = constant(1.0 / fitted[0])
+            noise = noise.scaled(1.0 / fitted[0])
+    offset = fit_offset(science.data, inverse, target, bad, smooth)
+    return Science(science.data, science.mask, inverse, offset, noise)
+
+
+def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Take the difference that the night's mode asks for."""
+    scene: Scene = night.shared("scene")
+    science: Science = values["warped"]
+    stars = values["scale"] is not None
+    science, template, own, shown, title = _template_for(night, k, scene, science, stars)
+    if template is None:
+        return {"science": science, "difference": Subtracted(
+            np.empty((0, 0), np.float32), night.options.units, 1.0, science.mask, None, None, shown, title
+        )}
+    keep = "differences" in night.options.save
+    result = take_difference(science, template, own, night.options.units, keep)
+    return {
+        "science": science,
+        "difference": Subtracted(
+            result.combined, result.units, result.noise, result.mask, result.data, result.variance, shown, title
+        ),
+    }
+
+
+def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the images that were asked for."""
+    made = []
+    if "aligned" in night.options.save:
+        made.append(saving.save_aligned(night, k, values["science"], values["alignment"]))
+    if "differences" in night.options.save and values["difference"].data is not None:
+        made.append(saving.save_difference(night, k, values["difference"]))
+    return {"saved": tuple(made)}
+
+
+def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Draw the frame's movie picture."""
+    scene: Scene = night.shared("scene")
+    science: Science = values["science"]
+    difference: Subtracted = values["difference"]
+    quality: Quality = values["quality"]
+    layout = scene.layout
+    panels: dict[str, np.ndarray] = {}
+    titles = []
+    for name in layout.names:
+        title = name
+        if name == "aligned":
+            hidden = (science.mask & (bits.OUTSIDE | bits.BLANK)) != 0
+            panels[name] = aligned_panel(_levelled_for_eye(night, science, quality), hidden, scene.stretch, layout)
+            title = "aligned"
+        elif name == "template":
+            if scene.mode == "template":
+                panels[name] = _template_panel(night, scene)
+                title = f"template: {len(scene.template_frames)} frames"
+            else:
+                panels[name] = hatched_panel(layout, "no template")
+        elif difference.combined.size == 0:
+            panels[name] = hatched_panel(layout)
+            title = difference.title
+        elif name == "difference":
+            units = difference.units
+            panels[name] = difference_panel(
+                difference.combined, difference.mask != 0, layout, scene.vmax, units, difference.noise
+            )
+            title = difference.title
+        else:
+            panels[name], title = _sigma_panel(night, science, scene)
+        titles.append(title)
+    caption = _caption(night, k, scene, tuple(titles), values["alignment"])
+    return {"picture": compose(layout, panels, caption), "shown": difference.shown}
+
+
+def template_member(
+    night: Night, k: int, alignment: Alignment, quality: Quality, scale: np.ndarray | None, smooth: bool
+) -> Noise:
+    """Prepare one frame of the template: warped, matched to the reference, written to scratch; returns its noise."""
+    reference: Reference = night.shared("reference")
+    pixels = read_pixels(night, k, night.shared("defects"))
+    science = warp_frame(night, k, pixels, alignment, quality, scale)
+    if k != reference.frame:
+        target = night.array(f"member{reference.frame}")
+        target_mask = night.array(f"mask{reference.frame}") != 0
+        science = match_to(science, target, target_mask, night, smooth, scale is not None)
+        levelled(science, copy=False)
+    np.save(night.array_path(f"member{k}"), science.data)
+    np.save(night.array_path(f"mask{k}"), science.mask)
+    return science.noise
+
+
+def template_band(
+    night: Night, frames: tuple[int, ...], noises: tuple[Noise, ...], level: np.ndarray, row0: int, row1: int
+) -> None:
+    """Combine a band of rows of the template's frames into the mapped template arrays."""
+    ny = night.array(f"mask{frames[0]}").shape[0]
+    data, variance, count = combine(
+        [np.asarray(night.array(f"member{k}")[:, row0:row1]) for k in frames],
+        [np.asarray(night.array(f"mask{k}")[row0:row1]) & ~np.uint8(bits.SATURATED) for k in frames],
+        [noise.sky for noise in noises],
+        [noise.photon for noise in noises],
+        level,
+        ny,
+        row0,
+    )
+    for name, part in (("template", data), ("template_variance", variance)):
+        target = np.load(night.array_path(name), mmap_mode="r+")
+        target[:, row0:row1] = part
+        target.flush()
+    target = np.load(night.array_path("template_count"), mmap_mode="r+")
+    target[row0:row1] = count
+    target.flush()
+
+
+def levelled(science: Science, copy: bool = True) -> np.ndarray:
+    """The frame's pixels on the template's brightness and background; in place where no copy is wanted."""
+    data = science.data.copy() if copy else science.data
+    for c in range(len(data)):
+        data[c] *= image(science.inverse_scale[c], data.shape[1:])
+        data[c] -= image(science.offset[c], data.shape[1:])
+    return data
+
+
+def _template_for(
+    night: Night, k: int, scene: Scene, science: Science, stars: bool
+) -> tuple[Science, Template | None, float, Shown, str]:
+    """What is subtracted from frame `k`, the frame matched to it, and how that is told."""
+    units = {"sigma": "in sigma", "adu": "in ADU", "percent": "in percent"}[night.options.units]
+    if scene.mode == "template":
+        arrays = {name: night.array(name) for name in ("template", "template_variance", "template_count")}
+        template = Template(
+            arrays["template"], arrays["template_variance"], arrays["template_count"], scene.sky
+        )
+        science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
+        own = 1 / len(scene.template_frames) if k in scene.template_frames else 0.0
+        title = f"difference: minus template of {len(scene.template_frames)} frames, {units}"
+        return science, template, own, Shown("template", scene.template_mjd), title
+    if scene.mode == "none":
+        return science, None, 0.0, Shown(None, None), "no difference"
+    others = _neighbours(night, k, scene)
+    if not others:
+        return science, None, 0.0, Shown(None, None), "no earlier frame to subtract"
+    own_level = _flat(night, scene, science, stars)
+    members = [_kept(night, j) for j in others]
+    science = Science(own_level[0], science.mask, constant([1.0] * len(own_level[0])), constant([0.0] * len(own_level[0])), own_level[1])
+    times = [night.frames[j].mid_mjd for j in others]
+    known = [t for t in times if t is not None]
+    when = float(np.mean(known)) if known else None
+    if scene.mode == "running":
+        data, mask, noise = members[0]
+        sky = resample(noise.sky, data.shape[1:], 16)
+        variance = np.stack([image(sky[c], data.shape[1:]) for c in range(len(data))])
+        photon = mean(noise.photon)
+        for c in range(len(data)):
+            variance[c] += photon[c] * np.maximum(data[c] - image(scene.sky[c], data.shape[1:]), 0)
+        template = Template(data, variance, np.where(mask == 0, 1, 0).astype(np.uint8), scene.sky)
+        lag = _lag_text(night, k, others[0])
+        title = f"running difference, {lag}: minus {_clock(night, others[0])}, {units}"
+        shown = Shown(night.frames[others[0]].file, when)
+    else:
+        ny = science.data.shape[1]
+        data, variance, count = combine(
+            [m[0] for m in members], [m[1] for m in members], [m[2].sky for m in members],
+            [m[2].photon for m in members], scene.sky, ny, 0, statistic="median",
+        )
+        template = Template(data, variance, count, scene.sky)
+        title = f"difference: minus median of {len(others)} neighbours, {units}"
+        shown = Shown("rolling median", when)
+    science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
+    return science, template, 0.0, shown, title
+
+
+def _neighbours(night: Night, k: int, scene: Scene) -> list[int]:
+    """Frames that are subtracted from frame `k` in running and rolling mode."""
+    used = list(scene.used)
+    place = used.index(k)
+    if scene.mode == "rolling":
+        half = night.options.window // 2
+        # At the ends of the night the window is as wide, but not centred.
+        first = max(0, min(place - half, len(used) - night.options.window))
+        return [j for j in used[first : first + night.options.window] if j != k]
+    frames, seconds = parse_lag(night.options.lag)
+    if frames:
+        return [used[place - frames]] if place >= frames else []
+    now = night.frames[k].mid_mjd
+    if now is None:
+        return []
+    best: tuple[float, int] | None = None
+    for j in used:
+        then = night.frames[j].mid_mjd
+        if then is None or j == k:
+            continue
+        miss = abs((now - then) * 86400 - seconds)
+        if best is None or miss < best[0]:
+            best = (miss, j)
+    tolerance = 0.5 * scene.cadence_s if scene.cadence_s else 0.5 * seconds
+    return [best[1]] if best and best[0] <= tolerance + 1e-3 else []
+
+
+def _flat(night: Night, scene: Scene, science: Science, stars: bool) -> tuple[np.ndarray, Noise]:
+    """A frame on the reference's brightness with its own smooth background replaced by the scene's sky."""
+    c, ny, nx = science.data.shape
+    level = scene.sky
+    target = np.stack([image(level[i], (ny, nx)) for i in range(c)])
+    matched = match_to(science, target, science.mask != 0, night, scene.smooth, True) if stars or scene.smooth else science
+    return levelled(matched), matched.noise
+
+
+@functools.lru_cache(maxsize=_NEIGHBOURS)
+def _kept(night_key: Night, j: int) -> tuple[np.ndarray, np.ndarray, Noise]:
+    """A neighbour frame, levelled; a worker that goes through the night in order makes each only once."""
+    night = night_key
+    scene: Scene = night.shared("scene")
+    carried = night.shared("carried")[j]
+    pixels = read_pixels(night, j, night.shared("defects"))
+    science = warp_frame(night, j, pixels, carried["alignment"], carried["quality"], carried["scale"])
+    data, noise = _flat(night, scene, science, carried["scale"] is not None)
+    return data, science.mask, noise
+
+
+def _levelled_for_eye(night: Night, science: Science, quality: Quality) -> np.ndarray:
+    """The aligned picture with the night's constant sky: clouds still dim it, moonlight does not make it flicker."""
+    reference: Reference = night.shared("reference")
+    shift = np.asarray(reference.background_adu) - np.asarray(quality.background_adu)
+    return science.data + shift.astype(np.float32)[:, None, None]
+
+
+@functools.lru_cache(maxsize=1)
+def _template_panel(night: Night, scene: Scene) -> np.ndarray:
+    return aligned_panel(
+        np.asarray(night.array("template")), night.array("template_count") == 0, scene.stretch, scene.layout
+    )
+
+
+def _sigma_panel(night: Night, science: Science, scene: Scene) -> tuple[np.ndarray, str]:
+    """Expected noise of the frame, all channels together, in ADU."""
+    shape = science.data.shape[1:]
+    weight = sum(1 / np.maximum(image(s, shape), 1e-12) for s in science.noise.sky)
+    noise = np.sqrt(1 / weight).astype(np.float32)
+    signal = np.maximum((science.data.mean(axis=0) - image(scene.sky.mean(axis=0), shape)), 0)
+    noise = np.sqrt(noise**2 + signal * float(mean(science.noise.photon).mean())).astype(np.float32)
+    typical = float(np.median(noise[::7, ::7]))
+    panel = sigma_panel(noise, science.mask != 0, scene.layout, 0.0, 4 * typical)
+    return panel, f"sigma: expected noise, 0 to {4 * typical:.3g} ADU"
+
+
+def _caption(night: Night, k: int, scene: Scene, titles: tuple[str, ...], alignment: Alignment) -> Caption:
+    facts = night.frames[k]
+    rms = f", rms {alignment.rms_pix:.2f} px" if np.isfinite(alignment.rms_pix) and alignment.method != "reference" else ""
+    return Caption(
+        time_utc=iso_utc(facts.mid_mjd, 0) if facts.mid_mjd is not None else "",
+        frame=k,
+        n_frames=len(night.frames),
+        name=facts.object or night.name,
+        exposure=f"{facts.exposure_s:g} s" if facts.exposure_s else "",
+        titles=titles,
+        method=f"{alignment.method}{rms}",
+        units=night.options.units,
+        vmax=scene.vmax,
+    )
+
+
+def _lag_text(night: Night, k: int, j: int) -> str:
+    now, then = night.frames[k].mid_mjd, night.frames[j].mid_mjd
+    if now is None or then is None:
+        return f"{k - j} frames"
+    seconds = (now - then) * 86400
+    return f"{seconds:.0f} s" if abs(seconds) < 90 else f"{seconds / 60:.0f} min"
+
+
+def _clock(night: Night, j: int) -> str:
+    when = night.frames[j].mid_mjd
+    return iso_utc(when, 0)[11:] + " UTC" if when is not None else f"frame {j}"
+
+
+def _check_overlap(transform: Transform, shape: tuple[int, int], reference: tuple[int, int]) -> None:
+    """Refuse frames that share less than a quarter of the reference's sky."""
+    ny, nx = reference
+    gx, gy = np.meshgrid(np.linspace(0, nx - 1, 21), np.linspace(0, ny - 1, 21))
+    x, y = transform.inverse(gx, gy)
+    with np.errstate(invalid="ignore"):
+        share = float(np.mean((x >= 0) & (x <= shape[1] - 1) & (y >= 0) & (y <= shape[0] - 1)))
+    if share < 0.25:
+        raise AlignError(
+            f"it shares {100 * share:.0f} % of the reference's field; 25 % is needed",
+            "run it by itself, or choose another --reference",
+            {"found": share, "needed": 0.25},
+        )
+
+
+def _reduced(night: Night, k: int) -> Reduced:
+    """The small picture of a frame that feature and phase methods look at."""
+    pixels = read_pixels(night, k, night.shared("defects"))
+    pattern = night.frames[k].mosaic
+    grey = superpixels(pixels.data, pattern, night.frames[k].bias_adu or 0.0)
+    step = 2 if pattern else 1
+    factor = max(1, int(np.ceil(np.sqrt(grey.size / _PICTURE_PIXELS))))
+    small = np.ascontiguousarray(bin_image(grey, factor))
+    bad = np.zeros(small.shape, bool)
+    if pixels.mask is not None:
+        y, x = np.nonzero(pixels.mask)
+        bad[np.minimum(y // (step * factor), bad.shape[0] - 1), np.minimum(x // (step * factor), bad.shape[1] - 1)] = True
+    total = step * factor
+    return Reduced(small - np.float32(np.median(small)), bad | ~np.isfinite(small), float(total), (total - 1) / 2)
+
+
+@functools.lru_cache(maxsize=1)
+def _reference_picture(night: Night, k: int) -> Reduced:
+    return _reduced(night, k)
