@@ -50,6 +50,13 @@ def test_many_skipped_frames_are_counted(capsys: pytest.CaptureFixture[str]) -> 
     assert "frames.ecsv" in out
 
 
+def test_a_long_reason_is_cut_at_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(summary(skipped=[{"file": "n1.fits", "reason": "no method aligns this frame; " * 20}]))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "n1.fits" in line]
+    assert len(line) < 160
+    assert line.endswith(" ...")
+
+
 @pytest.mark.parametrize("rms", [None, float("nan")])
 def test_an_rms_that_is_not_known_is_not_invented(
     capsys: pytest.CaptureFixture[str], rms: float | None

@@ -13,6 +13,9 @@ from difflapse.cli.terminal import count, human_number, human_size, human_time
 MANY = 8
 """Skipped or left-out files named in full; the rest are counted (the tables name them all)."""
 
+LONG = 120
+"""Letters of a reason that are shown; the tables hold it whole."""
+
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Say what a run did: frames used and skipped, alignment, speed, and where to look."""
@@ -27,6 +30,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         told = "rms unknown" if human_number(rms) == "unknown" else f"median rms {human_number(rms)} px"
         click.echo(f"  aligned    {told}{f' ({methods})' if methods else ''}")
         _print_files("skipped", night.get("skipped", ()))
+        if night.get("diff"):
+            click.echo(f"  difference {night['diff']}")
         if night.get("movie"):
             click.echo(f"  movie      {Path(night['folder']) / night['movie']}")
         click.echo(f"  tables     {night['folder']}")
@@ -52,8 +57,11 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 
 
 def _print_files(label: str, files: Sequence[Mapping[str, str]], indent: str = "  ") -> None:
-    """Name the first files with their reasons, and count the rest."""
+    """Name the first files with their reasons (long ones cut), and count the rest."""
     for item in files[:MANY]:
-        click.echo(f"{indent}{label:<10} {item['file']}: {item['reason']}")
+        reason = item["reason"]
+        if len(reason) > LONG:
+            reason = reason[: LONG - 4].rsplit(" ", 1)[0] + " ..."
+        click.echo(f"{indent}{label:<10} {item['file']}: {reason}")
     if len(files) > MANY:
         click.echo(f"{indent}{label:<10} and {len(files) - MANY} more, all with their reasons in frames.ecsv")
