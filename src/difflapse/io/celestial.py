@@ -152,6 +152,9 @@ def _checked(clean: fits.Header, notes: list[str], shape: tuple[int, int]) -> Sk
     from astropy.wcs.utils import proj_plane_pixel_scales
 
     ny, nx = shape
+    scaled = any(re.match(r"CD\d|CDELT", key) for key in clean)
+    if not scaled or abs(np.linalg.det(_cd_matrix(clean))) == 0:
+        return Sky("", note="wcs: has no scale, and is not used")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

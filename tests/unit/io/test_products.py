@@ -1,0 +1,134 @@
+"""Products: whole or not at all, and readable as they are."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tomllib
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.nddata import CCDData, VarianceUncertainty
+from astropy.table import Table
+
+from difflapse.errors import OutputError
+from difflapse.io.celestial import binned_wcs_header, read_sky
+from difflapse.io.products import atomic, sha256, write_image, write_json, write_table, write_text, write_toml
+
+
+def test_a_finished_file_bears_its_name_and_nothing_else_stays(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic(path) as temporary:
+        temporary.write_text("done")
+        assert not path.exists()
+        assert temporary.suffix == ".txt"
+    assert path.read_text() == "done"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_full_disk_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="no space left") as caught, atomic(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.exit_code == 6
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_missing_folder_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="no such file or directory"):
+        write_text(tmp_path / "nowhere" / "a.txt", "x")
+
+
+def test_a_file_where_a_folder_should_be(tmp_path):
+    (tmp_path / "a").write_text("x")
+    with pytest.raises(OutputError):
+        write_text(tmp_path / "a" / "b.txt", "x")
+
+
+def test_a_colour_image_reads_as_ccddata(tmp_path, solved):
+    rng = np.random.default_rng(1)
+    data = rng.normal(100, 3, (3, 10, 15))
+    mask = np.zeros(data.shape, np.uint8)
+    mask[1, 2, 3] = 2
+    wcs = binned_wcs_header(read_sky([fits.Header(solved())], (20, 30)).header, 2, (0, 0), (10, 15), planes=3)
+    path = tmp_path / "template.fits"
+    cards = [("LTM1_1", 0.5, "product = LTM * native + LTV"), ("DIFFMODE", "template", "")]
+    write_image(path, data, variance=data / 2, mask=mask, bits={"NODATA": 1, "HOT": 2}, cards=cards, wcs=wcs)
+    read = CCDData.read(path)
+    assert read.unit == "adu"
+    np.testing.assert_allclose(read.data, data.astype(np.float32))
+    assert isinstance(read.uncertainty, VarianceUncertainty)
+    np.testing.assert_allclose(read.uncertainty.array, (data / 2).astype(np.float32))
+    assert np.argwhere(read.mask).tolist() == [[1, 2, 3]]
+    assert read.header["LTM1_1"] == 0.5
+    sky = read.wcs.celestial.pixel_to_world(7.0, 4.5)
+    # The frame's centre: native (14.5, 9.5).
+    assert (sky.ra.deg, sky.dec.deg) == (pytest.approx(150.0, abs=1e-9), pytest.approx(20.0, abs=1e-9))
+    with fits.open(path) as hdus:
+        assert hdus[0].data.dtype == np.dtype(">f4")
+        assert hdus[0].header["CREATOR"].startswith("difflapse")
+        assert hdus["MASK"].data.dtype == np.uint8
+        header = hdus["MASK"].header
+        assert {header["BITNAM0"]: header["BITVAL0"], header["BITNAM1"]: header["BITVAL1"]} == {"NODATA": 1, "HOT": 2}
+        assert hdus["UNCERT"].header["UTYPE"] == "VarianceUncertainty"
+
+
+def test_a_plain_image_reads_as_ccddata(tmp_path):
+    data = np.arange(12.0).reshape(3, 4)
+    write_image(tmp_path / "a.fits", data, mask=data > 9, unit="electron/s")
+    read = CCDData.read(tmp_path / "a.fits")
+    assert str(read.unit) == "electron / s"
+    assert read.mask.sum() == 2
+    assert read.uncertainty is None
+
+
+def test_shapes_must_agree(tmp_path):
+    with pytest.raises(ValueError, match="variance"):
+        write_image(tmp_path / "a.fits", np.zeros((3, 4)), variance=np.zeros((4, 3)))
+    assert os.listdir(tmp_path) == []
+
+
+def test_tables(tmp_path):
+    table = Table({"frame": [0, 1], "time_utc": ["2024-03-01T22:00:00", "x"]}, masked=True)
+    table["time_utc"].mask = [False, True]
+    write_table(tmp_path / "frames.ecsv", table)
+    write_table(tmp_path / "curves.fits", table)
+    for name in ("frames.ecsv", "curves.fits"):
+        read = Table.read(tmp_path / name)
+        assert read["frame"].tolist() == [0, 1]
+        assert read["time_utc"].mask.tolist() == [False, True]
+
+
+def test_toml_and_json(tmp_path):
+    values = {"fps": np.float64(12.0), "n": np.int32(3), "nothing": None, "list": (1, 2), "deep": {"a": "é"}}
+    write_toml(tmp_path / "run.toml", values)
+    assert tomllib.loads((tmp_path / "run.toml").read_text("utf-8")) == {
+        "fps": 12.0,
+        "n": 3,
+        "list": [1, 2],
+        "deep": {"a": "é"},
+    }
+    write_json(tmp_path / "a.json", {**values, "bad": float("nan"), "array": np.array([1.0, np.inf])})
+    read = json.loads((tmp_path / "a.json").read_text("utf-8"))
+    assert read["bad"] is None
+    assert read["array"] == [1.0, None]
+    assert read["n"] == 3
+
+
+def test_sha256(tmp_path):
+    content = os.urandom(3_000_000)
+    (tmp_path / "a").write_bytes(content)
+    assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
