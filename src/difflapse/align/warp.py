@@ -23,6 +23,9 @@ _TAPS = {"linear": 2, "cubic": 4, "lanczos3": 6, "lanczos4": 8}
 _TOLERANCE = 0.01
 """Native pixels by which the shift within a tile may be wrong, at most and per axis."""
 
+_WIDE = bits.SATURATED | bits.BLANK
+"""Bits of regions rather than single pixels: they mask all that takes from them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Warped:
@@ -135,7 +138,9 @@ def warp(
         bx, by = transform(bad.x, bad.y)
         reach = max(1.0, transform.local_scale(native[0] / 2, native[1] / 2))
         i, j = grid.from_native(bx, by)
-        _mark(np.ascontiguousarray(i), np.ascontiguousarray(j), bad.bit, reach, np.float32(1 / len(sites)), mask, coverage)
+        _mark(
+            np.ascontiguousarray(i), np.ascontiguousarray(j), bad.bit, reach, np.float32(1 / len(sites)), mask, coverage
+        )
     return Warped(data, mask, coverage, _variance_factor(inverse, grid, sites, step, taps, signs, n_channels))
 
 
@@ -453,6 +458,9 @@ def _mark(
             continue
         for v in range(max(0, int(np.ceil(j[k] - reach))), min(ny - 1, int(np.floor(j[k] + reach))) + 1):
             for u in range(max(0, int(np.ceil(i[k] - reach))), min(nx - 1, int(np.floor(i[k] + reach))) + 1):
-                mask[v, u] |= bit[k]
+                near = max(abs(u - i[k]), abs(v - j[k]))
+                # A single pixel, filled from its neighbours, harms only where it would have had most of the weight.
+                if near <= 0.75 * reach or bit[k] & np.uint8(_WIDE):
+                    mask[v, u] |= bit[k]
                 part = np.float32((1 - abs(u - i[k]) / reach) * (1 - abs(v - j[k]) / reach))
                 coverage[v, u] = max(np.float32(0), coverage[v, u] - share * part)

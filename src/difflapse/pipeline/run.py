@@ -91,7 +91,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
         several = len(inventory.sequences) > 1
-        with Pool(_workers(inventory, options)) as pool:
+        with Pool(workers_for(inventory, options)) as pool:
             for sequence in inventory.sequences:
                 place = staged / sequence.name if several else staged
                 try:
@@ -136,7 +136,8 @@ class _Movie:
     frames: list[MovieFrame] = field(default_factory=list)
 
 
-def _workers(inventory: Inventory, options: RunOptions) -> int:
+def workers_for(inventory: Inventory, options: RunOptions) -> int:
+    """Processes a run uses: as asked for, or one per core unless the night is small."""
     if options.workers:
         return options.workers
     pixels = sum(f.shape[0] * f.shape[1] for s in inventory.sequences for f in s.frames)

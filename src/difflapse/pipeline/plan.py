@@ -1,0 +1,139 @@
+"""What a run would do, and what it would need, foreseen from headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from difflapse.io.discover import discover
+from difflapse.model import LeftOut
+from difflapse.model import Sequence as FrameSequence
+from difflapse.movie.layout import make_layout
+from difflapse.pipeline import folder
+from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.crop import product_grid
+from difflapse.pipeline.memory import foresee
+from difflapse.pipeline.night_stages import FEWEST_FOR_TEMPLATE, TEMPLATE_FRAMES
+from difflapse.pipeline.run import workers_for
+
+_MOVIE_BYTES_PER_PIXEL = 0.07
+"""Of H.264 at the default quality on noisy frames; measured, and no promise."""
+
+
+@dataclass(frozen=True)
+class SequencePlan:
+    """What would be done with one sequence."""
+
+    name: str
+    frames: int
+    shape: tuple[int, int]
+    mosaic: str
+    align: str
+    diff: str
+    template_frames: int
+    steps: tuple[str, ...]
+    memory_bytes: int
+    scratch_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do; nothing has been done."""
+
+    out: str
+    workers: int
+    sequences: tuple[SequencePlan, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The plan as plain values, ready for JSON."""
+        return {
+            "out": self.out,
+            "workers": self.workers,
+            "memory_bytes": max((s.memory_bytes for s in self.sequences), default=0),
+            "scratch_bytes": max((s.scratch_bytes for s in self.sequences), default=0),
+            "output_bytes": sum(s.output_bytes for s in self.sequences),
+            "sequences": [
+                {
+                    "name": s.name,
+                    "frames": s.frames,
+                    "shape": list(s.shape),
+                    "mosaic": s.mosaic,
+                    "align": s.align,
+                    "diff": s.diff,
+                    "template_frames": s.template_frames,
+                    "steps": list(s.steps),
+                }
+                for s in self.sequences
+            ],
+            "left_out": [{"file": item.file, "reason": item.reason} for item in self.left_out],
+        }
+
+
+def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, options: RunOptions) -> Plan:
+    """Foresee a run: what would be done with which frames, with how much memory and disk. Reads headers only.
+
+    Parameters
+    ----------
+    inputs : str, Path or sequence of them
+        As for `run`.
+    out : str, Path or None
+        As for `run`; nothing is written.
+    options : RunOptions
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    InputError, OptionError, OutputError
+        What the run itself would raise before it reads pixels.
+    """
+    many = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
+    target = Path(out) if out is not None else folder.default_out(many)
+    folder.check_free(target, options.overwrite)
+    inventory = discover(many, mosaic=options.mosaic, split=options.split)
+    workers = workers_for(inventory, options)
+    return Plan(
+        str(target),
+        workers,
+        tuple(_plan_sequence(sequence, options, workers) for sequence in inventory.sequences),
+        inventory.left_out,
+    )
+
+
+def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -> SequencePlan:
+    n = len(sequence.frames)
+    facts = sequence.frames[n // 2]
+    diff = options.diff
+    if diff in ("template", "rolling") and n < FEWEST_FOR_TEMPLATE:
+        diff = "running"
+    members = min(n, TEMPLATE_FRAMES) if diff == "template" else 0
+    grid = product_grid(facts, options)
+    layout = make_layout(
+        options.panels, grid.shape, grid.step, grid.origin, options.width, options.labels, options.fps
+    )
+    channels = 3 if facts.mosaic else 1
+    need = foresee(facts, grid.shape, channels, workers, members, diff, options.window)
+    image = 4 * channels * grid.shape[0] * grid.shape[1]
+    saved = len(options.save) * n * (2 * image + image // 4)
+    movie = int(layout.width * layout.height * n * _MOVIE_BYTES_PER_PIXEL)
+    template = 2 * image + image // 4 if members else 0
+    ny, nx = grid.shape
+    steps = (
+        f"find hot and dead pixels of the sensor from {min(n, 6)} frames",
+        f"measure stars, sky and noise of {n} frames",
+        f"align by {options.align}, transform {options.transform}, reference {options.reference}",
+        f"template of {members} frames" if members else f"{diff} difference, no template",
+        f"movie of {layout.width}x{layout.height} pixels at {options.fps:g} frames/s, panels {', '.join(layout.names)}"
+        f" of {nx}x{ny} product pixels",
+        *([f"save {', '.join(options.save)}"] if options.save else []),
+    )
+    return SequencePlan(
+        sequence.name, n, facts.shape, facts.mosaic, options.align, diff, members, steps,
+        need.memory_bytes, need.scratch_bytes, movie + template + saved,
+    )
