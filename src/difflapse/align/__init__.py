@@ -1,1 +1,1 @@
-"""How a frame lies on the reference: finding it (wcs, asterism, features, phase, auto), and applying it (warp)."""
+"""How a frame lies on the reference: finding it (wcs, asterism, features, phase, auto), applying it."""

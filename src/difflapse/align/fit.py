@@ -175,10 +175,10 @@ def choose_model(
     """Choose the transform model by the residuals of points held out, and fit it to all of them.
 
     A richer model wins only if (1) there are points enough for it, (2) its held-out residuals are smaller,
-    star by star, by 2.5 times the standard error of that difference (once where 60 stars or more for each of its terms
-    make it cheap), and (3) its own uncertainty anywhere it will be used (`area`) is smaller than the residuals of
-    the simpler model: a polynomial must not be trusted where it extrapolates from stars that cover only a part of
-    the frame.
+    star by star, by 2.5 times the standard error of that difference (once where 60 stars or more for each of
+    its terms make it cheap), and (3) its own uncertainty anywhere it will be used (`area`) is smaller than
+    the residuals of the simpler model: a polynomial must not be trusted where it extrapolates from stars that
+    cover only a part of the frame.
 
     Parameters
     ----------
@@ -398,7 +398,8 @@ def _least_squares(basis: np.ndarray, target: np.ndarray, w: np.ndarray) -> tupl
     """Weighted least squares, (terms, 2), and the rank of the problem.
 
     Many points go through the normal equations, with one step of refinement that wins back the digits that
-    squaring the condition number costs: ten times quicker than the singular values that few points can afford.
+    squaring the condition number costs: ten times quicker than the singular values that few points can
+    afford.
     """
     if len(basis) > 300:
         weighted = basis * w[:, None]

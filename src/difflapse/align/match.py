@@ -78,8 +78,8 @@ def match_stars(
 
     Notes
     -----
-    3000 stars cost 10 to 15 ms; of more than 8000 the brightest are used. The last radius never exceeds the one
-    at which a twentieth of the stars would find a partner by chance, which is what limits crowded fields.
+    3000 stars cost 10 to 15 ms; of more than 8000 the brightest are used. The last radius never exceeds the
+    one at which a twentieth of the stars would find a partner by chance, which is what limits crowded fields.
     """
     frame, reference = (
         frame.take(np.arange(min(len(frame), _MOST))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy import fft
 
 from difflapse.align.pixels import high_pass, settle_on_pixels
 from difflapse.align.view import AlignOptions, Reduced, View
@@ -51,11 +52,12 @@ def find(frame: View, reference: View, options: AlignOptions) -> Alignment:
     a, valid_a = _prepared(here)
     b, valid_b = _prepared(there)
     for data, valid, role in ((a, valid_a, "frame"), (b, valid_b, "reference")):
-        if valid.sum() < 256 or float(np.std(data[valid])) <= 0.0:
+        telling = int(valid.sum()) if valid.any() and float(np.std(data[valid])) > 0.0 else 0
+        if telling < 256:
             raise AlignError(
-                f"the {role} has {int(valid.sum())} usable pixels and no structure; 256 with some are needed",
+                f"the {role} has {telling} usable pixels with any structure; 256 are needed",
                 "",
-                {"found": int(valid.sum()), "needed": 256, "method": "phase"},
+                {"found": telling, "needed": 256, "method": "phase"},
             )
     shift, sigma = _coarse(a, valid_a, b, valid_b)
     if sigma < _SIGNIFICANT:
@@ -102,11 +104,11 @@ def _coarse(
         cv2.getOptimalDFTSize(fa.shape[0] + fb.shape[0] - 1),
         cv2.getOptimalDFTSize(fa.shape[1] + fb.shape[1] - 1),
     )
-    A, WA, A2 = (np.fft.rfft2(v, size) for v in (fa, wa, fa * fa))
-    B, WB, B2 = (np.fft.rfft2(v, size) for v in (fb, wb, fb * fb))
+    A, WA, A2 = (fft.rfft2(v, size) for v in (fa, wa, fa * fa))
+    B, WB, B2 = (fft.rfft2(v, size) for v in (fb, wb, fb * fb))
 
     def correlate(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-        return np.fft.irfft2(np.conj(p) * q, size)
+        return fft.irfft2(np.conj(p) * q, size)
 
     count = np.maximum(correlate(WA, WB), 1.0)
     sum_a, sum_b = correlate(A, WB), correlate(WA, B)
@@ -143,11 +145,11 @@ def _fine(
         if ny < 16 or nx < 16:
             return shift
         both = valid_a[ya : ya + ny, xa : xa + nx] & valid_b[yb : yb + ny, xb : xb + nx]
-        window = np.outer(np.hanning(ny), np.hanning(nx)) * both
-        A = np.fft.fft2(a[ya : ya + ny, xa : xa + nx] * window)
-        B = np.fft.fft2(b[yb : yb + ny, xb : xb + nx] * window)
+        window = (np.outer(np.hanning(ny), np.hanning(nx)) * both).astype(np.float32)
+        A = fft.fft2(a[ya : ya + ny, xa : xa + nx] * window)
+        B = fft.fft2(b[yb : yb + ny, xb : xb + nx] * window)
         product = np.conj(A) * B
-        rough = np.fft.ifft2(product).real
+        rough = fft.ifft2(product).real
         reach = 12
         near = np.roll(rough, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1]
         py, px = (int(k) for k in np.unravel_index(int(np.argmax(near)), near.shape))
