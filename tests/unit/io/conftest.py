@@ -45,7 +45,9 @@ def make(tmp_path: Path) -> Make:
 def night(make: Make) -> Callable[..., list[Path]]:
     """Write `n` frames, one a minute, with DATE-OBS unless the cards say otherwise."""
 
-    def write(n: int = 3, folder: str = "night", start: str = "2024-03-01T22:00:00", **cards: Any) -> list[Path]:
+    def write(
+        n: int = 3, folder: str = "night", start: str = "2024-03-01T22:00:00", **cards: Any
+    ) -> list[Path]:
         first = datetime.fromisoformat(start)
         written = []
         for i in range(n):
@@ -56,7 +58,9 @@ def night(make: Make) -> Callable[..., list[Path]]:
                 "OBJECT": "M31",
                 "FILTER": "V",
             }
-            own.update({k.replace("_", "-"): v(i) if callable(v) else v for k, v in cards.items()})
+            own.update(
+                {k.replace("DATE_OBS", "DATE-OBS"): v(i) if callable(v) else v for k, v in cards.items()}
+            )
             own = {k: v for k, v in own.items() if v is not None}
             written.append(make(f"{folder}/frame{i}.fits", own))
         return written

@@ -44,7 +44,9 @@ def head(**changes):
 def world(header_text, x, y, **keys):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wcs = WCS(fits.Header.fromstring(header_text) if isinstance(header_text, str) else header_text, **keys)
+        wcs = WCS(
+            fits.Header.fromstring(header_text) if isinstance(header_text, str) else header_text, **keys
+        )
         return np.array(wcs.all_pix2world(x, y, 0))
 
 
@@ -128,7 +130,9 @@ def test_two_headers_are_not_mixed():
 def test_binned_pixels_lie_where_their_native_ones_do(terms, factor, origin):
     native = read_sky([head(**terms)], SHAPE).header
     binned = binned_wcs_header(native, factor, origin, (90, 140))
-    at = [factor * axis + (factor - 1) / 2 + first for axis, first in zip((X / 3, Y / 3), origin, strict=True)]
+    at = [
+        factor * axis + (factor - 1) / 2 + first for axis, first in zip((X / 3, Y / 3), origin, strict=True)
+    ]
     np.testing.assert_allclose(world(binned, X / 3, Y / 3), world(native, *at), atol=1e-10)
 
 

@@ -28,7 +28,15 @@ def header(**cards):
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [("17 C", 17.0), ("0.019 mm", 0.019), (5, 5.0), ("1.5D3", 1500.0), ("-.5", -0.5), ("", None), (True, None)],
+    [
+        ("17 C", 17.0),
+        ("0.019 mm", 0.019),
+        (5, 5.0),
+        ("1.5D3", 1500.0),
+        ("-.5", -0.5),
+        ("", None),
+        (True, None),
+    ],
 )
 def test_numbers_with_units(value, expected):
     assert number(value) == expected
@@ -84,12 +92,16 @@ def test_microobservatory_saturates_at_12_bits_and_counts_west():
     assert dialects.longitude_of(head, dialect) == pytest.approx(-110.88)
 
 
-@pytest.mark.parametrize(("dtype", "level"), [("uint16", 65535.0), ("int16", 32767.0), ("uint8", 255.0), ("float32", None)])
+@pytest.mark.parametrize(
+    ("dtype", "level"), [("uint16", 65535.0), ("int16", 32767.0), ("uint8", 255.0), ("float32", None)]
+)
 def test_saturation_from_the_type_of_integers_only(dtype, level):
     assert levels(fits.Header(), PLAIN, np.dtype(dtype)).saturation_adu == level
 
 
-@pytest.mark.parametrize(("datamax", "level"), [(16383, 16383.0), (60000, 60000.0), (31847, 65535.0), (0, 65535.0)])
+@pytest.mark.parametrize(
+    ("datamax", "level"), [(16383, 16383.0), (60000, 60000.0), (31847, 65535.0), (0, 65535.0)]
+)
 def test_datamax_counts_only_where_it_looks_like_a_limit(datamax, level):
     assert levels(header(DATAMAX=datamax), PLAIN, np.dtype("uint16")).saturation_adu == level
 

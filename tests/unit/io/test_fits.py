@@ -217,7 +217,9 @@ def test_a_table_says_so(tmp_path):
 
 def test_random_groups_say_so(tmp_path):
     path = tmp_path / "a.fits"
-    groups = fits.GroupData(np.zeros((4, 1, 1, 3, 2), np.float32), bitpix=-32, parnames=["U"], pardata=[np.zeros(4)])
+    groups = fits.GroupData(
+        np.zeros((4, 1, 1, 3, 2), np.float32), bitpix=-32, parnames=["U"], pardata=[np.zeros(4)]
+    )
     fits.HDUList([fits.GroupsHDU(groups)]).writeto(path)
     with pytest.raises(ReadError, match="random groups"):
         read_facts(path)
@@ -314,7 +316,12 @@ def test_a_file_that_changed_says_so(make):
 
 
 def test_junk_cards_of_panoptes_are_ignored(make):
-    cards = {"_TYPE1": "RA---TAN-SIP", "_CSAXES": 2, "COMMENT": 'Original key: "EQUINOX"', "ORIGIN": "Project PANOPTES"}
+    cards = {
+        "_TYPE1": "RA---TAN-SIP",
+        "_CSAXES": 2,
+        "COMMENT": 'Original key: "EQUINOX"',
+        "ORIGIN": "Project PANOPTES",
+    }
     assert read_facts(make("20180824T040118.fits", cards)).wcs_header == ""
 
 

@@ -82,7 +82,10 @@ def test_a_colour_image_reads_as_ccddata(tmp_path, solved):
         assert hdus[0].header["CREATOR"].startswith("difflapse")
         assert hdus["MASK"].data.dtype == np.uint8
         header = hdus["MASK"].header
-        assert {header["BITNAM0"]: header["BITVAL0"], header["BITNAM1"]: header["BITVAL1"]} == {"NODATA": 1, "HOT": 2}
+        assert {header["BITNAM0"]: header["BITVAL0"], header["BITNAM1"]: header["BITVAL1"]} == {
+            "NODATA": 1,
+            "HOT": 2,
+        }
         assert hdus["UNCERT"].header["UTYPE"] == "VarianceUncertainty"
 
 

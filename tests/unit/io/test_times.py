@@ -47,7 +47,9 @@ def test_written_times_are_understood(text, utc):
     assert utc_text(moment[0]) == utc
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2024-13-01", "2024-02-30T00:00:00", "2024-01-01T25:00:00", "17"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "2024-13-01", "2024-02-30T00:00:00", "2024-01-01T25:00:00", "17"]
+)
 def test_nonsense_is_not_a_time(text):
     assert parse_moment(text) is None
 
@@ -80,7 +82,9 @@ def test_times_in_names(name, utc):
     assert utc_text(mjd) == utc
 
 
-@pytest.mark.parametrize("name", ["frame0001.fits", "J17490840-001.fit", "IMG_123456789.fits", "99999999T999999"])
+@pytest.mark.parametrize(
+    "name", ["frame0001.fits", "J17490840-001.fit", "IMG_123456789.fits", "99999999T999999"]
+)
 def test_numbers_in_names_are_not_times(name):
     assert name_moment(name) is None
 
@@ -105,7 +109,10 @@ def test_ut_obs_goes_before_local_time():
 
 
 def test_middle_and_end_go_back_to_the_start():
-    found = stamp({"DATE-AVG": "2024-03-01T22:00:20", "DATE-END": "2024-03-01T22:00:40", "MJD-AVG": 60370.9}, exposure=40)
+    found = stamp(
+        {"DATE-AVG": "2024-03-01T22:00:20", "DATE-END": "2024-03-01T22:00:40", "MJD-AVG": 60370.9},
+        exposure=40,
+    )
     assert utc_text(found["DATE-AVG less half the exposure"].start_mjd) == "2024-03-01T22:00:00.000"
     assert utc_text(found["DATE-END less the exposure"].start_mjd) == "2024-03-01T22:00:00.000"
     assert found["MJD-AVG less half the exposure"].start_mjd == pytest.approx(60370.9 - 20 / DAY, abs=1e-9)
@@ -192,7 +199,7 @@ def test_panoptes_trusts_the_computer_and_writes_the_offset():
 def test_panoptes_image_id_counts_when_it_is_not_the_sequence():
     header = {"IMAGEID": "PAN012_358d0f_20180824T040118", "SEQID": "PAN012_358d0f_20180824T035917"}
     assert "IMAGEID" in stamp(header, dialect=PANOPTES)
-    assert list(stamp(header, "20180824T040118.fits.fz", dialect=PANOPTES))[0] == "file name"
+    assert next(iter(stamp(header, "20180824T040118.fits.fz", dialect=PANOPTES))) == "file name"
 
 
 def test_other_cameras_trust_date_obs_and_name_the_offset():
@@ -204,7 +211,8 @@ def test_other_cameras_trust_date_obs_and_name_the_offset():
 
 def test_a_frame_without_the_chosen_source_takes_another_moved_by_the_usual_offset():
     headers = [
-        {"DATE-OBS": f"2024-03-01T22:{i:02}:00", "JD": 2460371.4166666665 + (i * 60 + 10) / DAY} for i in range(6)
+        {"DATE-OBS": f"2024-03-01T22:{i:02}:00", "JD": 2460371.4166666665 + (i * 60 + 10) / DAY}
+        for i in range(6)
     ]
     del headers[2]["DATE-OBS"], headers[5]["JD"]
     clock = clock_of(headers)
