@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -156,13 +155,11 @@ def _checked(clean: fits.Header, notes: list[str], shape: tuple[int, int]) -> Sk
     if not scaled or abs(np.linalg.det(_cd_matrix(clean))) == 0:
         return Sky("", note="wcs: has no scale, and is not used")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            wcs = WCS(clean)
-            if not wcs.has_celestial:
-                return Sky("", note="wcs: not on the sky, and not used")
-            centre = wcs.all_pix2world([[0.5 * (nx - 1), 0.5 * (ny - 1)]], 0)[0]
-            scales = proj_plane_pixel_scales(wcs.celestial)
+        wcs = WCS(clean)
+        if not wcs.has_celestial:
+            return Sky("", note="wcs: not on the sky, and not used")
+        centre = wcs.all_pix2world([[0.5 * (nx - 1), 0.5 * (ny - 1)]], 0)[0]
+        scales = proj_plane_pixel_scales(wcs.celestial)
     except Exception as error:
         # wcslib has a dozen exceptions for headers that make no sense; none of them may stop a night.
         return Sky("", note=f"wcs: does not work and is not used ({' '.join(str(error).split())[:80]})")

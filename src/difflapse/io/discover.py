@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,7 +68,8 @@ def discover(inputs: Sequence[str | Path], *, mosaic: str = "auto", split: bool 
             else "name a folder that holds .fits, .fit, .fts or .fits.fz files",
             {"found": 0, "needed": 2},
         )
-    with ThreadPoolExecutor(READERS) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(READERS) as pool:
+        warnings.simplefilter("ignore")
         found = list(pool.map(lambda path: _scan_or_reason(path, root), paths))
     left_out = list(unwanted)
     scans: list[Scan] = []

@@ -65,11 +65,17 @@ def read_facts(path: str | Path, root: str = "") -> FrameFacts:
     ReadError
         Not FITS, truncated (``found`` and ``needed`` bytes in its facts), or without a two-dimensional image.
     """
-    return scan(path, root).facts
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return scan(path, root).facts
 
 
 def scan(path: str | Path, root: str = "") -> Scan:
-    """As `read_facts`, with all that sorting files into sequences needs."""
+    """As `read_facts`, with all that sorting files into sequences needs.
+
+    astropy warns of odd cards here: silence it once around many calls, for its filters are shared by all
+    threads.
+    """
     location = str(path) if is_url(str(path)) else str(Path(path).absolute())
     hdus = read_layout(location)
     image, image_reason = choose_image(hdus)

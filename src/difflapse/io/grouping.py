@@ -136,16 +136,22 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 
+def _place(item: Scan) -> tuple[str, str]:
+    """Folder and name of a frame's file."""
+    folder, _, name = item.facts.path.replace("\\", "/").rpartition("/")
+    return folder, name
+
+
 def _pointing_by_company(scans: Ordered[Scan]) -> set[str]:
     """PANOPTES frames whose names are unlike those of the observation in the same folder."""
     named: dict[str, bool] = {}
     for item in scans:
         if item.dialect == "PANOPTES":
-            folder, _, name = item.facts.path.rpartition("/")
+            folder, name = _place(item)
             named[folder] = named.get(folder, False) or bool(IMAGE_NAME.match(name))
     found = set()
     for item in scans:
-        folder, _, name = item.facts.path.rpartition("/")
+        folder, name = _place(item)
         if item.dialect == "PANOPTES" and named[folder] and not IMAGE_NAME.match(name):
             found.add(item.facts.path)
     return found
@@ -155,7 +161,7 @@ def _without_copies(lights: list[Scan]) -> tuple[list[Scan], list[LeftOut]]:
     """Leave out second copies: the same name but for its endings, the same time, camera and shape."""
     same: dict[tuple[object, ...], list[Scan]] = {}
     for item in lights:
-        folder, _, name = item.facts.path.rpartition("/")
+        folder, name = _place(item)
         stem = re.sub(r"(?:\.(?:fits?|fts|fz|gz|bz2|xz))+$", "", name.lower())
         start = item.facts.start_mjd
         place = folder if start is None else round(start * 86400.0, 2)

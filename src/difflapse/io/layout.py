@@ -8,7 +8,6 @@ checksums).
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import dataclass
 from functools import reduce
 from operator import mul
@@ -229,10 +228,7 @@ def _end_of_header(block: bytes) -> int:
 
 
 def _parse(raw: bytes) -> fits.Header:
-    text = raw.translate(PRINTABLE).decode("ascii")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return fits.Header.fromstring(text)
+    return fits.Header.fromstring(raw.translate(PRINTABLE).decode("ascii"))
 
 
 def _data_size(header: fits.Header) -> int:
