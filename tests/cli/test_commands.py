@@ -200,8 +200,6 @@ def test_an_interrupt_leaves_nothing_under_a_final_name(
     time.sleep(0.05)
     running.send_signal(number)
     _, err = running.communicate(timeout=60)
-    if running.returncode == 0:
-        pytest.skip("it was done before the signal came")
     assert running.returncode == 130, err
     assert err.strip().splitlines()[-1] == "difflapse: interrupted; nothing half-written is left"
     assert "Traceback" not in err

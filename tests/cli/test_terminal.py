@@ -62,6 +62,26 @@ def test_lines_bear_stages_that_overlap_and_that_nobody_began(clock: Clock) -> N
     ]
 
 
+def test_an_interrupt_that_was_swallowed_ends_the_run_at_the_next_progress() -> None:
+    from difflapse.cli.interrupt import Obedient, Request
+
+    out = io.StringIO()
+    request = Request()
+    listener = Obedient(terminal.Lines(out), request)
+    listener.start("align", 2)
+    listener.advance("align")
+    request.made = True
+    for told in (
+        lambda: listener.note("n1.fits skipped: unexpected SystemError"),
+        lambda: listener.advance("align"),
+        lambda: listener.finish("align"),
+        lambda: listener.start("movie", 2),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            told()
+    assert out.getvalue() == ""
+
+
 def test_bars_show_each_stage_and_its_pace(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
@@ -97,10 +117,10 @@ def test_quiet_is_silence_and_no_terminal_means_lines(monkeypatch: pytest.Monkey
     from difflapse.pipeline.progress import Silence
 
     with terminal.progress(quiet=True) as listener:
-        assert isinstance(listener, Silence)
+        assert isinstance(listener.listener, Silence)
     monkeypatch.setattr(terminal.sys, "stderr", io.StringIO())
     with terminal.progress(quiet=False) as listener:
-        assert isinstance(listener, terminal.Lines)
+        assert isinstance(listener.listener, terminal.Lines)
 
 
 @pytest.mark.parametrize(

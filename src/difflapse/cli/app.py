@@ -6,18 +6,16 @@ many frames failed; 6 cannot write; 130 interrupted; 141 the reader of our outpu
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from types import FrameType
 
 import click
 
 from difflapse._version import __version__
 from difflapse.cli.failures import report
+from difflapse.cli.interrupt import REQUEST
 from difflapse.cli.lazy import LazyGroup
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -61,7 +59,7 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BaseException as error:
-        return report(error)
+        return report(KeyboardInterrupt() if REQUEST.made else error)
 
 
 def _invoke(words: list[str]) -> int:
@@ -89,17 +87,8 @@ def prepare_process() -> None:
         warnings.filterwarnings("ignore")
         warnings.filterwarnings("default", category=UserWarning, module=r"difflapse\.")
         warnings.showwarning = _show_warning
-    main_process = os.getpid()
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != main_process:  # a forked worker inherits this handler: end it as usual
-            signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
-            return
-        raise KeyboardInterrupt
-
-    with contextlib.suppress(ValueError):  # not in the main thread: whoever called us looks after signals
-        signal.signal(signal.SIGTERM, interrupt)
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for worker processes
+    REQUEST.listen()
 
 
 def _show_warning(

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from difflapse.cli.interrupt import Obedient
 from difflapse.pipeline.progress import Progress, Silence
 
 if TYPE_CHECKING:
@@ -21,17 +22,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """A listener for a run: bars on a terminal, occasional lines elsewhere, silence if asked for."""
+    """A listener for a run: bars on a terminal, occasional lines elsewhere, silence if asked for.
+
+    It also ends the run when that was asked for and the request was lost on its way.
+    """
     if quiet:
-        yield Silence()
+        yield Obedient(Silence())
     elif sys.stderr.isatty():
         bars = Bars()
         try:
-            yield bars
+            yield Obedient(bars)
         finally:
             bars.close()
     else:
-        yield Lines(sys.stderr)
+        yield Obedient(Lines(sys.stderr))
 
 
 def print_json(value: Any) -> None:
