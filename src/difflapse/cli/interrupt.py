@@ -1,8 +1,8 @@
 """A request to end, by Ctrl-C or by SIGTERM, that is not lost.
 
-Python raises KeyboardInterrupt wherever the program happens to be, and compiled code may turn it into an error
-of its own, which then looks like one bad frame. So the request is also remembered, and checked when progress is
-told.
+Python raises KeyboardInterrupt wherever the program happens to be, and compiled code may turn it into an
+error of its own, which then looks like one bad frame. So the request is also remembered, and checked when
+progress is told.
 """
 
 from __future__ import annotations
