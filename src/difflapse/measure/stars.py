@@ -1,7 +1,8 @@
 """Stars of one frame: found on a binned picture, measured on superpixels and native pixels.
 
-Centroids are taken on grey superpixels (the sum of the four sites of a mosaic's cell): they beat those on raw or
-demosaicked pixels, for the colours of the mosaic cancel. Fluxes are sums of each colour's own native pixels.
+Centroids of a mosaic frame are taken on the sums of 2x2 pixels around *every* native corner: each sum holds one red, two
+green and one blue pixel, so that the colours cancel as in superpixels, yet the picture is sampled twice as finely and a
+star two pixels wide is not undersampled. Fluxes are sums of each colour's own native pixels.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from difflapse.mosaic import bin_image, channels, sites, superpixels
 _DETECTION_PIXELS = 1_400_000
 """The picture that stars are found on has at most about this many pixels."""
 _MESH = 64
+_NARROWEST = 1.0
+"""Native pixels: a Gaussian window narrower than this locks centroids to pixels."""
 _GROUPS = 24
 
 
@@ -63,25 +66,27 @@ def find_stars(
     x, y, mesh = _detect(grey, grey_mask, threshold)
     if len(x) == 0:
         return empty, Quality(0, float("nan"), levels, noises)
-    background = _MeshSampler(mesh, grey.shape)
-    sky = background(x, y)
-    width = _typical_width(grey, x, y, sky, limit=200)
-    cx, cy, peak, ok = _centroids(grey, x, y, sky, max(width, 0.55))
+    sky = _MeshSampler(mesh, grey.shape)(x, y)
+    half = (step - 1) / 2
+    x, y = x * step + half, y * step + half
+    native = frame.data if frame.data.dtype.isnative else frame.data.astype(frame.data.dtype.newbyteorder("="))
+    if frame.mask is not None:
+        native = np.where(frame.mask, np.median(native[~frame.mask]).astype(native.dtype), native)
+    sky = sky + step**2 * bias
+    width = max(_typical_width(native, step, x, y, sky, limit=200), _NARROWEST)
+    cx, cy, ok = _centroids(native, step, x, y, sky, width)
     x, y, sky = cx[ok], cy[ok], sky[ok]
     if len(x) == 0:
         return empty, Quality(0, float("nan"), levels, noises)
-    fwhm, elongation = _widths(grey, x, y, sky, max(width, 0.55))
-    # The superpixel itself widens the image by the variance of a box.
-    box = (step**2 - 1) / 12.0
-    native_fwhm = 2.3548 * np.sqrt(np.maximum((fwhm * step) ** 2 - box, 0.05))
-    typical = float(np.median(native_fwhm[np.isfinite(native_fwhm)])) if np.isfinite(native_fwhm).any() else 2.0
-    half = (step - 1) / 2
-    nx_, ny_ = x * step + half, y * step + half
+    sigma, elongation = _widths(native, step, x, y, sky, width)
+    typical = _typical_fwhm(native, step, x, y, sky, sigma)
+    # Moments see a star's wings: only their ratio to the typical star's is used.
+    middle = float(np.nanmedian(sigma)) if np.isfinite(sigma).any() else 1.0
+    native_fwhm = typical * sigma / middle
     radius = float(np.clip(1.5 * typical, 2.5 if pattern else 2.0, 40.0))
     channel = np.array([[s.channel for s in sites(pattern) if (s.x, s.y) == (i % step, j % step)][0] for j in range(step) for i in range(step)])
     saturation = facts.saturation_adu if facts.saturation_adu is not None else np.inf
-    native = frame.data if frame.data.dtype.isnative else frame.data.astype(frame.data.dtype.newbyteorder("="))
-    flux, count, saturated, spiky = _apertures(native, nx_, ny_, radius, step, channel, len(levels), float(saturation))
+    flux, count, saturated, spiky = _apertures(native, x, y, radius, step, channel, len(levels), float(saturation))
     total = np.zeros(len(x))
     variance = np.zeros(len(x))
     for c in range(len(levels)):
@@ -93,9 +98,9 @@ def find_stars(
     good = (snr > 3) & np.isfinite(total) & ~spiky
     order = np.flatnonzero(good)
     order = order[np.argsort(-total[order], kind="stable")]
-    order = _unique(nx_, ny_, order, max(1.0, 0.7 * typical))
-    kept = _spread(nx_, ny_, order, frame.data.shape, limit)
-    stars = Stars(nx_[kept], ny_[kept], total[kept], snr[kept], native_fwhm[kept], flux[:, kept], saturated[kept])
+    order = _unique(x, y, order, max(1.0, 0.7 * typical))
+    kept = _spread(x, y, order, frame.data.shape, limit)
+    stars = Stars(x[kept], y[kept], total[kept], snr[kept], native_fwhm[kept], flux[:, kept], saturated[kept])
     bright = stars.take((~stars.saturated) & np.isfinite(stars.fwhm) & (stars.snr > 10))
     elong = elongation[kept][(~stars.saturated) & np.isfinite(stars.fwhm) & (stars.snr > 10)]
     quality = Quality(
@@ -170,22 +175,58 @@ class _MeshSampler:
         return self.level[j, i].astype(np.float64)
 
 
-def _typical_width(grey: np.ndarray, x: np.ndarray, y: np.ndarray, sky: np.ndarray, limit: int) -> float:
-    """Gaussian width (sigma, grey pixels) of a typical star: the median of adaptive moments, from a first guess."""
+def _typical_width(
+    native: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, limit: int
+) -> float:
+    """Gaussian width (sigma, native pixels) of a typical star: the median of adaptive moments, from a first guess."""
     n = min(len(x), limit + 50)
     skip = min(n // 5, 50)  # the brightest may be saturated
     sel = slice(skip, n)
-    width = 1.0
+    width = float(step)
     for _ in range(3):
-        cx, cy, _, ok = _centroids(grey, x[sel], y[sel], sky[sel], width)
+        cx, cy, ok = _centroids(native, step, x[sel], y[sel], sky[sel], max(width, _NARROWEST))
         if not ok.any():
             return width
-        sigma, _ = _widths(grey, cx[ok], cy[ok], sky[sel][ok], width)
+        sigma, _ = _widths(native, step, cx[ok], cy[ok], sky[sel][ok], max(width, _NARROWEST))
         sigma = sigma[np.isfinite(sigma)]
         if len(sigma) == 0:
-            return width * 1.5
-        width = float(np.clip(np.median(sigma), 0.4, 15.0))
+            width *= 1.5
+            continue
+        width = float(np.clip(np.median(sigma), 0.4, 30.0))
     return width
+
+
+def _typical_fwhm(
+    native: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, sigma: np.ndarray
+) -> float:
+    """Full width at half maximum, native pixels: where the common profile of many stars falls to half its middle."""
+    some = np.flatnonzero(np.isfinite(sigma))
+    some = some[min(len(some) // 5, 50) :][:300]
+    if len(some) == 0:
+        return 2.0
+    width = float(np.median(sigma[some]))
+    radius, value = _profiles(native, step, x[some], y[some], sky[some], width)
+    good = np.isfinite(value)
+    radius, value = radius[good], value[good]
+    edges = np.arange(0, 3.5 * width + 0.3, max(0.15, 0.1 * width))
+    place = np.digitize(radius, edges) - 1
+    levels, centres = [], []
+    for n in range(len(edges) - 1):
+        here = value[place == n]
+        if len(here) >= 5:
+            levels.append(float(np.median(here)))
+            centres.append(float(np.median(radius[place == n])))
+    if len(levels) < 4:
+        return 2.3548 * width
+    top = levels[0] + (levels[0] - levels[1]) * centres[0] ** 2 / max(centres[1] ** 2 - centres[0] ** 2, 1e-6)
+    below = [n for n in range(1, len(levels)) if levels[n] < 0.5 * top <= levels[n - 1]]
+    if not below:
+        return 2.3548 * width
+    n = below[0]
+    cut = (levels[n - 1] - 0.5 * top) / (levels[n - 1] - levels[n])
+    full = 2 * (centres[n - 1] + cut * (centres[n] - centres[n - 1]))
+    # The pixel, and the 2x2 sum, widen the image by the variance of their boxes.
+    return float(np.sqrt(max(full**2 - 5.545 * step**2 / 12.0, 0.5)))
 
 
 def _unique(x: np.ndarray, y: np.ndarray, order: np.ndarray, radius: float) -> np.ndarray:
@@ -220,81 +261,137 @@ def _spread(x: np.ndarray, y: np.ndarray, order: np.ndarray, shape: tuple[int, .
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _stamp(data: np.ndarray, step: int, i0: int, j0: int, reach: int, sky: float, out: np.ndarray) -> bool:
+    """Copy the surroundings of a pixel, sky taken off; sums of 2x2 for a mosaic. False where they leave the frame.
+
+    Element [v, u] belongs to native (i0 + u - reach + half, j0 + v - reach + half), half = 0.5 for sums of 2x2.
+    """
+    ny, nx = data.shape
+    if i0 - reach < 0 or j0 - reach < 0 or i0 + reach + step > nx or j0 + reach + step > ny:
+        return False
+    for v in range(2 * reach + 1):
+        j = j0 - reach + v
+        for u in range(2 * reach + 1):
+            i = i0 - reach + u
+            total = float(data[j, i])
+            if step == 2:
+                total += float(data[j, i + 1]) + float(data[j + 1, i]) + float(data[j + 1, i + 1])
+            out[v, u] = total - sky
+    return True
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _centroids(
-    grey: np.ndarray, x: np.ndarray, y: np.ndarray, sky: np.ndarray, width: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Windowed centroids: the fixed point of a Gaussian-weighted mean."""
-    ny, nx = grey.shape
+    data: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, width: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Windowed centroids: the fixed point of a Gaussian-weighted mean, and where it was found."""
+    ny, nx = data.shape
     n = len(x)
-    cx, cy, peak = x.astype(np.float64).copy(), y.astype(np.float64).copy(), np.zeros(n)
+    cx, cy = x.astype(np.float64).copy(), y.astype(np.float64).copy()
     ok = np.zeros(n, np.bool_)
-    reach = max(2, int(np.ceil(3.0 * width)))
-    start_reach = max(3, 2 * int(np.ceil(2 * width)))
-    ex = np.empty(2 * max(reach, start_reach) + 3)
+    half = 0.5 * (step - 1)
+    reach = max(3, int(np.ceil(3.5 * width)))
+    near = max(2 * step, int(np.ceil(2 * width)))
+    big = reach + 2
+    stamp = np.empty((2 * big + 1, 2 * big + 1))
+    ex = np.empty(2 * reach + 1)
+    norm = -0.5 / (width * width)
     for k in range(n):
-        # Begin at the brightest pixel nearby: positions from a binned picture are rough.
-        i0, j0 = int(round(cx[k])), int(round(cy[k]))
-        best = -1e30
+        # Begin at the brightest sum nearby: positions from a binned picture are rough.
+        i0, j0 = int(round(cx[k] - half)), int(round(cy[k] - half))
+        best = -1e300
         bi, bj = i0, j0
-        for j in range(max(0, j0 - start_reach // 2), min(ny, j0 + start_reach // 2 + 1)):
-            for i in range(max(0, i0 - start_reach // 2), min(nx, i0 + start_reach // 2 + 1)):
-                if grey[j, i] > best:
-                    best = grey[j, i]
+        for j in range(max(0, j0 - near), min(ny - step, j0 + near) + 1):
+            for i in range(max(0, i0 - near), min(nx - step, i0 + near) + 1):
+                total = float(data[j, i])
+                if step == 2:
+                    total += float(data[j, i + 1]) + float(data[j + 1, i]) + float(data[j + 1, i + 1])
+                if total > best:
+                    best = total
                     bi, bj = i, j
-        px, py = float(bi), float(bj)
-        peak[k] = best
-        good = False
-        for step in range(25):
-            i0, j0 = int(round(px)), int(round(py))
-            if i0 - reach < 0 or j0 - reach < 0 or i0 + reach >= nx or j0 + reach >= ny:
+        if not _stamp(data, step, bi, bj, big, sky[k], stamp):
+            continue
+        px, py = 0.0, 0.0  # from the stamp's middle
+        for _ in range(40):
+            iu, iv = int(round(px)), int(round(py))
+            if abs(iu) > 2 or abs(iv) > 2:
                 break
+            for u in range(-reach, reach + 1):
+                ex[u + reach] = np.exp(norm * (iu + u - px) ** 2)
             sw = sx = sy = 0.0
-            norm = -0.5 / (width * width)
-            for i in range(i0 - reach, i0 + reach + 1):
-                ex[i - i0 + reach] = np.exp(norm * (i - px) ** 2)
-            for j in range(j0 - reach, j0 + reach + 1):
-                ey = np.exp(norm * (j - py) ** 2)
-                for i in range(i0 - reach, i0 + reach + 1):
-                    w = ey * ex[i - i0 + reach] * (grey[j, i] - sky[k])
+            for v in range(-reach, reach + 1):
+                dy = iv + v - py
+                ey = np.exp(norm * dy * dy)
+                for u in range(-reach, reach + 1):
+                    w = ey * ex[u + reach] * stamp[iv + v + big, iu + u + big]
                     sw += w
-                    sx += w * (i - px)
-                    sy += w * (j - py)
+                    sx += w * (iu + u - px)
+                    sy += w * dy
             if sw <= 0:
                 break
             dx, dy = 2 * sx / sw, 2 * sy / sw
             px += dx
             py += dy
-            if abs(px - bi) > start_reach or abs(py - bj) > start_reach:
-                break
             if dx * dx + dy * dy < 1e-8:
-                good = True
+                ok[k] = True
+                cx[k], cy[k] = bi + half + px, bj + half + py
                 break
-        if good:
-            cx[k], cy[k] = px, py
-            ok[k] = True
-    return cx, cy, peak, ok
+    return cx, cy, ok
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _profiles(
+    data: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, width: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance from the centre and brightness over the star's Gaussian-weighted flux, for all pixels near stars."""
+    half = 0.5 * (step - 1)
+    reach = min(60, max(3, int(np.ceil(3.5 * width))))
+    size = 2 * reach + 1
+    stamp = np.empty((size, size))
+    radius = np.full((len(x), size * size), np.nan)
+    value = np.full((len(x), size * size), np.nan)
+    for k in range(len(x)):
+        i0, j0 = int(round(x[k] - half)), int(round(y[k] - half))
+        if not _stamp(data, step, i0, j0, reach, sky[k], stamp):
+            continue
+        fx, fy = x[k] - half - i0, y[k] - half - j0
+        total = 0.0
+        for v in range(size):
+            for u in range(size):
+                r2 = (u - reach - fx) ** 2 + (v - reach - fy) ** 2
+                total += np.exp(-0.5 * r2 / (width * width)) * stamp[v, u]
+        if total <= 0:
+            continue
+        for v in range(size):
+            for u in range(size):
+                radius[k, v * size + u] = np.hypot(u - reach - fx, v - reach - fy)
+                value[k, v * size + u] = stamp[v, u] / total
+    return radius.ravel(), value.ravel()
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _widths(
-    grey: np.ndarray, x: np.ndarray, y: np.ndarray, sky: np.ndarray, width: float
+    data: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, width: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gaussian width and elongation from weighted second moments, the weight's own width taken out."""
-    ny, nx = grey.shape
     n = len(x)
+    half = 0.5 * (step - 1)
     sigma, elongation = np.full(n, np.nan), np.full(n, np.nan)
+    stamp = np.empty((181, 181))
     for k in range(n):
         w2 = width * width
+        i0, j0 = int(round(x[k] - half)), int(round(y[k] - half))
+        fx, fy = x[k] - half - i0, y[k] - half - j0
         for _ in range(6):
-            reach = min(40, max(2, int(np.ceil(3.0 * np.sqrt(w2)))))
-            i0, j0 = int(round(x[k])), int(round(y[k]))
-            if i0 - reach < 0 or j0 - reach < 0 or i0 + reach >= nx or j0 + reach >= ny:
+            reach = min(90, max(3, int(np.ceil(3.0 * np.sqrt(w2)))))
+            if not _stamp(data, step, i0, j0, reach, sky[k], stamp):
                 break
             sw = sxx = syy = sxy = 0.0
-            for j in range(j0 - reach, j0 + reach + 1):
-                for i in range(i0 - reach, i0 + reach + 1):
-                    dx, dy = i - x[k], j - y[k]
-                    w = np.exp(-0.5 * (dx * dx + dy * dy) / w2) * (grey[j, i] - sky[k])
+            for v in range(2 * reach + 1):
+                dy = v - reach - fy
+                for u in range(2 * reach + 1):
+                    dx = u - reach - fx
+                    w = np.exp(-0.5 * (dx * dx + dy * dy) / w2) * stamp[v, u]
                     sw += w
                     sxx += w * dx * dx
                     syy += w * dy * dy
@@ -313,7 +410,7 @@ def _widths(
             sigma[k] = np.sqrt(s2)
             if abs(s2 - w2) < 0.01 * w2:
                 break
-            w2 = min(max(s2, 0.3), 150.0)
+            w2 = min(max(s2, 0.3), 900.0)
     return sigma, elongation
 
 

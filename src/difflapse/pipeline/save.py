@@ -43,7 +43,7 @@ def save_aligned(night: Night, k: int, science: Science, alignment: Alignment) -
         variance[c] = sky + photon * np.maximum(science.data[c] - image(scene.sky[c], shape[1:]) / back, 0)
     cards: list[Card] = [
         ("ALIGNMTH", alignment.method, "how it was aligned"),
-        ("ALIGNRMS", _finite(alignment.rms_pix), "[px] radial, on stars not fitted to; -1 = unknown"),
+        ("ALIGNRMS", _finite(alignment.rms_pix), "[px] radial, held-out stars; -1: unknown"),
     ]
     return _write(night, k, "aligned", science.data, variance, science.mask, cards)
 
@@ -90,7 +90,7 @@ def _write(
         ("LTM2_2", ltm, "native pixels are those of REFFILE"),
         ("LTV1", ltv1, ""),
         ("LTV2", ltv2, ""),
-        ("REFFILE", facts.file, "frame whose pixel grid this is"),
+        ("REFFILE", facts.file, "frame whose grid this is"),
         ("NOISECOR", round(_noise_correlation(night), 4), "noise of large sums / that of independent pixels"),
     ]
     if planes:
@@ -104,7 +104,7 @@ def _write(
         common.append(("ORIGFILE", own.file, "input frame"))
     if not planes:
         data, variance = data[0], variance[0]
-    wcs = binned_wcs_header(facts.wcs_header, grid.step, grid.origin, facts.shape, planes) if facts.wcs_header else None
+    wcs = binned_wcs_header(facts.wcs_header, grid.step, grid.origin, grid.shape, planes) if facts.wcs_header else None
     full_mask = np.broadcast_to(mask, data.shape).copy() if data.ndim == 3 else mask
     name = "template.fits" if k is None else f"{folder}/{product_name(night, k)}"
     path = Path(night.out) / name
