@@ -62,6 +62,16 @@ def test_lines_bear_stages_that_overlap_and_that_nobody_began(clock: Clock) -> N
     ]
 
 
+def test_a_single_piece_of_work_has_no_speed(clock: Clock) -> None:
+    out = io.StringIO()
+    lines = terminal.Lines(out)
+    lines.start("sensor", 1)
+    clock.now += 2.0
+    lines.advance("sensor")
+    lines.finish("sensor")
+    assert out.getvalue() == "sensor: 2.0 s\n"
+
+
 def test_an_interrupt_that_was_swallowed_ends_the_run_at_the_next_progress() -> None:
     from difflapse.cli.interrupt import Obedient, Request
 

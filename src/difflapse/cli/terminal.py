@@ -141,6 +141,9 @@ class Lines:
             return
         now = time.monotonic()
         took = human_time(now - state.began)
+        if state.total == 1:  # one piece of work, not frames
+            self._say(f"{stage}: {took}")
+            return
         self._say(f"{stage}: {state.done}/{state.total} frames in {took}, {state.speed(now):.1f} frames/s")
 
     def note(self, text: str) -> None:
@@ -169,6 +172,8 @@ class Bars:
 
             def render(self, task: Task) -> Text:
                 speed = task.completed / task.elapsed if task.elapsed else 0.0
+                if task.total == 1:  # one piece of work, not frames
+                    return Text(f"took {human_time(task.finished_time or 0.0)}" if task.finished else "")
                 if task.finished:
                     return Text(f"{speed:6.1f} frames/s, took {human_time(task.finished_time or 0.0)}")
                 if not speed or not task.total:
