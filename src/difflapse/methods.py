@@ -30,15 +30,36 @@ class Method:
 
 
 TABLE: tuple[Method, ...] = (
-    Method("align", "auto", "cheapest first; the first that passes a check on stars or pixels it was not fitted to",
-           "difflapse.align.chain:auto"),
-    Method("align", "wcs", "the header's celestial WCS (TAN-SIP and all that astropy reads)", "difflapse.align.wcs:find"),
-    Method("align", "asterism", "stars matched by triangles, fitted with all that match; any rotation, mirror, 0.5-2x scale",
-           "difflapse.align.asterism:find"),
-    Method("align", "features", "image features (ORB, AKAZE, SIFT): the Moon, the Sun, planets, clouds, landscapes",
-           "difflapse.align.features:find"),
-    Method("align", "phase", "cross-correlation to a fraction of a pixel, for fields without stars; shift only",
-           "difflapse.align.phase:find"),
+    Method(
+        "align",
+        "auto",
+        "cheapest first; the first that passes a check on stars or pixels it was not fitted to",
+        "difflapse.align.chain:auto",
+    ),
+    Method(
+        "align",
+        "wcs",
+        "the header's celestial WCS (TAN-SIP and all that astropy reads)",
+        "difflapse.align.wcs:find",
+    ),
+    Method(
+        "align",
+        "asterism",
+        "stars matched by triangles, fitted with all that match; any rotation, mirror, 0.5-2x scale",
+        "difflapse.align.asterism:find",
+    ),
+    Method(
+        "align",
+        "features",
+        "image features (ORB, AKAZE, SIFT): the Moon, the Sun, planets, clouds, landscapes",
+        "difflapse.align.features:find",
+    ),
+    Method(
+        "align",
+        "phase",
+        "cross-correlation to a fraction of a pixel, for fields without stars; shift only",
+        "difflapse.align.phase:find",
+    ),
     Method("align", "none", "frames are taken as they lie"),
     Method("diff", "template", "minus a robust template of the night's best frames"),
     Method("diff", "running", "minus the frame one lag earlier"),
@@ -75,5 +96,7 @@ def all_methods() -> tuple[Method, ...]:
         if not name:
             warnings.warn(f"plug-in {point.name!r} ignored: its name is not KIND.NAME", stacklevel=2)
             continue
-        found.append(Method(kind, name, f"from {point.dist.name if point.dist else 'a plug-in'}", point.value))
+        found.append(
+            Method(kind, name, f"from {point.dist.name if point.dist else 'a plug-in'}", point.value)
+        )
     return tuple(found)

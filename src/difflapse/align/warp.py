@@ -117,9 +117,13 @@ def warp(
             # native' = last - native; each plane keeps its own phase in the turned coordinates.
             planes = np.ascontiguousarray(planes[:, :: -1 if flip_y else 1, :: -1 if flip_x else 1])
             if flip_x:
-                offsets[:, 0] = (native[0] - 1) - (step * (planes.shape[2] - 1) + np.array([s.x for s in sites]))
+                offsets[:, 0] = (native[0] - 1) - (
+                    step * (planes.shape[2] - 1) + np.array([s.x for s in sites])
+                )
             if flip_y:
-                offsets[:, 1] = (native[1] - 1) - (step * (planes.shape[1] - 1) + np.array([s.y for s in sites]))
+                offsets[:, 1] = (native[1] - 1) - (
+                    step * (planes.shape[1] - 1) + np.array([s.y for s in sites])
+                )
         tiles_x, tiles_y = _tile_edges(nx, size_x), _tile_edges(ny, size_y)
         cx, cy = 0.5 * (tiles_x[:-1] + tiles_x[1:] - 1), 0.5 * (tiles_y[:-1] + tiles_y[1:] - 1)
         px, py = inverse(cx, cy)
@@ -131,7 +135,22 @@ def warp(
         if flip_y:
             py, qy = native[1] - 1 - py, native[1] - 1 - qy
         _warp_tiles(
-            planes, offsets, channel, share, first, step, tiles_x, tiles_y, px, py, qx, qy, spacing, taps, data, coverage
+            planes,
+            offsets,
+            channel,
+            share,
+            first,
+            step,
+            tiles_x,
+            tiles_y,
+            px,
+            py,
+            qx,
+            qy,
+            spacing,
+            taps,
+            data,
+            coverage,
         )
     mask = np.where(coverage < 0.999, np.uint8(bits.OUTSIDE), np.uint8(0))
     if bad is not None and len(bad.x):
@@ -139,7 +158,13 @@ def warp(
         reach = max(1.0, transform.local_scale(native[0] / 2, native[1] / 2))
         i, j = grid.from_native(bx, by)
         _mark(
-            np.ascontiguousarray(i), np.ascontiguousarray(j), bad.bit, reach, np.float32(1 / len(sites)), mask, coverage
+            np.ascontiguousarray(i),
+            np.ascontiguousarray(j),
+            bad.bit,
+            reach,
+            np.float32(1 / len(sites)),
+            mask,
+            coverage,
         )
     return Warped(data, mask, coverage, _variance_factor(inverse, grid, sites, step, taps, signs, n_channels))
 
@@ -165,7 +190,10 @@ class _InverseMap:
         self.x, self.y = self._exact(self.i, self.j)
         self.smooth = bool(np.all(np.isfinite(self.x)) and np.all(np.isfinite(self.y)))
         if self.smooth:
-            self.splines = RectBivariateSpline(self.j, self.i, self.x), RectBivariateSpline(self.j, self.i, self.y)
+            self.splines = (
+                RectBivariateSpline(self.j, self.i, self.x),
+                RectBivariateSpline(self.j, self.i, self.y),
+            )
 
     def __call__(self, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Native (x, y) of the frame at the outer product of columns `i` and rows `j`; shape (len(j), len(i))."""
@@ -260,7 +288,9 @@ def _weights(f: float, taps: int, w: np.ndarray) -> None:
         w[k] /= total
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
 def _warp_tiles(
     planes: np.ndarray,
     offsets: np.ndarray,
@@ -315,7 +345,22 @@ def _warp_tiles(
                     a, b, c = ja, jb, ib
                 if a < b and c < d:
                     _warp_general(
-                        planes, offsets, channel, share, first, step, qx, qy, spacing, taps, out, coverage, a, b, c, d
+                        planes,
+                        offsets,
+                        channel,
+                        share,
+                        first,
+                        step,
+                        qx,
+                        qy,
+                        spacing,
+                        taps,
+                        out,
+                        coverage,
+                        a,
+                        b,
+                        c,
+                        d,
                     )
             if ia >= ib:
                 continue
@@ -339,9 +384,17 @@ def _warp_tiles(
                     )
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
 def _filter_row(
-    rows: np.ndarray, wx: np.ndarray, wy: np.ndarray, share: np.float32, first: bool, tmp: np.ndarray, out: np.ndarray
+    rows: np.ndarray,
+    wx: np.ndarray,
+    wy: np.ndarray,
+    share: np.float32,
+    first: bool,
+    tmp: np.ndarray,
+    out: np.ndarray,
 ) -> None:
     """One output row: down the columns into `tmp`, then along it. Four taps are written out, so that they vectorise."""
     taps = len(wx)

@@ -209,7 +209,9 @@ def _width_map(excess: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _candidates(excess: np.ndarray, spread: np.ndarray, width: np.ndarray, threshold: np.float32, least: np.float32) -> np.ndarray:
+def _candidates(
+    excess: np.ndarray, spread: np.ndarray, width: np.ndarray, threshold: np.float32, least: np.float32
+) -> np.ndarray:
     """Flat indices of pixels that stand above their neighbours of the same colour, and above those's scatter."""
     ny, nx = excess.shape
     _, cy, cx = width.shape

@@ -9,4 +9,15 @@ from difflapse.model.sequence import Inventory, LeftOut, Sequence
 from difflapse.model.stars import Quality, Stars
 from difflapse.model.transform import Transform
 
-__all__ = ["Alignment", "Frame", "FrameFacts", "Inventory", "LeftOut", "ProductGrid", "Quality", "Sequence", "Stars", "Transform"]
+__all__ = [
+    "Alignment",
+    "Frame",
+    "FrameFacts",
+    "Inventory",
+    "LeftOut",
+    "ProductGrid",
+    "Quality",
+    "Sequence",
+    "Stars",
+    "Transform",
+]

@@ -24,12 +24,16 @@ class ProductGrid:
     def to_native(self, i: np.ndarray | float, j: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """Native reference pixels of product pixels (i to the right, j up)."""
         half = (self.step - 1) / 2
-        return np.asarray(i) * self.step + half + self.origin[0], np.asarray(j) * self.step + half + self.origin[1]
+        return np.asarray(i) * self.step + half + self.origin[0], np.asarray(
+            j
+        ) * self.step + half + self.origin[1]
 
     def from_native(self, x: np.ndarray | float, y: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """Product pixels of native reference pixels."""
         half = (self.step - 1) / 2
-        return (np.asarray(x) - half - self.origin[0]) / self.step, (np.asarray(y) - half - self.origin[1]) / self.step
+        return (np.asarray(x) - half - self.origin[0]) / self.step, (
+            np.asarray(y) - half - self.origin[1]
+        ) / self.step
 
     def ltv(self) -> tuple[float, float, float]:
         """(LTM, LTV1, LTV2): FITS 1-based product pixel = LTM * FITS 1-based native pixel + LTV."""

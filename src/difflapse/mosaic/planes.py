@@ -31,7 +31,8 @@ def sites(pattern: str) -> tuple[Site, ...]:
     if not pattern:
         return (Site(0, 0, 0, 1.0),)
     return tuple(
-        Site(i % 2, i // 2, CHANNELS.index(colour), 1.0 / pattern.count(colour)) for i, colour in enumerate(pattern)
+        Site(i % 2, i // 2, CHANNELS.index(colour), 1.0 / pattern.count(colour))
+        for i, colour in enumerate(pattern)
     )
 
 

@@ -53,7 +53,10 @@ def _sum_cells(data: np.ndarray, offset: np.float32, out: np.ndarray) -> None:
         row = out[j]
         for i in range(mx):
             row[i] = (
-                np.float32(a[2 * i]) + np.float32(a[2 * i + 1]) + np.float32(b[2 * i]) + np.float32(b[2 * i + 1])
+                np.float32(a[2 * i])
+                + np.float32(a[2 * i + 1])
+                + np.float32(b[2 * i])
+                + np.float32(b[2 * i + 1])
             ) - offset
 
 

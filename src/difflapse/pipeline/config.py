@@ -24,7 +24,9 @@ DETECTOR = ("orb", "akaze", "sift")
 STRETCH = ("asinh", "linear", "log", "sqrt")
 
 
-def _option(default: Any, help: str, choices: tuple[str, ...] = (), many: bool = False, metavar: str = "") -> Any:
+def _option(
+    default: Any, help: str, choices: tuple[str, ...] = (), many: bool = False, metavar: str = ""
+) -> Any:
     meta = {"help": help, "choices": choices, "many": many, "metavar": metavar}
     return field(default=default, metadata=meta)
 
@@ -48,16 +50,26 @@ class RunOptions:
     center: str = _option("", "centre of a crop on the sky, degrees or sexagesimal: RA,DEC", metavar="RA,DEC")
     size: str = _option("", "size of that crop: 30arcmin, 2deg or 1deg,40arcmin", metavar="ANGLE")
     roi: str = _option("", "crop in native pixels of the reference: X,Y,W,H", metavar="X,Y,W,H")
-    panels: tuple[str, ...] = _option(("aligned", "difference"), "panels of the movie, left to right", PANELS, many=True)
+    panels: tuple[str, ...] = _option(
+        ("aligned", "difference"), "panels of the movie, left to right", PANELS, many=True
+    )
     labels: str = _option("full", "what is burnt into the movie", LABELS)
     width: int = _option(2560, "width of the movie at most, pixels", metavar="PX")
     fps: float = _option(12.0, "movie frames per second", metavar="FPS")
     stretch: str = _option("asinh", "stretch of the aligned panel", STRETCH)
     save: tuple[str, ...] = _option((), "FITS images to keep", SAVE, many=True)
-    split: bool = _option(False, "keep sequences apart that differ only in their sequence id (meridian flips)")
+    split: bool = _option(
+        False, "keep sequences apart that differ only in their sequence id (meridian flips)"
+    )
     workers: int = _option(0, "worker processes; 0: one per core", metavar="N")
-    memory: str = _option("", "memory for all processes, such as 2GB; empty: 3GB or half of what the machine has", metavar="SIZE")
-    max_failed: float = _option(0.5, "give up when more than this fraction of a sequence is skipped", metavar="FRACTION")
+    memory: str = _option(
+        "",
+        "memory for all processes, such as 2GB; empty: 3GB or half of what the machine has",
+        metavar="SIZE",
+    )
+    max_failed: float = _option(
+        0.5, "give up when more than this fraction of a sequence is skipped", metavar="FRACTION"
+    )
     overwrite: bool = _option(False, "replace an earlier run's products in the output folder")
 
     def __post_init__(self) -> None:
@@ -91,7 +103,9 @@ class RunOptions:
         if self.roi and (self.center or self.size):
             raise OptionError("both a roi and a centre are given", "use one of them")
         if bool(self.center) != bool(self.size):
-            raise OptionError("center and size go together", "for example --center 303.2,46.0 --size 30arcmin")
+            raise OptionError(
+                "center and size go together", "for example --center 303.2,46.0 --size 30arcmin"
+            )
         if self.roi:
             parse_roi(self.roi)
         if self.memory:
@@ -127,8 +141,12 @@ def parse_lag(text: str) -> tuple[int, float]:
     if match and unit is None and "." not in match.group(1) and int(match.group(1)) > 0:
         return int(match.group(1)), 0.0
     if match and unit and float(match.group(1)) > 0:
-        return 0, float(match.group(1)) * {"s": 1, "sec": 1, "min": 60, "h": 3600, "hour": 3600, "d": 86400}[unit]
-    raise OptionError(f"lag is {text!r}; it must be a number of frames or a time", "for example 1, 3, 90s or 10min")
+        return 0, float(match.group(1)) * {"s": 1, "sec": 1, "min": 60, "h": 3600, "hour": 3600, "d": 86400}[
+            unit
+        ]
+    raise OptionError(
+        f"lag is {text!r}; it must be a number of frames or a time", "for example 1, 3, 90s or 10min"
+    )
 
 
 def parse_roi(text: str) -> tuple[int, int, int, int]:
@@ -152,7 +170,9 @@ def parse_memory(text: str) -> int:
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise OptionError(f"{name} is {value!r}; it must be one of {', '.join(choices)}", suggest(str(value), list(choices)))
+        raise OptionError(
+            f"{name} is {value!r}; it must be one of {', '.join(choices)}", suggest(str(value), list(choices))
+        )
 
 
 def _check_reference(value: str) -> None:

@@ -41,7 +41,8 @@ def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int,
     """A box of native pixels around a position on the sky."""
     if not reference.wcs_header:
         raise OptionError(
-            f"center is given, but the reference frame {reference.file} has no WCS", "use --roi X,Y,W,H in pixels"
+            f"center is given, but the reference frame {reference.file} has no WCS",
+            "use --roi X,Y,W,H in pixels",
         )
     import astropy.units as u
     from astropy.coordinates import Angle, SkyCoord
@@ -60,7 +61,9 @@ def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int,
     try:
         sizes = [Angle(_with_unit(part)).deg for part in options.size.split(",")]
     except (ValueError, u.UnitsError):
-        raise OptionError(f"size is {options.size!r}; it must be an angle", "for example 30arcmin or 2deg,1deg") from None
+        raise OptionError(
+            f"size is {options.size!r}; it must be an angle", "for example 30arcmin or 2deg,1deg"
+        ) from None
     wcs = WCS(fits.Header.fromstring(reference.wcs_header))
     x, y = (float(v) for v in wcs.world_to_pixel(position))
     if not (np.isfinite(x) and np.isfinite(y)):

@@ -38,7 +38,12 @@ class Desk:
         return self.values[name][frame]
 
     def each(
-        self, stage: str, task: Callable[..., Any], jobs: Iterable[tuple[int, tuple[Any, ...]]], total: int, ordered: bool = False
+        self,
+        stage: str,
+        task: Callable[..., Any],
+        jobs: Iterable[tuple[int, tuple[Any, ...]]],
+        total: int,
+        ordered: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         """Run a task for (frame, arguments) pairs, with progress; frames that fail are recorded and not yielded."""
         self.progress.start(stage, total)

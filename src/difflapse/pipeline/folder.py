@@ -43,7 +43,9 @@ def check_free(out: Path, overwrite: bool) -> None:
     if not any(not item.name.startswith(STAGING) for item in out.iterdir()):
         return
     if not overwrite:
-        raise OutputError(f"{out} is not empty", "give another folder with -o OUT, or --overwrite to replace the run in it")
+        raise OutputError(
+            f"{out} is not empty", "give another folder with -o OUT, or --overwrite to replace the run in it"
+        )
     if not (out / "run.toml").exists():
         raise OutputError(
             f"{out} is not empty and holds no run of difflapse, so --overwrite would not know what to remove",
@@ -62,12 +64,16 @@ def staging(out: Path) -> Iterator[Path]:
                 shutil.rmtree(stale, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=f"{STAGING}{os.getpid()}-", dir=out))
     except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error.strerror}", "give another folder with -o OUT") from None
+        raise OutputError(
+            f"cannot write to {out}: {error.strerror}", "give another folder with -o OUT"
+        ) from None
     try:
         yield folder
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"the disk of {out} is full", "free some space, or -o a folder on another disk") from None
+            raise OutputError(
+                f"the disk of {out} is full", "free some space, or -o a folder on another disk"
+            ) from None
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -85,14 +91,20 @@ def publish(staged: Path, out: Path, products: Sequence[str], overwrite: bool) -
                 if out.resolve() in target.parents:
                     target.unlink(missing_ok=True)
             for folder in sorted((p for p in out.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
-                if not folder.name.startswith(STAGING) and staged not in folder.parents and not any(folder.iterdir()):
+                if (
+                    not folder.name.startswith(STAGING)
+                    and staged not in folder.parents
+                    and not any(folder.iterdir())
+                ):
                     folder.rmdir()
         # run.toml last: a folder that has it is complete.
         for name in sorted(products, key=lambda n: n == "run.toml"):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(staged / name, out / name)
     except OSError as error:
-        raise OutputError(f"cannot write to {out}: {error.strerror}", "give another folder with -o OUT") from None
+        raise OutputError(
+            f"cannot write to {out}: {error.strerror}", "give another folder with -o OUT"
+        ) from None
 
 
 def _alive(pid: str) -> bool:

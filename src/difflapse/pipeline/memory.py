@@ -21,7 +21,13 @@ class Need:
 
 
 def foresee(
-    facts: FrameFacts, grid_shape: tuple[int, int], channels: int, workers: int, members: int, diff: str, window: int
+    facts: FrameFacts,
+    grid_shape: tuple[int, int],
+    channels: int,
+    workers: int,
+    members: int,
+    diff: str,
+    window: int,
 ) -> Need:
     """Foresee memory and scratch for frames like `facts` on a product grid of `grid_shape`.
 

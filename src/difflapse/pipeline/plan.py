@@ -134,6 +134,15 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
         *([f"save {', '.join(options.save)}"] if options.save else []),
     )
     return SequencePlan(
-        sequence.name, n, facts.shape, facts.mosaic, options.align, diff, members, steps,
-        need.memory_bytes, need.scratch_bytes, movie + template + saved,
+        sequence.name,
+        n,
+        facts.shape,
+        facts.mosaic,
+        options.align,
+        diff,
+        members,
+        steps,
+        need.memory_bytes,
+        need.scratch_bytes,
+        movie + template + saved,
     )

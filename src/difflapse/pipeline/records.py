@@ -80,4 +80,6 @@ class Scene:
 
 def load_template(night_array: dict[str, np.ndarray], sky: np.ndarray) -> Template:
     """The night's template from its mapped arrays."""
-    return Template(night_array["template"], night_array["template_variance"], night_array["template_count"], sky)
+    return Template(
+        night_array["template"], night_array["template_variance"], night_array["template_count"], sky
+    )

@@ -55,7 +55,9 @@ class RunFrame:
 
     def _known(self) -> Transform:
         if self.transform is None:
-            raise InputError(f"frame {self.number} ({self.file}) was skipped: {self.reason}", "choose a used frame")
+            raise InputError(
+                f"frame {self.number} ({self.file}) was skipped: {self.reason}", "choose a used frame"
+            )
         return self.transform
 
 
@@ -93,7 +95,9 @@ class Night:
             k = int(row["frame"])
             time = "" if np.ma.is_masked(row["time_utc"]) else str(row["time_utc"])
             used = row["status"] == "used"
-            frames.append(RunFrame(k, str(row["file"]), used, str(row["reason"] or ""), transforms.get(k), time))
+            frames.append(
+                RunFrame(k, str(row["file"]), used, str(row["reason"] or ""), transforms.get(k), time)
+            )
         return tuple(frames)
 
     @property
@@ -140,7 +144,11 @@ class Night:
         table = self.table
         own = table[[not np.ma.is_masked(n) for n in table["frame"]]]
         used = own[own["status"] == "used"]
-        rms = [float(r) for r, m in zip(used["rms_pix"], used["method"], strict=True) if not np.ma.is_masked(r) and m != "reference"]
+        rms = [
+            float(r)
+            for r, m in zip(used["rms_pix"], used["method"], strict=True)
+            if not np.ma.is_masked(r) and m != "reference"
+        ]
         methods = [str(m) for m in used["method"]]
         products = read_products(self.folder)
         return {
@@ -153,7 +161,8 @@ class Night:
             "movie": self.movie.name if self.movie else None,
             "products": products,
             "skipped": [
-                {"file": str(row["file"]), "reason": str(row["reason"])} for row in own[own["status"] != "used"]
+                {"file": str(row["file"]), "reason": str(row["reason"])}
+                for row in own[own["status"] != "used"]
             ],
             "reference": self.reference.file if used else None,
             "diff": table.meta.get("diff"),
@@ -177,7 +186,8 @@ class Run:
             raise AttributeError(f"a run has no {name!r}")
         if len(self.sequences) != 1:
             raise DifflapseError(
-                f"the run has {len(self.sequences)} sequences; {name!r} belongs to one", f"run.sequences[0].{name}"
+                f"the run has {len(self.sequences)} sequences; {name!r} belongs to one",
+                f"run.sequences[0].{name}",
             )
         return getattr(self.sequences[0], name)
 

@@ -95,7 +95,9 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
             for sequence in inventory.sequences:
                 place = staged / sequence.name if several else staged
                 try:
-                    done.append(_run_sequence(sequence, inventory, place, options, pool, progress, not several))
+                    done.append(
+                        _run_sequence(sequence, inventory, place, options, pool, progress, not several)
+                    )
                 except (DifflapseError, KeyboardInterrupt) as error:
                     # One sequence's failure must not lose another's night.
                     if not several or not isinstance(error, DifflapseError) or error.exit_code in (1, 2, 6):
@@ -107,7 +109,11 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         if failed and not done:
             raise failed[0][1]
         seconds = time.monotonic() - started
-        products = [f"{d.sequence.name}/{p}" for d in done for p in d.products] if several else list(done[0].products)
+        products = (
+            [f"{d.sequence.name}/{p}" for d in done for p in d.products]
+            if several
+            else list(done[0].products)
+        )
         if several:
             products += _write_index(inventory, done, failed, staged, options, seconds, products)
         folder.publish(staged, target, products, options.overwrite)
@@ -184,7 +190,9 @@ def _run_sequence(
     products.append("run.toml")
     record = {
         **options.to_mapping(),
-        "provenance": tables.provenance(digests, [p for p in products if p != "run.toml"], time.monotonic() - started),
+        "provenance": tables.provenance(
+            digests, [p for p in products if p != "run.toml"], time.monotonic() - started
+        ),
     }
     write_toml(place / "run.toml", record)
     return _Done(sequence, tuple(products), rows, too_many)
@@ -212,7 +220,10 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     """The second pass: difference and draw every frame, encode the pictures in order, write what belongs to them."""
     night = desk.night
     scene: Scene = night.shared("scene")
-    windowed = any(stage.scope is Scope.WINDOW for stage in group.stages) and scene.mode in ("running", "rolling")
+    windowed = any(stage.scope is Scope.WINDOW for stage in group.stages) and scene.mode in (
+        "running",
+        "rolling",
+    )
     size = CHUNK if windowed and desk.pool.workers > 1 else 1
     used = desk.alive()
     chunks = [used[n : n + size] for n in range(0, len(used), size)]
@@ -246,7 +257,8 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     reference: Reference = night.shared("reference")
     items = [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()]
     write_json(
-        place / "transforms.json", tables.transforms_record(night.frames[reference.frame], reference.frame, items)
+        place / "transforms.json",
+        tables.transforms_record(night.frames[reference.frame], reference.frame, items),
     )
     products.append("transforms.json")
     return products
@@ -285,8 +297,12 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
     arcsec = _pixel_arcsec(night) if finished else None
     for k, facts in enumerate(night.frames):
         get = {name: desk.values.get(name, {}).get(k) for name in ("quality", "alignment", "scale")}
-        reason = desk.failed.get(k, "") or ("" if get["alignment"] is not None else "the run stopped before its turn")
-        row = tables.frame_row(k, facts, facts.file, reason, in_template=k in chosen, pixel_arcsec=arcsec, **get)
+        reason = desk.failed.get(k, "") or (
+            "" if get["alignment"] is not None else "the run stopped before its turn"
+        )
+        row = tables.frame_row(
+            k, facts, facts.file, reason, in_template=k in chosen, pixel_arcsec=arcsec, **get
+        )
         if not reason and get["scale"] is None and night.options.match != "none" and k not in chosen:
             row["note"] = "; ".join(filter(None, (row["note"], "brightness matched on pixels, not on stars")))
         yield row
@@ -306,7 +322,10 @@ def _pixel_arcsec(night: Night) -> float | None:
 
 def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     night = desk.night
-    meta: dict[str, Any] = {"sequence": night.name, "columns": "positions are 0-based native pixels; time_utc is mid-exposure"}
+    meta: dict[str, Any] = {
+        "sequence": night.name,
+        "columns": "positions are 0-based native pixels; time_utc is mid-exposure",
+    }
     if (Path(night.scratch) / "reference.pickle").exists():
         reference: Reference = night.shared("reference")
         meta["reference_frame"] = reference.frame
@@ -334,7 +353,9 @@ def _write_index(
             for k, f in enumerate(sequence.frames)
         ]
     rows += [{**tables.left_out_row(item), "sequence": ""} for item in inventory.left_out]
-    write_table(staged / "frames.ecsv", tables.frames_table(rows, {"sequences": [d.sequence.name for d in done]}))
+    write_table(
+        staged / "frames.ecsv", tables.frames_table(rows, {"sequences": [d.sequence.name for d in done]})
+    )
     write_json(staged / "run.json", {"sequences": [d.sequence.name for d in done]})
     write_text(staged / "index.html", _index_page(inventory, done, failed))
     made = ["frames.ecsv", "run.json", "index.html", "run.toml"]
@@ -356,11 +377,17 @@ def _index_page(
         parts.append(
             f"<section><h2>{name}</h2><p>{used} of {len(d.rows)} frames used. "
             f"<a href='{name}/frames.ecsv'>frames.ecsv</a></p>"
-            + (f"<video controls loop muted src='{name}/timelapse.mp4'></video>" if "timelapse.mp4" in d.products else "")
+            + (
+                f"<video controls loop muted src='{name}/timelapse.mp4'></video>"
+                if "timelapse.mp4" in d.products
+                else ""
+            )
             + "</section>"
         )
     for sequence, error in failed:
-        parts.append(f"<section><h2>{escape(sequence.name)}</h2><p>Not run: {escape(error.message)}</p></section>")
+        parts.append(
+            f"<section><h2>{escape(sequence.name)}</h2><p>Not run: {escape(error.message)}</p></section>"
+        )
     left = "".join(f"<li>{escape(item.file)}: {escape(item.reason)}</li>" for item in inventory.left_out)
     if left:
         parts.append(f"<section><h2>Left out</h2><ul>{left}</ul></section>")

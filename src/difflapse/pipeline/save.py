@@ -78,7 +78,13 @@ def save_template(night: Night) -> str:
 
 
 def _write(
-    night: Night, k: int | None, folder: str, data: np.ndarray, variance: np.ndarray, mask: np.ndarray, cards: list[Card]
+    night: Night,
+    k: int | None,
+    folder: str,
+    data: np.ndarray,
+    variance: np.ndarray,
+    mask: np.ndarray,
+    cards: list[Card],
 ) -> str:
     reference: Reference = night.shared("reference")
     facts = night.frames[reference.frame]
@@ -104,7 +110,11 @@ def _write(
         common.append(("ORIGFILE", own.file, "input frame"))
     if not planes:
         data, variance = data[0], variance[0]
-    wcs = binned_wcs_header(facts.wcs_header, grid.step, grid.origin, grid.shape, planes) if facts.wcs_header else None
+    wcs = (
+        binned_wcs_header(facts.wcs_header, grid.step, grid.origin, grid.shape, planes)
+        if facts.wcs_header
+        else None
+    )
     full_mask = np.broadcast_to(mask, data.shape).copy() if data.ndim == 3 else mask
     name = "template.fits" if k is None else f"{folder}/{product_name(night, k)}"
     path = Path(night.out) / name

@@ -48,10 +48,20 @@ STAGES: tuple[Stage, ...] = (
     Stage("reference", Scope.NIGHT, night_stages.choose_reference, ("stars", "quality"), ("reference",)),
     Stage("align", Scope.EACH, tasks.align, ("stars", "quality"), ("alignment", "scale")),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
-    Stage("warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True),
-    Stage("subtract", Scope.WINDOW, tasks.subtract, ("warped", "scale"), ("science", "difference"), large=True),
+    Stage(
+        "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
+    ),
+    Stage(
+        "subtract", Scope.WINDOW, tasks.subtract, ("warped", "scale"), ("science", "difference"), large=True
+    ),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment"), ("saved",)),
-    Stage("draw", Scope.EACH, tasks.draw, ("science", "difference", "quality", "alignment"), ("picture", "shown")),
+    Stage(
+        "draw",
+        Scope.EACH,
+        tasks.draw,
+        ("science", "difference", "quality", "alignment"),
+        ("picture", "shown"),
+    ),
 )
 """The pictures then go IN_ORDER into the encoder, as they arrive: `difflapse.pipeline.run`."""
 

@@ -31,7 +31,18 @@ UNITS = {
     "exposure_s": "s",
 }
 _INTEGER = ("frame", "n_stars", "n_matched")
-_TEXT = ("file", "time_utc", "time_source", "status", "reason", "method", "note", "refused", "model", "sequence")
+_TEXT = (
+    "file",
+    "time_utc",
+    "time_source",
+    "status",
+    "reason",
+    "method",
+    "note",
+    "refused",
+    "model",
+    "sequence",
+)
 
 
 def frame_row(
@@ -53,7 +64,13 @@ def frame_row(
             "background_adu", "noise_adu", "transparency", "in_template", "refused", "note",
         )
     )  # fmt: skip
-    row.update(frame=number, file=file, status="skipped" if reason else "used", reason=reason, in_template=in_template)
+    row.update(
+        frame=number,
+        file=file,
+        status="skipped" if reason else "used",
+        reason=reason,
+        in_template=in_template,
+    )
     row.update(method="", model="", refused="", note="", time_source="")
     if facts is not None:
         row["time_utc"] = iso_utc(facts.mid_mjd) if facts.mid_mjd is not None else None
@@ -105,11 +122,15 @@ def frames_table(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> 
         values = [row[name] for row in rows]
         unknown = [v is None or (isinstance(v, float) and not math.isfinite(v)) for v in values]
         if name in _TEXT:
-            column = MaskedColumn([v or "" for v in values], name=name, dtype=str, mask=[v is None for v in values])
+            column = MaskedColumn(
+                [v or "" for v in values], name=name, dtype=str, mask=[v is None for v in values]
+            )
         elif name == "in_template":
             column = MaskedColumn([bool(v) for v in values], name=name)
         elif name in _INTEGER:
-            column = MaskedColumn([0 if u else int(v) for v, u in zip(values, unknown, strict=True)], name=name, mask=unknown)
+            column = MaskedColumn(
+                [0 if u else int(v) for v, u in zip(values, unknown, strict=True)], name=name, mask=unknown
+            )
         else:
             filled = [np.nan if u else float(v) for v, u in zip(values, unknown, strict=True)]
             column = MaskedColumn(filled, name=name, mask=unknown)
@@ -119,7 +140,9 @@ def frames_table(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> 
     return table
 
 
-def transforms_record(reference: FrameFacts, number: int, items: Iterable[tuple[int, FrameFacts, Alignment]]) -> dict[str, Any]:
+def transforms_record(
+    reference: FrameFacts, number: int, items: Iterable[tuple[int, FrameFacts, Alignment]]
+) -> dict[str, Any]:
     """What `transforms.json` holds: for each used frame the way to the reference, and back."""
     return {
         "convention": (
@@ -204,7 +227,9 @@ def read_products(folder: Path) -> list[str]:
         with (folder / "run.toml").open("rb") as file:
             return list(tomllib.load(file).get("provenance", {}).get("products", []))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{folder / 'run.toml'} cannot be read: {error}", "is this the folder of a run?") from None
+        raise InputError(
+            f"{folder / 'run.toml'} cannot be read: {error}", "is this the folder of a run?"
+        ) from None
 
 
 def read_json(path: Path) -> Any:
