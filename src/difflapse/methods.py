@@ -1,8 +1,8 @@
 """The table of named methods: what can be asked for by name, and where it lives.
 
 Third parties add their own under the entry-point group ``difflapse.methods``: the entry point's name is
-``KIND.NAME`` (such as ``align.mymethod``) and its object is a callable with the signature of its kind. A broken
-plug-in is a warning, not a failure.
+``KIND.NAME`` (such as ``align.mymethod``) and its object is a callable with the signature of its kind. A
+broken plug-in is a warning, not a failure.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Applying a transform: a frame's pixels resampled onto the reference, its mask and coverage with it.
 
-Between neighbouring frames of a night a transform is locally almost a pure shift. The output is therefore cut into
-tiles small enough that the shift is constant to a few thousandths of a pixel, and each tile is one separable filter
-with constant weights: exact positions (no table of 1/32 px steps) at the speed of a filter. Half turns are turned
-first; anything else (rotation, other scale) takes the general way, pixel by pixel.
+Between neighbouring frames of a night a transform is locally almost a pure shift. The output is therefore cut
+into tiles small enough that the shift is constant to a few thousandths of a pixel, and each tile is one
+separable filter with constant weights: exact positions (no table of 1/32 px steps) at the speed of a filter.
+Half turns are turned first; anything else (rotation, other scale) takes the general way, pixel by pixel.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def warp(
     Parameters
     ----------
     planes : ndarray, shape (s, my, mx), float32
-        The planes of the mosaic's sites as `difflapse.mosaic.split` gives them, bad pixels already filled. Sampled each
-        at its own sites' phase.
+        The planes of the mosaic's sites as `difflapse.mosaic.split` gives them, bad pixels already filled.
+        Sampled each at its own sites' phase.
     sites : sequence of Site
         Place and channel of each plane.
     transform : Transform
@@ -170,7 +170,7 @@ def warp(
 
 
 def weights(fraction: np.ndarray, taps: int) -> np.ndarray:
-    """Weights of the interpolation kernel with `taps` taps at fractional positions; shape (..., taps), sums of 1."""
+    """Weights of the kernel with `taps` taps at fractional positions; shape (..., taps), sums of 1."""
     fraction = np.asarray(fraction, float)
     w = np.empty((*fraction.shape, taps))
     flat, f = w.reshape(-1, taps), fraction.ravel()
@@ -180,7 +180,7 @@ def weights(fraction: np.ndarray, taps: int) -> np.ndarray:
 
 
 class _InverseMap:
-    """The inverse transform on any separable grid of product pixels, through a coarse spline of exact nodes."""
+    """The inverse transform on any separable grid of product pixels: a coarse spline of exact nodes."""
 
     def __init__(self, transform: Transform, grid: ProductGrid) -> None:
         self.transform, self.grid = transform, grid
@@ -196,7 +196,7 @@ class _InverseMap:
             )
 
     def __call__(self, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Native (x, y) of the frame at the outer product of columns `i` and rows `j`; shape (len(j), len(i))."""
+        """Native (x, y) of the frame at all columns `i` of all rows `j`; shape (len(j), len(i))."""
         if not self.smooth:
             return self._exact(i, j)
         return self.splines[0](j, i), self.splines[1](j, i)
@@ -206,7 +206,7 @@ class _InverseMap:
         return self.transform.inverse(*self.grid.to_native(gi, gj))
 
     def tiles(self, step: int) -> tuple[tuple[float, float] | None, tuple[int, int]]:
-        """Signs of the axes and the tile size (product pixels) for which a shift is exact; None where none is."""
+        """Signs of the axes, and the tile size (product pixels) for which a shift is exact; or None."""
         if not self.smooth or self.grid.step != step:
             return None, (0, 0)
         di, dj = np.diff(self.i) * step, np.diff(self.j) * step
@@ -241,7 +241,7 @@ def _variance_factor(
     signs: tuple[float, float] | None,
     n_channels: int,
 ) -> np.ndarray:
-    """Sum of squared weights per channel on a mesh; its mean over all phases where the phase turns too fast."""
+    """Sum of squared weights per channel on a mesh; its mean over all phases where these turn too fast."""
     ny, nx = grid.shape
     gi, gj = np.linspace(0, nx - 1, max(2, nx // 32 + 1)), np.linspace(0, ny - 1, max(2, ny // 32 + 1))
     table = (weights(np.arange(256) / 256, taps) ** 2).sum(-1)
@@ -396,7 +396,7 @@ def _filter_row(
     tmp: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """One output row: down the columns into `tmp`, then along it. Four taps are written out, so that they vectorise."""
+    """One output row: down the columns into `tmp`, then along it. Four taps written out vectorise."""
     taps = len(wx)
     n = len(out)
     if taps == 4:
@@ -504,7 +504,7 @@ def _mark(
     mask: np.ndarray,
     coverage: np.ndarray,
 ) -> None:
-    """Give each output pixel within reach of a bad input pixel its bit, and take the bad pixel's share of coverage."""
+    """Give output pixels within reach of a bad input pixel its bit, and take its share of coverage."""
     ny, nx = mask.shape
     for k in range(len(i)):
         if not (i[k] > -2 and j[k] > -2 and i[k] < nx + 1 and j[k] < ny + 1):
@@ -512,7 +512,7 @@ def _mark(
         for v in range(max(0, int(np.ceil(j[k] - reach))), min(ny - 1, int(np.floor(j[k] + reach))) + 1):
             for u in range(max(0, int(np.ceil(i[k] - reach))), min(nx - 1, int(np.floor(i[k] + reach))) + 1):
                 near = max(abs(u - i[k]), abs(v - j[k]))
-                # A single pixel, filled from its neighbours, harms only where it would have had most of the weight.
+                # A single pixel, filled from its neighbours, harms only where it would weigh most.
                 if near <= 0.75 * reach or bit[k] & np.uint8(_WIDE):
                     mask[v, u] |= bit[k]
                 part = np.float32((1 - abs(u - i[k]) / reach) * (1 - abs(v - j[k]) / reach))

@@ -1,4 +1,4 @@
-"""Numbers taken from one frame's own, unresampled pixels: background, noise, stars, sensor defects, quality."""
+"""Numbers taken from one frame's own, unresampled pixels: background, noise, stars, defects, quality."""
 
 from __future__ import annotations
 

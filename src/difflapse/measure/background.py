@@ -28,8 +28,8 @@ def channel_levels(
     Returns
     -------
     levels, noises : tuples of float, one per channel
-        In the data's units, per native pixel. The noise comes from differences between neighbours of the same colour
-        (robustly, divided by sqrt 2), so that gradients and stars hardly count.
+        In the data's units, per native pixel. The noise comes from differences between neighbours of the same
+        colour (robustly, divided by sqrt 2), so that gradients and stars hardly count.
     """
     levels: list[list[float]] = [[] for _ in channels(pattern)]
     noises: list[list[float]] = [[] for _ in channels(pattern)]

@@ -1,4 +1,4 @@
-"""Hot and dead pixels of the sensor: what stays at its place while the sky moves, and is a single pixel wide."""
+"""Hot and dead pixels of the sensor: single pixels that stay at their place while the sky moves."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
     pattern : str
         Mosaic in array order; empty for monochrome.
     threshold : float
-        Excess over the neighbours of the same colour, in units of its robust width, that a defect must have in all
-        but one frame.
+        Excess over the neighbours of the same colour, in units of its robust width, that a defect must have
+        in all but one frame.
 
     Returns
     -------
@@ -50,12 +50,12 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
 
     Notes
     -----
-    The second lowest value of each pixel over the frames (the lowest of two or three) keeps what persists; a star that
-    drifts by more than its width vanishes from it. What is left must stand above its eight neighbours of the same colour, and above
-    their own scatter; and in each single frame (but one, of four or more) most of the four pixels that touch it must be cold:
-    a star spreads its light over them, whatever its colour, a defect does not. Dead pixels are the same upside down.
-    Rows and columns at the edges whose level departs from the sensor's by more than the noise of a pixel are left out
-    whole.
+    The second lowest value of each pixel over the frames (the lowest of two or three) keeps what persists; a
+    star that drifts by more than its width vanishes from it. What is left must stand above its eight
+    neighbours of the same colour, and above their own scatter; and in each single frame (but one, of four or
+    more) most of the four pixels that touch it must be cold: a star spreads its light over them, whatever its
+    colour, a defect does not. Dead pixels are the same upside down. Rows and columns at the edges whose level
+    departs from the sensor's by more than the noise of a pixel are left out whole.
     """
     if len(frames) < 2:
         return Defects.none()
@@ -153,7 +153,7 @@ def _border(low: np.ndarray, step: int, depth: int = 16) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _excess(image: np.ndarray, step: int, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel (times sign) minus the third highest of its eight neighbours of the same colour; their spread."""
+    """Each pixel (times sign) minus the third highest of its 8 neighbours of the same colour; and spread."""
     ny, nx = image.shape
     out = np.empty((ny, nx), np.float32)
     spread = np.empty((ny, nx), np.float32)
@@ -212,7 +212,7 @@ def _width_map(excess: np.ndarray) -> np.ndarray:
 def _candidates(
     excess: np.ndarray, spread: np.ndarray, width: np.ndarray, threshold: np.float32, least: np.float32
 ) -> np.ndarray:
-    """Flat indices of pixels that stand above their neighbours of the same colour, and above those's scatter."""
+    """Flat indices of pixels above their neighbours of the same colour by more than these scatter."""
     ny, nx = excess.shape
     _, cy, cx = width.shape
     out = []
@@ -230,7 +230,7 @@ def _candidates(
 def _stands_alone(
     frame: np.ndarray, candidates: np.ndarray, noise: np.ndarray, step: int, sign: np.float32
 ) -> np.ndarray:
-    """For each candidate, whether three of the four pixels that touch it share less than a tenth of its excess."""
+    """Whether three of the four pixels that touch a candidate share less than a tenth of its excess."""
     ny, nx = frame.shape
     votes = np.zeros(len(candidates), np.int64)
     around = np.empty(8, np.float32)

@@ -18,7 +18,7 @@ class Alignment:
     n_matched: int
     """Stars (or features) that agree with it."""
     rms_pix: float
-    """Radial rms on stars (or pixels) it was not fitted to, native pixels of the reference; NaN if there are none."""
+    """Radial rms on stars (or pixels) it was not fitted to, native pixels of the reference; NaN if none."""
     p95_pix: float = float("nan")
     """95th percentile of the same residuals."""
     refused: tuple[str, ...] = ()

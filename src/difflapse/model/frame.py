@@ -41,7 +41,8 @@ class FrameFacts:
     saturation_adu: float | None = None
     """Level at and above which a pixel is saturated; None if unknown."""
     mosaic: str = ""
-    """Colours of the 2x2 mosaic in array order (row 0 col 0, row 0 col 1, row 1 col 0, row 1 col 1), e.g. ``GBRG``;
+    """Colours of the 2x2 mosaic in array order (row 0 col 0, row 0 col 1, row 1 col 0, row 1 col 1):
+    ``GBRG``;
     empty for a monochrome camera."""
     camera: str = ""
     filter: str = ""
@@ -70,8 +71,8 @@ class FrameFacts:
 class Frame:
     """The pixels of a frame as its camera gave them, unresampled.
 
-    `data` has shape (ny, nx) and stays in the file's own small type (``uint16``) until arithmetic needs float;
-    `mask` is True where a pixel is bad (BLANK, NaN), or None where all are good.
+    `data` has shape (ny, nx) and stays in the file's own small type (``uint16``) until arithmetic needs
+    float; `mask` is True where a pixel is bad (BLANK, NaN), or None where all are good.
     """
 
     facts: FrameFacts

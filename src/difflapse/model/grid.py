@@ -11,8 +11,8 @@ import numpy as np
 class ProductGrid:
     """Where the pixels of product images lie on the reference frame.
 
-    Product pixel (i, j) has its centre at native ``x = origin[0] + step * i + (step - 1) / 2`` (y likewise): superpixels
-    of a mosaic have step 2, monochrome frames step 1.
+    Product pixel (i, j) has its centre at native ``x = origin[0] + step * i + (step - 1) / 2`` (y likewise):
+    superpixels of a mosaic have step 2, monochrome frames step 1.
     """
 
     shape: tuple[int, int]

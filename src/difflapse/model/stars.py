@@ -11,8 +11,8 @@ import numpy as np
 class Stars:
     """Stars of one frame, brightest first; all arrays have length n.
 
-    Positions are native pixels of the frame, 0-based, pixel centres. Saturated stars are kept but flagged: their
-    positions are worse than their brightness suggests.
+    Positions are native pixels of the frame, 0-based, pixel centres. Saturated stars are kept but flagged:
+    their positions are worse than their brightness suggests.
     """
 
     x: np.ndarray

@@ -8,7 +8,7 @@ _EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 
 
 def iso_utc(mjd: float, digits: int = 3) -> str:
-    """ISO text ``2016-09-09T08:12:26.000`` of an MJD (UTC), rounded to `digits` decimals of a second (0, 3 or 6).
+    """ISO text ``2016-09-09T08:12:26.000`` of an MJD (UTC), rounded to 0, 3 or 6 `digits` of a second.
 
     Leap seconds cannot be written this way: 23:59:60 is told as the second after.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ MODELS = ("shift", "euclidean", "similarity", "affine", "homography", "polynomia
 
 
 def powers(degree: int) -> list[tuple[int, int]]:
-    """Exponents (i, j) of the terms u**i v**j of a polynomial of `degree`, in the order of its coefficients."""
+    """Exponents (i, j) of the terms u**i v**j of a polynomial of `degree`, in its coefficients' order."""
     return [(n - j, j) for n in range(degree + 1) for j in range(n + 1)]
 
 
@@ -18,9 +19,9 @@ def powers(degree: int) -> list[tuple[int, int]]:
 class Transform:
     """A map of the plane: a 3x3 matrix, and where needed a polynomial correction on top of it.
 
-    ``(x, y) -> H (x, y, 1) + P(u, v)`` with ``u = (x - origin_x) / scale`` and ``v = (y - origin_y) / scale``; H acts
-    as a homography. Positions are 0-based native pixels, pixel centres. The inverse is solved by Newton's method, to
-    1e-8 px wherever the transform is one to one; elsewhere it is NaN.
+    ``(x, y) -> H (x, y, 1) + P(u, v)`` with ``u = (x - origin_x) / scale`` and ``v = (y - origin_y) /
+    scale``; H acts as a homography. Positions are 0-based native pixels, pixel centres. The inverse is solved
+    by Newton's method, to 1e-8 px wherever the transform is one to one; elsewhere it is NaN.
     """
 
     model: str
@@ -57,7 +58,7 @@ class Transform:
         if self.coefficients is None:
             return 1
         n = self.coefficients.shape[1]
-        return int(round((np.sqrt(8 * n + 1) - 3) / 2))
+        return round((math.sqrt(8 * n + 1) - 3) / 2)
 
     @property
     def mirrored(self) -> bool:

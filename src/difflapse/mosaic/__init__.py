@@ -1,8 +1,8 @@
 """Colour-filter mosaics: which pixel sees which colour, the planes of each, and superpixels.
 
-A mosaic is named by its four sites in array order: row 0 column 0, row 0 column 1, row 1 column 0, row 1 column 1.
-Demosaicking proper is not done here or anywhere in the way of a number: a superpixel takes one value of each colour
-from its own four sites, and the eye gets pictures made of superpixels.
+A mosaic is named by its four sites in array order: row 0 column 0, row 0 column 1, row 1 column 0, row 1
+column 1. Demosaicking proper is not done here or anywhere in the way of a number: a superpixel takes one
+value of each colour from its own four sites, and the eye gets pictures made of superpixels.
 """
 
 from __future__ import annotations

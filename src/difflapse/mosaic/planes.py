@@ -53,7 +53,8 @@ def split(data: np.ndarray, pattern: str, offset: float = 0.0, out: np.ndarray |
     Returns
     -------
     ndarray, shape (s, ny // 2, nx // 2), float32
-        s = 4 planes in array order; s = 1 plane of shape (ny, nx) for monochrome. An odd last row or column is dropped.
+        s = 4 planes in array order; s = 1 plane of shape (ny, nx) for monochrome. An odd last row or column
+        is dropped.
     """
     ny, nx = data.shape
     shape = (4, ny // 2, nx // 2) if pattern else (1, ny, nx)

@@ -23,7 +23,8 @@ def superpixels(data: np.ndarray, pattern: str, offset: float = 0.0) -> np.ndarr
     Returns
     -------
     ndarray, float32
-        Shape (ny // 2, nx // 2); superpixel i has its centre at native 2i + 0.5. Shape (ny, nx) for monochrome.
+        Shape (ny // 2, nx // 2); superpixel i has its centre at native 2i + 0.5. Shape (ny, nx) for
+        monochrome.
     """
     if not pattern:
         return np.subtract(_native(data), np.float32(offset), dtype=np.float32, casting="unsafe")

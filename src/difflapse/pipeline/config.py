@@ -1,4 +1,4 @@
-"""Every option of a run, once: the Python API, the command line and the TOML file are all made from this record."""
+"""Every option of a run, once: Python API, command line and TOML file are all made from this record."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _option(
 
 @dataclass(frozen=True)
 class RunOptions:
-    """All options of a run, checked. Build it with keywords, or with `RunOptions.from_mapping` from text values."""
+    """All options of a run, checked. Build it with keywords, or from text with `RunOptions.from_mapping`."""
 
     align: str = _option("auto", "how frames are aligned", ALIGN)
     transform: str = _option("auto", "model of the transform", TRANSFORM)
@@ -181,7 +181,7 @@ def _check_reference(value: str) -> None:
 
 
 def _convert(item: dataclasses.Field[Any], value: Any) -> Any:
-    kind = type(item.default)
+    kind: type[Any] = type(item.default)
     try:
         if item.metadata["many"]:
             parts = value.split(",") if isinstance(value, str) else value

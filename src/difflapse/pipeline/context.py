@@ -1,4 +1,4 @@
-"""What every worker knows of the night, and the scratch folder through which the night's shared values reach it."""
+"""What every worker knows of the night, and the scratch folder that brings it the night's shared values."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Desk:
         total: int,
         ordered: bool = False,
     ) -> Iterator[tuple[int, Any]]:
-        """Run a task for (frame, arguments) pairs, with progress; frames that fail are recorded and not yielded."""
+        """Run a task for (frame, arguments) pairs, with progress; failures are recorded, not yielded."""
         self.progress.start(stage, total)
         frames: list[int] = []
 

@@ -55,7 +55,7 @@ def check_free(out: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def staging(out: Path) -> Iterator[Path]:
-    """A hidden folder inside `out` for a run's work; removed in any case, and `out` with it if that was made for it."""
+    """A hidden folder inside `out` for a run's work; removed in any case, and `out` if it was made for it."""
     made = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -31,8 +31,8 @@ def foresee(
 ) -> Need:
     """Foresee memory and scratch for frames like `facts` on a product grid of `grid_shape`.
 
-    The peak of a worker is its raw frame twice (file and pixels), the planes, the warped image with mask and coverage,
-    the difference, and the template, which all workers share.
+    The peak of a worker is its raw frame twice (file and pixels), the planes, the warped image with mask and
+    coverage, the difference, and the template, which all workers share.
     """
     native = facts.shape[0] * facts.shape[1]
     product = grid_shape[0] * grid_shape[1]

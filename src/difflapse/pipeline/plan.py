@@ -83,6 +83,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     out : str, Path or None
         As for `run`; nothing is written.
     options : RunOptions
+        All options of the run.
 
     Returns
     -------
@@ -129,8 +130,8 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
         f"measure stars, sky and noise of {n} frames",
         f"align by {options.align}, transform {options.transform}, reference {options.reference}",
         f"template of {members} frames" if members else f"{diff} difference, no template",
-        f"movie of {layout.width}x{layout.height} pixels at {options.fps:g} frames/s, panels {', '.join(layout.names)}"
-        f" of {nx}x{ny} product pixels",
+        f"movie of {layout.width}x{layout.height} pixels at {options.fps:g} frames/s, "
+        f"panels {', '.join(layout.names)} of {nx}x{ny} product pixels",
         *([f"save {', '.join(options.save)}"] if options.save else []),
     )
     return SequencePlan(

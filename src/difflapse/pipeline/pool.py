@@ -1,4 +1,4 @@
-"""Worker processes: a bounded number of frames in flight, results in order or as they come, failures kept apart."""
+"""Worker processes: a bounded number of frames in flight, results in order or not, failures kept apart."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Pool:
     workers : int
         Number of processes; 1 runs everything here.
     in_flight : int
-        Tasks under way or waiting for their turn, at most; bounds the memory of results that wait for an earlier one.
+        Tasks under way or waiting for their turn, at most; bounds the memory of results that wait for an
+        earlier one.
     """
 
     def __init__(self, workers: int, in_flight: int | None = None) -> None:
@@ -66,8 +67,8 @@ class Pool:
         Yields
         ------
         (n, result)
-            The job's number and its result, or the `FrameError` that it raised. In the jobs' order if `ordered`, else as
-            they are done.
+            The job's number and its result, or the `FrameError` that it raised. In the jobs' order if
+            `ordered`, else as they are done.
         """
         if self._executor is None:
             for n, job in enumerate(jobs):
@@ -118,7 +119,7 @@ def guarded(task: Callable[..., Any], *job: Any) -> Any:
         return FrameError("not enough memory for this frame", "try fewer --workers")
     except OSError as error:
         return FrameError(f"{type(error).__name__}: {error.strerror or error}")
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one frame must not end the night
+    except Exception as error:  # whatever is wrong with one frame must not end the night
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next

@@ -63,7 +63,7 @@ class Scene:
     """What all frames of the second pass share."""
 
     mode: str
-    """The difference in force: template, running, rolling or none (fewer frames may have changed what was asked)."""
+    """The difference in force: template, running, rolling or none; few frames may change what was asked."""
     used: tuple[int, ...]
     """Frames that take part, in time order."""
     template_frames: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What a run made, as Python objects: read back from its folder, so that a run and `open_run` give the same."""
+"""What a run made, as Python objects: read back from its folder, as `open_run` does."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def run(
     progress : Progress, optional
         A listener; silent by default.
     **options
-        The fields of `difflapse.RunOptions`, by name: ``align="wcs"``, ``diff="running"``, ``lag="10min"``, ...
+        The fields of `difflapse.RunOptions`, by name: ``align="wcs"``, ``diff="running"``, ...
 
     Returns
     -------
@@ -199,7 +199,7 @@ def _run_sequence(
 
 
 def _task(group: Group, night: Night, items: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Any]:
-    """Take some frames through a group; one frame's failure is its result (raised where it is the only one)."""
+    """Take some frames through a group; a failure is its frame's result (raised where it is the only one)."""
     if len(items) == 1:
         return [run_group(group, night, *items[0])]
     return [guarded(run_group, group, night, *item) for item in items]
@@ -217,7 +217,7 @@ def _given(desk: Desk, group: Group, k: int) -> dict[str, Any]:
 
 
 def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
-    """The second pass: difference and draw every frame, encode the pictures in order, write what belongs to them."""
+    """The second pass: difference and draw every frame, encode the pictures in order, tell about them."""
     night = desk.night
     scene: Scene = night.shared("scene")
     windowed = any(stage.scope is Scope.WINDOW for stage in group.stages) and scene.mode in (
@@ -392,8 +392,9 @@ def _index_page(
     if left:
         parts.append(f"<section><h2>Left out</h2><ul>{left}</ul></section>")
     return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        "<title>difflapse</title><style>body{font:16px/1.5 system-ui,sans-serif;background:#15171a;color:#dde;"
+        "<!doctype html><html lang='en'><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width'><title>difflapse</title>"
+        "<style>body{font:16px/1.5 system-ui,sans-serif;background:#15171a;color:#dde;"
         "max-width:1280px;margin:2rem auto;padding:0 1rem}video{width:100%}a{color:#9cf}</style>"
         f"<h1>{len(inventory.sequences)} sequences</h1>{''.join(parts)}</html>"
     )

@@ -1,4 +1,4 @@
-"""Product images: the aligned frames, the differences and the template, as FITS that astropy reads as it is."""
+"""Product images: aligned frames, differences and the template, as FITS that astropy reads as it is."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def product_name(night: Night, k: int) -> str:
 
 
 def save_aligned(night: Night, k: int, science: Science, alignment: Alignment) -> str:
-    """Write one frame on the reference's grid: its own brightness, bias taken off. Returns the name below OUT."""
+    """Write one frame on the reference's grid: its own brightness, bias taken off. Returns its name."""
     shape = science.data.shape
     variance = np.empty(shape, np.float32)
     scene: Scene = night.shared("scene")

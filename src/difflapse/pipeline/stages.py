@@ -1,9 +1,10 @@
 """The way of the data through the house, written once as a table.
 
-Each stage has a scope: `EACH` frame by itself, `WINDOW` with its neighbours in time, `IN_ORDER` one after another in the
-main process, or the whole `NIGHT` once. The runner checks the table, joins neighbouring EACH and WINDOW stages into
-one task for a worker process, drops each value after its last reader, and makes *large* values again on the far side
-of a NIGHT stage rather than keep them for all frames: a file is read twice, but memory does not grow with the night.
+Each stage has a scope: `EACH` frame by itself, `WINDOW` with its neighbours in time, `IN_ORDER` one after
+another in the main process, or the whole `NIGHT` once. The runner checks the table, joins neighbouring EACH
+and WINDOW stages into one task for a worker process, drops each value after its last reader, and makes
+*large* values again on the far side of a NIGHT stage rather than keep them for all frames: a file is read
+twice, but memory does not grow with the night.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from typing import Any
 
 from difflapse.pipeline import night_stages, tasks
 from difflapse.pipeline.context import Night
-
-Work = Callable[[Night, int, Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Scope(Enum):
@@ -34,7 +33,8 @@ class Stage:
 
     name: str
     scope: Scope
-    work: Callable[..., Mapping[str, Any]]
+    work: Callable[..., Any]
+    """Takes the night, a frame and its values, and returns what it makes; a NIGHT stage takes the desk."""
     reads: tuple[str, ...]
     makes: tuple[str, ...]
     large: bool = False

@@ -59,9 +59,9 @@ def frame_row(
     """One row of `frames.ecsv`; None where a value is unknown. `reason` empty means the frame was used."""
     row: dict[str, Any] = dict.fromkeys(
         (
-            "frame", "file", "time_utc", "time_source", "exposure_s", "status", "reason", "method", "model", "n_stars",
-            "n_matched", "rms_pix", "p95_pix", "rms_arcsec", "dx_pix", "dy_pix", "rotation_deg", "scale", "fwhm_pix",
-            "background_adu", "noise_adu", "transparency", "in_template", "refused", "note",
+            "frame", "file", "time_utc", "time_source", "exposure_s", "status", "reason", "method", "model",
+            "n_stars", "n_matched", "rms_pix", "p95_pix", "rms_arcsec", "dx_pix", "dy_pix", "rotation_deg",
+            "scale", "fwhm_pix", "background_adu", "noise_adu", "transparency", "in_template", "refused", "note",
         )
     )  # fmt: skip
     row.update(
@@ -146,10 +146,11 @@ def transforms_record(
     """What `transforms.json` holds: for each used frame the way to the reference, and back."""
     return {
         "convention": (
-            "0-based native pixels (x right, y up, pixel centres), frame to reference: (X, Y) = homography(matrix, x, y)"
-            " + sum_k coefficients[.][k] u^i v^j, with u = (x - origin[0]) / scale, v = (y - origin[1]) / scale and the"
-            " exponents (i, j) in the order of powers; inverse: the same form, reference to frame, a fit whose largest"
-            " error over the frame is max_error_pix (difflapse.open_run inverts exactly)"
+            "0-based native pixels (x right, y up, pixel centres), frame to reference: (X, Y) = "
+            "homography(matrix, x, y) + sum_k coefficients[.][k] u^i v^j, with u = (x - origin[0]) / scale, "
+            "v = (y - origin[1]) / scale and the exponents (i, j) in the order of powers; inverse: the same "
+            "form, reference to frame, a fit whose largest error over the frame is max_error_pix "
+            "(difflapse.open_run inverts exactly)"
         ),
         "reference": {"frame": number, "file": reference.file, "shape": list(reference.shape)},
         "frames": [
