@@ -20,7 +20,7 @@ NOISE = 0.08
 
 
 def scene(shift: tuple[float, float], angle: float = 0.0, empty: bool = False, seed: int = 11) -> View:
-    """A frame of a sky of stars and clouds of gas, moved so that frame (x, y) = reference (x, y) + shift, turned."""
+    """A frame of a sky of stars and gas: frame (x, y) = reference (x, y) turned + shift."""
     rng = np.random.default_rng(seed)
     n = 260
     sx, sy = rng.uniform(-300, 1060, n), rng.uniform(-300, 820, n)
@@ -112,7 +112,7 @@ def ask(method: str) -> Callable[[View, View, AlignOptions], Alignment]:
 def test_a_known_shift_is_recovered_with_its_sign(method: str, reference: View) -> None:
     shift = (37.3, -21.8)
     result = ask(method)(scene(shift), reference, AlignOptions())
-    # Stars and headers: the error of a few parameters from a hundred stars. Pixels: a tenth of a reduced pixel.
+    # Stars, headers: the error of a few parameters from a hundred stars. Pixels: a tenth of a reduced one.
     assert error_of(result, shift, 0.0) < (0.2 if method == "phase" else 0.05)
     assert result.method == ("wcs" if method == "auto" else method)
     assert result.n_matched >= 6

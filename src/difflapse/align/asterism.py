@@ -26,6 +26,7 @@ from difflapse.model import Alignment, Stars, Transform
 _SEARCHED = 2000
 _SCALES = (0.4, 2.5)
 _EVIDENCE = 6.0
+_BUDGET = 60_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ _PASSES = (
     _Pass((600, 100), (22, 5), 1.0, 0.003),
     _Pass((150, 150), (8, 8), 4.0, 0.02),
     _Pass((250, 2000), (5, 6), 1.0, 0.004, slack=1e9),
+    _Pass((500, 1500), (5, 32), 1.0, 0.002),
+    _Pass((1500, 500), (32, 5), 1.0, 0.002),
 )
 _SMALL = _Pass((40, 40), (40, 40), 1.0, 0.002, slack=1e9)
 """Every triangle there is, brightness ignored: for lists so short that each star counts."""
@@ -181,7 +184,7 @@ def _hypotheses(
     found, evidence, tried = compare(
         a.x, a.y, corners_a, form_a, parity_a, around_a,
         b.x, b.y, corners_b, form_b, parity_b, around_b,
-        _grid(a, shape_a), _grid(b, shape_b), error, one.bend, *_SCALES, _EVIDENCE, 200,
+        _grid(a, shape_a), _grid(b, shape_b), error, one.bend, *_SCALES, _EVIDENCE, 200, _BUDGET,
     )  # fmt: skip
     out = []
     for row in found[np.argsort(-evidence, kind="stable")]:

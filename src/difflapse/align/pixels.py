@@ -262,7 +262,7 @@ def _noise(data: np.ndarray, valid: np.ndarray) -> float:
 
 
 def _structure(tile: np.ndarray) -> float:
-    """Correlation of a tile with itself two pixels on: 0.1 for smoothed noise, more where there is something."""
+    """Correlation of a tile with itself two pixels on: 0.1 for smoothed noise, more for a scene."""
     power = float(np.mean(tile**2))
     if power <= 0.0:
         return 0.0

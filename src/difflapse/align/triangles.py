@@ -223,6 +223,7 @@ def compare(
     scale_max: float,
     threshold: float,
     most: int,
+    budget: int,
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Compare all triangles of two lists; keep pairs whose surroundings agree as well.
 
@@ -248,6 +249,8 @@ def compare(
     tried = 0
     weakest = 0
     for i in range(len(shape_a)):
+        if tried > budget:  # crowded lists agree by chance everywhere; brightest anchors came first
+            break
         a, u, f = corners_a[i, 0], corners_a[i, 1], corners_a[i, 2]
         fx, fy = ax[f] - ax[a], ay[f] - ay[a]
         long_a = np.sqrt(fx * fx + fy * fy)

@@ -35,7 +35,7 @@ def header(dx: float) -> str:
 
 
 def view(dx: float, wcs_dx: float | None = None, hot: int = 0, n: int = 150, texture: float = 0.0) -> View:
-    """Stars moved by `dx` in x, a header that says `wcs_dx`, hot pixels that stay; a texture moved likewise."""
+    """Stars and texture moved by `dx` in x, a header that says `wcs_dx`, hot pixels that stay."""
     rng = np.random.default_rng(2)
     x, y, flux = rng.uniform(50, 850, n), rng.uniform(20, 580, n), rng.uniform(100, 900, n)
     hx, hy = rng.integers(0, 900, hot).astype(float), rng.integers(0, 600, hot).astype(float)

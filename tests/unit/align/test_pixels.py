@@ -18,7 +18,7 @@ SIZE = (330, 470)
 
 
 def terrain(dx: float, dy: float, noise: float = 0.02, seed: int = 1, disc: float = 0.0) -> Reduced:
-    """A band-limited landscape seen (dx, dy) reduced pixels further left and up, with its own noise and bad block."""
+    """A landscape seen (dx, dy) reduced pixels further left and up, with its own noise and bad block."""
     rng = np.random.default_rng(0)
     ny, nx = SIZE
     gy, gx = np.mgrid[0:ny, 0:nx].astype(float)
