@@ -19,6 +19,7 @@ _MAX_DEGREE = 5
 _WIN_SIGMA = 2.5
 _HINT_SIGMA = 1.0
 _FAR = 30.0
+_FAR_AFFINE = 12.0
 # Stars wanted before a model may be chosen: about twice its terms, so that held-out residuals mean something.
 _WANTED = {
     "shift": 1,
@@ -330,7 +331,8 @@ def _worst_uncertainty(
 ) -> float:
     """Largest standard error (radial, px) of a fitted model over the points of `area`; 0 for rigid models.
 
-    Infinite where a polynomial would have to reach far beyond its stars: it multiplies what no error bar knows of.
+    Infinite where a polynomial would have to reach far beyond its stars: it multiplies what no error bar
+    knows of.
     """
     if rung[0] not in ("affine", "polynomial") or len(area) == 0:
         return 0.0
@@ -341,7 +343,8 @@ def _worst_uncertainty(
     solution = _solve((basis * unit[:, None]).T @ basis, there.T)
     leverage = np.einsum("ij,ji->i", there, solution)
     # Evenly spread stars leave the corners at about ten times the mean leverage, terms / n.
-    if rung[0] == "polynomial" and leverage.max() > _FAR * basis.shape[1] / len(basis):
+    far = _FAR if rung[0] == "polynomial" else _FAR_AFFINE
+    if leverage.max() > far * basis.shape[1] / len(basis):
         return float("inf")
     variance = np.sum(unit * residual**2) / len(residual)
     return float(np.sqrt(max(leverage.max(), 0.0) * variance))
