@@ -1,9 +1,10 @@
 """Applying a transform: a frame's pixels resampled onto the reference, its mask and coverage with it.
 
-Between neighbouring frames of a night a transform is locally almost a pure shift. The output is therefore cut
-into tiles small enough that the shift is constant to a few thousandths of a pixel, and each tile is one
-separable filter with constant weights: exact positions (no table of 1/32 px steps) at the speed of a filter.
-Half turns are turned first; anything else (rotation, other scale) takes the general way, pixel by pixel.
+Between frames of a night a transform is nearly a shift whose fraction of a pixel changes slowly. Each output row is
+therefore cut into runs over which the *whole* part of the shift is constant: within a run the same few input rows and
+columns are needed everywhere, so that a separable cubic with its own exact weights at each pixel vectorises. Half turns
+and mirror images are turned first; what rotates by more than a few degrees, or has another scale, takes the general way,
+pixel by pixel.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from scipy.interpolate import RectBivariateSpline
 from difflapse.model import ProductGrid, Transform, bits
 from difflapse.mosaic import Site
 
-KERNELS = ("linear", "cubic", "lanczos3", "lanczos4")
-_TAPS = {"linear": 2, "cubic": 4, "lanczos3": 6, "lanczos4": 8}
-_TOLERANCE = 0.01
-"""Native pixels by which the shift within a tile may be wrong, at most and per axis."""
-
+KERNELS = ("linear", "cubic")
+_TAPS = {"linear": 2, "cubic": 4}
+_SPACING = 16
+"""Product pixels between the nodes of the inverse map; in between it is taken for linear, good to 1e-4 px."""
+_SHORTEST_RUN = 8
 _WIDE = bits.SATURATED | bits.BLANK
 """Bits of regions rather than single pixels: they mask all that takes from them."""
 
@@ -78,7 +79,7 @@ def warp(
     bad : BadPixels, optional
         Pixels of the frame that must not count; an output pixel that would take from one gets its bit.
     kernel : str
-        ``linear``, ``cubic`` (Keys 1981), ``lanczos3`` or ``lanczos4``; weights sum to 1.
+        ``linear`` or ``cubic`` (Keys 1981, a = -0.5); weights sum to 1.
     out : ndarray, shape (c, ny, nx), float32, optional
         Buffer to write into.
 
@@ -102,55 +103,24 @@ def warp(
     first = np.array([k == list(channel).index(channel[k]) for k in range(len(sites))])
 
     inverse = _InverseMap(transform, grid)
-    signs, (size_x, size_y) = inverse.tiles(step)
+    signs = inverse.signs(step)
     native = np.array([planes.shape[2] * step, planes.shape[1] * step], float)
-    if signs is None:
-        spacing = 16
-        gy, gx = _nodes(ny, spacing), _nodes(nx, spacing)
-        px, py = inverse(gx, gy)
-        _warp_general(
-            planes, offsets, channel, share, first, step, px, py, spacing, taps, data, coverage, 0, ny, 0, nx
-        )
+    px, py = inverse(_nodes(nx), _nodes(ny))
+    if signs is not None:
+        # native' = last - native; each plane keeps its own phase in the turned coordinates.
+        if signs[0] < 0:
+            offsets[:, 0] = native[0] - 1 - (step * (planes.shape[2] - 1) + offsets[:, 0])
+            px = native[0] - 1 - px
+        if signs[1] < 0:
+            offsets[:, 1] = native[1] - 1 - (step * (planes.shape[1] - 1) + offsets[:, 1])
+            py = native[1] - 1 - py
+        if min(signs) < 0:
+            planes = np.ascontiguousarray(planes[:, :: int(signs[1]), :: int(signs[0])])
+    if signs is not None and taps == 4:
+        _warp_runs(planes, offsets, channel, share, first, step, px, py, data, coverage)
     else:
-        flip_x, flip_y = signs[0] < 0, signs[1] < 0
-        if flip_x or flip_y:
-            # native' = last - native; each plane keeps its own phase in the turned coordinates.
-            planes = np.ascontiguousarray(planes[:, :: -1 if flip_y else 1, :: -1 if flip_x else 1])
-            if flip_x:
-                offsets[:, 0] = (native[0] - 1) - (
-                    step * (planes.shape[2] - 1) + np.array([s.x for s in sites])
-                )
-            if flip_y:
-                offsets[:, 1] = (native[1] - 1) - (
-                    step * (planes.shape[1] - 1) + np.array([s.y for s in sites])
-                )
-        tiles_x, tiles_y = _tile_edges(nx, size_x), _tile_edges(ny, size_y)
-        cx, cy = 0.5 * (tiles_x[:-1] + tiles_x[1:] - 1), 0.5 * (tiles_y[:-1] + tiles_y[1:] - 1)
-        px, py = inverse(cx, cy)
-        spacing = 16
-        gx, gy = _nodes(nx, spacing), _nodes(ny, spacing)
-        qx, qy = inverse(gx, gy)
-        if flip_x:
-            px, qx = native[0] - 1 - px, native[0] - 1 - qx
-        if flip_y:
-            py, qy = native[1] - 1 - py, native[1] - 1 - qy
-        _warp_tiles(
-            planes,
-            offsets,
-            channel,
-            share,
-            first,
-            step,
-            tiles_x,
-            tiles_y,
-            px,
-            py,
-            qx,
-            qy,
-            spacing,
-            taps,
-            data,
-            coverage,
+        _warp_general(
+            planes, offsets, channel, share, first, step, px, py, taps, data, coverage, 0, ny, 0, nx
         )
     mask = np.where(coverage < 0.999, np.uint8(bits.OUTSIDE), np.uint8(0))
     if bad is not None and len(bad.x):
@@ -205,31 +175,21 @@ class _InverseMap:
         gi, gj = np.meshgrid(i, j)
         return self.transform.inverse(*self.grid.to_native(gi, gj))
 
-    def tiles(self, step: int) -> tuple[tuple[float, float] | None, tuple[int, int]]:
-        """Signs of the axes, and the tile size (product pixels) for which a shift is exact; or None."""
+    def signs(self, step: int) -> tuple[float, float] | None:
+        """Signs of the axes where the map is nearly a shift, a half turn or a mirror image; None elsewhere."""
         if not self.smooth or self.grid.step != step:
-            return None, (0, 0)
+            return None
         di, dj = np.diff(self.i) * step, np.diff(self.j) * step
         xi, yi = np.diff(self.x, axis=1) / di, np.diff(self.y, axis=1) / di
         xj, yj = np.diff(self.x, axis=0) / dj[:, None], np.diff(self.y, axis=0) / dj[:, None]
         sx, sy = float(np.sign(xi.mean())), float(np.sign(yj.mean()))
-        if sx == 0 or sy == 0:
-            return None, (0, 0)
-        gi = max(np.abs(xi - sx).max(), np.abs(yi).max(), 1e-7)
-        gj = max(np.abs(yj - sy).max(), np.abs(xj).max(), 1e-7)
-        size = int(min(256, 2 * _TOLERANCE / gi / step)), int(min(64, 2 * _TOLERANCE / gj / step))
-        if size[0] < 8 or size[1] < 2:
-            return None, (0, 0)
-        return (sx, sy), size
+        along = max(np.abs(xi - sx).max(), np.abs(yi).max())
+        across = max(np.abs(yj - sy).max(), np.abs(xj).max())
+        return (sx, sy) if sx and sy and max(along, across) < 0.5 / _SHORTEST_RUN else None
 
 
-def _nodes(n: int, spacing: int) -> np.ndarray:
-    return np.arange(0, n + spacing, spacing, dtype=float)
-
-
-def _tile_edges(n: int, size: int) -> np.ndarray:
-    count = max(1, -(-n // size))
-    return np.round(np.linspace(0, n, count + 1)).astype(np.int64)
+def _nodes(n: int) -> np.ndarray:
+    return np.arange(0, n + _SPACING, _SPACING, dtype=float)
 
 
 def _variance_factor(
@@ -266,165 +226,195 @@ def _weights(f: float, taps: int, w: np.ndarray) -> None:
         w[0] = 1 - f
         w[1] = f
         return
-    if taps == 4:
-        w[0] = ((-0.5 * f + 1.0) * f - 0.5) * f
-        w[1] = (1.5 * f - 2.5) * f * f + 1.0
-        w[2] = ((-1.5 * f + 2.0) * f + 0.5) * f
-        w[3] = (0.5 * f - 0.5) * f * f
-        return
-    half = taps // 2
-    total = 0.0
-    for k in range(taps):
-        t = f - (k - half + 1)
-        if abs(t) < 1e-12:
-            w[k] = 1.0
-        elif abs(t) >= half:
-            w[k] = 0.0
-        else:
-            a = np.pi * t
-            w[k] = half * np.sin(a) * np.sin(a / half) / (a * a)
-        total += w[k]
-    for k in range(taps):
-        w[k] /= total
+    w[0] = ((-0.5 * f + 1.0) * f - 0.5) * f
+    w[1] = (1.5 * f - 2.5) * f * f + 1.0
+    w[2] = ((-1.5 * f + 2.0) * f + 0.5) * f
+    w[3] = (0.5 * f - 0.5) * f * f
 
 
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def _warp_tiles(
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _warp_runs(
     planes: np.ndarray,
     offsets: np.ndarray,
     channel: np.ndarray,
     share: np.ndarray,
     first: np.ndarray,
     step: int,
-    edges_x: np.ndarray,
-    edges_y: np.ndarray,
     px: np.ndarray,
     py: np.ndarray,
-    qx: np.ndarray,
-    qy: np.ndarray,
-    spacing: int,
-    taps: int,
     out: np.ndarray,
     coverage: np.ndarray,
 ) -> None:
     n_sites, my, mx = planes.shape
-    half = taps // 2
-    wx = np.empty(taps)
-    wy = np.empty(taps)
-    tmp = np.empty(4096 + 16, np.float32)
-    bx = np.empty(n_sites, np.int64)
-    by = np.empty(n_sites, np.int64)
-    for tj in range(len(edges_y) - 1):
-        j0, j1 = edges_y[tj], edges_y[tj + 1]
-        for ti in range(len(edges_x) - 1):
-            i0, i1 = edges_x[ti], edges_x[ti + 1]
-            n = i1 - i0
-            dx = px[tj, ti] / step - 0.5 * (i0 + i1 - 1) + i0
-            dy = py[tj, ti] / step - 0.5 * (j0 + j1 - 1) + j0
-            ia, ib, ja, jb = i0, i1, j0, j1
-            if dx == dx and dy == dy and n <= 4096 and abs(dx) < 1e7 and abs(dy) < 1e7:
-                # The part of the tile for which every site has all its taps inside the frame.
-                for s in range(n_sites):
-                    bx[s] = int(np.floor(dx - offsets[s, 0] / step)) - half + 1 - i0
-                    by[s] = int(np.floor(dy - offsets[s, 1] / step)) - half + 1 - j0
-                    ia, ib = max(ia, -bx[s]), min(ib, mx - taps + 1 - bx[s])
-                    ja, jb = max(ja, -by[s]), min(jb, my - taps + 1 - by[s])
-                if ia >= ib or ja >= jb:
-                    ia, ib, ja, jb = i0, i0, j0, j0
-            else:
-                ib, jb = i0, j0
-            for strip in range(4):
-                a, b, c, d = j0, ja, i0, i1
-                if strip == 1:
-                    a, b = jb, j1
-                elif strip == 2:
-                    a, b, d = ja, jb, ia
-                elif strip == 3:
-                    a, b, c = ja, jb, ib
-                if a < b and c < d:
-                    _warp_general(
-                        planes,
-                        offsets,
-                        channel,
-                        share,
-                        first,
-                        step,
-                        qx,
-                        qy,
-                        spacing,
-                        taps,
-                        out,
-                        coverage,
-                        a,
-                        b,
-                        c,
-                        d,
+    _, ny, nx = out.shape
+    nodes = px.shape[1]
+    fx = np.empty(nx + 8, np.float32)
+    fy = np.empty(nx + 8, np.float32)
+    tmp = np.empty(nx + 8, np.float32)
+    node_x = np.empty(nodes)
+    node_y = np.empty(nodes)
+    for j in range(ny):
+        a = j // _SPACING
+        f = j / _SPACING - a
+        for k in range(nodes):
+            node_x[k] = ((1 - f) * px[a, k] + f * px[a + 1, k]) / step - k * _SPACING
+            node_y[k] = ((1 - f) * py[a, k] + f * py[a + 1, k]) / step - j
+        for i in range(nx):
+            coverage[j, i] = 1
+        for s in range(n_sites):
+            ox, oy = offsets[s, 0] / step, offsets[s, 1] / step
+            plane = planes[s]
+            row = out[channel[s], j]
+            i = 0
+            while i < nx:
+                # The longest run from i whose whole shifts are constant.
+                k = i // _SPACING
+                t = i / _SPACING - k
+                dx = node_x[k] + t * (node_x[k + 1] - node_x[k]) - ox
+                dy = node_y[k] + t * (node_y[k + 1] - node_y[k]) - oy
+                bx, by = int(np.floor(dx)), int(np.floor(dy))
+                stop = i
+                while stop < nx:
+                    k = stop // _SPACING
+                    end = min(nx, (k + 1) * _SPACING)
+                    if k > i // _SPACING or stop == i:
+                        last = (end - 1) / _SPACING - k
+                        ex = node_x[k] + last * (node_x[k + 1] - node_x[k]) - ox
+                        ey = node_y[k] + last * (node_y[k + 1] - node_y[k]) - oy
+                        if int(np.floor(ex)) == bx and int(np.floor(ey)) == by:
+                            stop = end
+                            continue
+                    while stop < end:
+                        t = stop / _SPACING - k
+                        ex = node_x[k] + t * (node_x[k + 1] - node_x[k]) - ox
+                        ey = node_y[k] + t * (node_y[k + 1] - node_y[k]) - oy
+                        if int(np.floor(ex)) != bx or int(np.floor(ey)) != by:
+                            break
+                        stop += 1
+                    break
+                stop = max(stop, i + 1)
+                top = j + by - 1
+                lo, hi = max(i, 1 - bx), min(stop, mx - 2 - bx)
+                if hi - lo < 1 or top < 0 or top + 3 >= my:
+                    lo = hi = i
+                for side in range(2):
+                    c, d = (i, lo) if side == 0 else (hi, stop)
+                    if c < d:
+                        _one_site(
+                            plane, ox, oy, share[s], first[s], node_x, node_y, j, c, d, row, coverage[j]
+                        )
+                if lo < hi:
+                    n = hi - lo
+                    # Fractions along the run, and one more on the left, two on the right for the columns' own.
+                    for q in range((lo - 1) // _SPACING if lo > 0 else 0, (hi + 1) // _SPACING + 1):
+                        qq = min(q, nodes - 2)
+                        sx = np.float32((node_x[qq + 1] - node_x[qq]) / _SPACING)
+                        sy = np.float32((node_y[qq + 1] - node_y[qq]) / _SPACING)
+                        zx = np.float32(node_x[qq] - ox - bx)
+                        zy = np.float32(node_y[qq] - oy - by)
+                        g0 = max(lo - 1, q * _SPACING)
+                        g1 = min(hi + 2, (q + 1) * _SPACING)
+                        for g in range(g0, g1):
+                            z = np.float32(g - qq * _SPACING)
+                            fx[g - lo + 1] = zx + sx * z
+                            fy[g - lo + 1] = zy + sy * z
+                    if lo == 0:
+                        fy[0] = fy[1]
+                    for g in range(nx - lo + 1, n + 3):
+                        fy[g] = fy[nx - lo]
+                    c0 = lo + bx - 1
+                    _down(
+                        plane[top, c0 : c0 + n + 3],
+                        plane[top + 1, c0 : c0 + n + 3],
+                        plane[top + 2, c0 : c0 + n + 3],
+                        plane[top + 3, c0 : c0 + n + 3],
+                        fy[: n + 3],
+                        tmp[: n + 3],
                     )
-            if ia >= ib:
-                continue
-            n = ib - ia
-            for j in range(ja, jb):
-                coverage[j, ia:ib] = 1
-            for s in range(n_sites):
-                ux = dx - offsets[s, 0] / step
-                uy = dy - offsets[s, 1] / step
-                _weights(ux - np.floor(ux), taps, wx)
-                _weights(uy - np.floor(uy), taps, wy)
-                for j in range(ja, jb):
-                    _filter_row(
-                        planes[s, by[s] + j : by[s] + j + taps, bx[s] + ia : bx[s] + ib + taps - 1],
-                        wx,
-                        wy,
-                        share[s],
-                        first[s],
-                        tmp,
-                        out[channel[s], j, ia:ib],
-                    )
+                    _along(tmp[: n + 3], fx[1 : n + 1], share[s], first[s], row[lo:hi])
+                i = stop
 
 
 @numba.njit(
     cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
 )
-def _filter_row(
-    rows: np.ndarray,
-    wx: np.ndarray,
-    wy: np.ndarray,
+def _down(
+    r0: np.ndarray, r1: np.ndarray, r2: np.ndarray, r3: np.ndarray, fraction: np.ndarray, out: np.ndarray
+) -> None:
+    """Cubic interpolation between four rows, each column at its own fraction."""
+    half, one, two = np.float32(0.5), np.float32(1), np.float32(2)
+    for i in range(len(out)):
+        f = fraction[i]
+        # Keys' cubic (a = -0.5) in Horner's form.
+        a = r1[i]
+        b = half * (r2[i] - r0[i])
+        c = r0[i] - (two + half) * r1[i] + two * r2[i] - half * r3[i]
+        d = half * (r3[i] - r0[i]) + (one + half) * (r1[i] - r2[i])
+        out[i] = ((d * f + c) * f + b) * f + a
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
+def _along(values: np.ndarray, fraction: np.ndarray, share: np.float32, first: bool, out: np.ndarray) -> None:
+    """Cubic interpolation along a row, each pixel at its own fraction; set or added to `out`, times `share`."""
+    half, one, two = np.float32(0.5), np.float32(1), np.float32(2)
+    r1, r2, r3 = values[1:], values[2:], values[3:]
+    keep = np.float32(0 if first else 1)
+    for i in range(len(out)):
+        f = fraction[i]
+        a = r1[i]
+        b = half * (r2[i] - values[i])
+        c = values[i] - (two + half) * r1[i] + two * r2[i] - half * r3[i]
+        d = half * (r3[i] - values[i]) + (one + half) * (r1[i] - r2[i])
+        old = np.float32(0) if first else out[i]
+        out[i] = keep * old + share * (((d * f + c) * f + b) * f + a)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _one_site(
+    plane: np.ndarray,
+    ox: float,
+    oy: float,
     share: np.float32,
     first: bool,
-    tmp: np.ndarray,
-    out: np.ndarray,
+    node_x: np.ndarray,
+    node_y: np.ndarray,
+    j: int,
+    i0: int,
+    i1: int,
+    row: np.ndarray,
+    coverage: np.ndarray,
 ) -> None:
-    """One output row: down the columns into `tmp`, then along it. Four taps written out vectorise."""
-    taps = len(wx)
-    n = len(out)
-    if taps == 4:
-        r0, r1, r2, r3 = rows[0], rows[1], rows[2], rows[3]
-        y0, y1, y2, y3 = np.float32(wy[0]), np.float32(wy[1]), np.float32(wy[2]), np.float32(wy[3])
-        for i in range(n + 3):
-            tmp[i] = y0 * r0[i] + y1 * r1[i] + y2 * r2[i] + y3 * r3[i]
-        x0, x1 = np.float32(wx[0]) * share, np.float32(wx[1]) * share
-        x2, x3 = np.float32(wx[2]) * share, np.float32(wx[3]) * share
-        t1, t2, t3 = tmp[1:], tmp[2:], tmp[3:]
+    """One site's part of a few pixels at the frame's edge; outside, coverage is set to 0."""
+    my, mx = plane.shape
+    wx = np.empty(4)
+    wy = np.empty(4)
+    for i in range(i0, i1):
+        k = i // _SPACING
+        t = i / _SPACING - k
+        u = node_x[k] + t * (node_x[k + 1] - node_x[k]) - ox + i
+        v = node_y[k] + t * (node_y[k + 1] - node_y[k]) - oy + j
+        if not (u >= 0 and v >= 0 and u <= mx - 1 and v <= my - 1):
+            coverage[i] = 0
+            if first:
+                row[i] = 0
+            continue
+        iu, iv = int(np.floor(u)), int(np.floor(v))
+        _weights(u - iu, 4, wx)
+        _weights(v - iv, 4, wy)
+        total = 0.0
+        for q in range(4):
+            r = min(max(iv + q - 1, 0), my - 1)
+            part = 0.0
+            for m in range(4):
+                part += wx[m] * plane[r, min(max(iu + m - 1, 0), mx - 1)]
+            total += wy[q] * part
+        value = np.float32(total) * share
         if first:
-            for i in range(n):
-                out[i] = x0 * tmp[i] + x1 * t1[i] + x2 * t2[i] + x3 * t3[i]
+            row[i] = value
         else:
-            for i in range(n):
-                out[i] += x0 * tmp[i] + x1 * t1[i] + x2 * t2[i] + x3 * t3[i]
-        return
-    tmp[: n + taps - 1] = 0
-    for k in range(taps):
-        w, row = np.float32(wy[k]), rows[k]
-        for i in range(n + taps - 1):
-            tmp[i] += w * row[i]
-    if first:
-        out[:] = 0
-    for k in range(taps):
-        w, part = np.float32(wx[k]) * share, tmp[k:]
-        for i in range(n):
-            out[i] += w * part[i]
+            row[i] += value
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -437,7 +427,6 @@ def _warp_general(
     step: int,
     qx: np.ndarray,
     qy: np.ndarray,
-    spacing: int,
     taps: int,
     out: np.ndarray,
     coverage: np.ndarray,
@@ -450,12 +439,12 @@ def _warp_general(
     half = taps // 2
     wx = np.empty(taps)
     wy = np.empty(taps)
-    inv = 1.0 / spacing
+    inv = 1.0 / _SPACING
     for j in range(j0, j1):
-        nj = j // spacing
+        nj = j // _SPACING
         fj = j * inv - nj
         for i in range(i0, i1):
-            ni = i // spacing
+            ni = i // _SPACING
             fi = i * inv - ni
             a, b, c, d = (1 - fj) * (1 - fi), (1 - fj) * fi, fj * (1 - fi), fj * fi
             x = a * qx[nj, ni] + b * qx[nj, ni + 1] + c * qx[nj + 1, ni] + d * qx[nj + 1, ni + 1]

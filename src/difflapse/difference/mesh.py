@@ -14,7 +14,9 @@ def constant(values: np.ndarray | list[float]) -> np.ndarray:
 def nodes(shape: tuple[int, int], spacing: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions (i, j) of the nodes of a mesh over an image of `shape`, about `spacing` pixels apart."""
     ny, nx = shape
-    return np.linspace(0, nx - 1, max(2, nx // spacing + 1)), np.linspace(0, ny - 1, max(2, ny // spacing + 1))
+    return np.linspace(0, nx - 1, max(2, nx // spacing + 1)), np.linspace(
+        0, ny - 1, max(2, ny // spacing + 1)
+    )
 
 
 def mean(mesh: np.ndarray) -> np.ndarray:
@@ -57,7 +59,8 @@ def resample(mesh: np.ndarray, shape: tuple[int, ...], spacing: int) -> np.ndarr
     a, b = np.minimum(v.astype(int), my - 2), np.minimum(u.astype(int), mx - 2)
     f, g = (v - a)[:, None], (u - b)[None, :]
     out = [
-        (m[a][:, b] * (1 - f) + m[a + 1][:, b] * f) * (1 - g) + (m[a][:, b + 1] * (1 - f) + m[a + 1][:, b + 1] * f) * g
+        (m[a][:, b] * (1 - f) + m[a + 1][:, b] * f) * (1 - g)
+        + (m[a][:, b + 1] * (1 - f) + m[a + 1][:, b + 1] * f) * g
         for m in mesh
     ]
     return np.array(out, np.float32)

@@ -25,7 +25,10 @@ class Noise:
 
 
 def noise_of(
-    variance_factor: np.ndarray, noise_adu: tuple[float, ...], shape_mesh: np.ndarray | None, gain: float | None
+    variance_factor: np.ndarray,
+    noise_adu: tuple[float, ...],
+    shape_mesh: np.ndarray | None,
+    gain: float | None,
 ) -> Noise:
     """Noise of a warped frame from what was measured on its native pixels.
 

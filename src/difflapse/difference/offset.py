@@ -13,7 +13,11 @@ _SAMPLES = 1500
 
 
 def fit_offset(
-    science: np.ndarray, inverse_scale: np.ndarray, template: np.ndarray, mask: np.ndarray, smooth: bool = True
+    science: np.ndarray,
+    inverse_scale: np.ndarray,
+    template: np.ndarray,
+    mask: np.ndarray,
+    smooth: bool = True,
 ) -> np.ndarray:
     """Fit what remains of the background in ``science * inverse_scale - template``.
 
@@ -47,7 +51,14 @@ def fit_offset(
     stride = max(1, int(np.sqrt((ny / cells_y) * (nx / cells_x) / budget)))
     for k in range(c):
         _cell_medians(
-            science[k], np.ascontiguousarray(inverse_scale[k]), template[k], mask, edges_y, edges_x, stride, medians[k]
+            science[k],
+            np.ascontiguousarray(inverse_scale[k]),
+            template[k],
+            mask,
+            edges_y,
+            edges_x,
+            stride,
+            medians[k],
         )
         medians[k] = _fill(medians[k])
         if min(cells_y, cells_x) >= 3:
@@ -70,7 +81,9 @@ def fit_offset(
         elif cells_x == 1:
             out[k] = np.interp(gj, centre_y, medians[k, :, 0])[:, None]
         else:
-            spline = RectBivariateSpline(centre_y, centre_x, medians[k], kx=min(3, cells_y - 1), ky=min(3, cells_x - 1))
+            spline = RectBivariateSpline(
+                centre_y, centre_x, medians[k], kx=min(3, cells_y - 1), ky=min(3, cells_x - 1)
+            )
             out[k] = spline(gj, gi)
     return out
 
@@ -121,7 +134,13 @@ def _fill(cells: np.ndarray) -> np.ndarray:
         return np.zeros_like(cells)
     while empty.any():
         padded = np.pad(cells, 1, constant_values=np.nan)
-        stack = np.stack([padded[1 + a : padded.shape[0] - 1 + a, 1 + b : padded.shape[1] - 1 + b] for a in (-1, 0, 1) for b in (-1, 0, 1)])
+        stack = np.stack(
+            [
+                padded[1 + a : padded.shape[0] - 1 + a, 1 + b : padded.shape[1] - 1 + b]
+                for a in (-1, 0, 1)
+                for b in (-1, 0, 1)
+            ]
+        )
         finite = np.isfinite(stack)
         with np.errstate(invalid="ignore", divide="ignore"):
             around = np.where(finite, stack, 0).sum(0) / finite.sum(0)

@@ -70,7 +70,9 @@ def scale_from_stars(
     return mesh, count
 
 
-def scale_from_pixels(science: np.ndarray, template: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def scale_from_pixels(
+    science: np.ndarray, template: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Fit ``science = scale * template + offset`` on the pixels themselves, robustly, per channel.
 
     For fields without stars: the Sun, the Moon, clouds. Both images are (c, ny, nx), mask (ny, nx) bool, True = bad.
@@ -148,7 +150,9 @@ def _fit_surface(u: np.ndarray, v: np.ndarray, z: np.ndarray, weight: np.ndarray
             keep = np.abs(residual) < 3.5 * max(_width(residual), 1e-6)
         new = _width(z - design @ coefficients)
         # A richer surface must explain scatter, not only have more terms.
-        if new < spread * (1 - 3.0 / n) and _significant(design[keep], residual[keep], coefficients, len(best)):
+        if new < spread * (1 - 3.0 / n) and _significant(
+            design[keep], residual[keep], coefficients, len(best)
+        ):
             best, spread = coefficients, new
     return best, n
 

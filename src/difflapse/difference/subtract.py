@@ -108,7 +108,9 @@ def subtract(
     return Difference(combined, units, noise, mask, data if keep else None, variance if keep else None)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
 def _channel_row(
     s: np.ndarray,
     t: np.ndarray,
@@ -131,7 +133,9 @@ def _channel_row(
         v[i] = (sky[i] + photon[i] * signal) * own + vt[i]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"})
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
 def _add_row(
     d: np.ndarray, v: np.ndarray, t: np.ndarray, num: np.ndarray, den: np.ndarray, base: np.ndarray
 ) -> None:

@@ -77,11 +77,31 @@ def combine(
     for k in range(c):
         values = np.stack([f[k] for f in frames])
         if statistic == "median":
-            _median(values, stack, sky[:, k], per_adu[:, k], np.asarray(level[k], np.float32), ny, row0, data[k], variance[k], count)
+            _median(
+                values,
+                stack,
+                sky[:, k],
+                per_adu[:, k],
+                np.asarray(level[k], np.float32),
+                ny,
+                row0,
+                data[k],
+                variance[k],
+                count,
+            )
             continue
         _combine(
-            values, stack, sky[:, k], per_adu[:, k], np.asarray(level[k], np.float32), ny, row0, np.float32(clip),
-            data[k], variance[k], count,
+            values,
+            stack,
+            sky[:, k],
+            per_adu[:, k],
+            np.asarray(level[k], np.float32),
+            ny,
+            row0,
+            np.float32(clip),
+            data[k],
+            variance[k],
+            count,
         )
     return data, variance, count
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflapse.measure.background import channel_levels
 from difflapse.measure.defects import Defects, find_defects
-from difflapse.measure.repair import repair
+from difflapse.measure.repair import find_saturated, repair
 from difflapse.measure.stars import find_stars
 
-__all__ = ["Defects", "channel_levels", "find_defects", "find_stars", "repair"]
+__all__ = ["Defects", "channel_levels", "find_defects", "find_saturated", "find_stars", "repair"]

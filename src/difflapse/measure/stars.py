@@ -24,7 +24,7 @@ _GROUPS = 24
 
 
 def find_stars(
-    frame: Frame, threshold: float = 5.0, limit: int = 3000, gain: float | None = None
+    frame: Frame, threshold: float = 5.0, limit: int = 2000, gain: float | None = None
 ) -> tuple[Stars, Quality]:
     """Find and measure the stars of a frame, bad pixels already filled.
 
@@ -63,13 +63,17 @@ def find_stars(
         bad = ~np.isfinite(grey) if grey_mask is None else grey_mask | ~np.isfinite(grey)
         grey[bad] = np.median(grey[~bad]) if (~bad).any() else 0.0
         grey_mask = bad
-    x, y, mesh = _detect(grey, grey_mask, threshold)
+    x, y, mesh, n_found = _detect(grey, grey_mask, threshold, 2 * limit)
     if len(x) == 0:
         return empty, Quality(0, float("nan"), levels, noises)
+    some = _spread(x, y, np.arange(len(x)), grey.shape, limit + limit // 2)
+    x, y = x[some], y[some]
     sky = _MeshSampler(mesh, grey.shape)(x, y)
     half = (step - 1) / 2
     x, y = x * step + half, y * step + half
-    native = frame.data if frame.data.dtype.isnative else frame.data.astype(frame.data.dtype.newbyteorder("="))
+    native = (
+        frame.data if frame.data.dtype.isnative else frame.data.astype(frame.data.dtype.newbyteorder("="))
+    )
     if frame.mask is not None:
         native = np.where(frame.mask, np.median(native[~frame.mask]).astype(native.dtype), native)
     sky = sky + step**2 * bias
@@ -84,9 +88,17 @@ def find_stars(
     middle = float(np.nanmedian(sigma)) if np.isfinite(sigma).any() else 1.0
     native_fwhm = typical * sigma / middle
     radius = float(np.clip(1.5 * typical, 2.5 if pattern else 2.0, 40.0))
-    channel = np.array([[s.channel for s in sites(pattern) if (s.x, s.y) == (i % step, j % step)][0] for j in range(step) for i in range(step)])
+    channel = np.array(
+        [
+            [s.channel for s in sites(pattern) if (s.x, s.y) == (i % step, j % step)][0]
+            for j in range(step)
+            for i in range(step)
+        ]
+    )
     saturation = facts.saturation_adu if facts.saturation_adu is not None else np.inf
-    flux, count, saturated, spiky = _apertures(native, x, y, radius, step, channel, len(levels), float(saturation))
+    flux, count, saturated, spiky = _apertures(
+        native, x, y, radius, step, channel, len(levels), float(saturation)
+    )
     total = np.zeros(len(x))
     variance = np.zeros(len(x))
     for c in range(len(levels)):
@@ -104,7 +116,7 @@ def find_stars(
     bright = stars.take((~stars.saturated) & np.isfinite(stars.fwhm) & (stars.snr > 10))
     elong = elongation[kept][(~stars.saturated) & np.isfinite(stars.fwhm) & (stars.snr > 10)]
     quality = Quality(
-        n_stars=len(order),
+        n_stars=max(len(order), n_found),
         fwhm_pix=float(np.median(bright.fwhm)) if len(bright) else typical,
         background_adu=levels,
         noise_adu=noises,
@@ -120,8 +132,14 @@ def _grey_mask(mask: np.ndarray | None, shape: tuple[int, ...], step: int) -> np
     return m[::2, ::2] | m[1::2, ::2] | m[::2, 1::2] | m[1::2, 1::2]  # type: ignore[no-any-return]
 
 
-def _detect(grey: np.ndarray, mask: np.ndarray | None, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rough positions on the grey picture, and the background mesh in its units."""
+def _detect(
+    grey: np.ndarray, mask: np.ndarray | None, threshold: float, enough: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Rough positions on the grey picture, brightest first, its background on a mesh, and how many stars there are.
+
+    Where more than `enough` peaks stand above the threshold it is raised, for finding more costs time and helps nobody;
+    the count is that at the threshold asked for.
+    """
     factor = max(1, int(np.ceil(np.sqrt(grey.size / _DETECTION_PIXELS))))
     small = np.ascontiguousarray(bin_image(grey, factor))
     small_mask = None
@@ -130,35 +148,68 @@ def _detect(grey: np.ndarray, mask: np.ndarray | None, threshold: float) -> tupl
         small_mask = mask[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).any(axis=(1, 3))
     cell = int(np.clip(min(small.shape) // 6, 8, _MESH))
     nothing = np.zeros(0)
+    none = (nothing, nothing, np.zeros((1, 1), np.float32), 0)
     try:
         background = sep.Background(small, mask=small_mask, bw=cell, bh=cell, fw=3, fh=3)
         level = background.back()
         rms = background.globalrms
         if not np.isfinite(rms) or rms <= 0:
-            return nothing, nothing, np.zeros((1, 1), np.float32)
+            return none
         small = small - level
+        peaks = _peaks(small, np.float32(threshold * rms))
+        n_peaks = len(peaks)
+        if n_peaks > enough:
+            threshold = float(np.partition(peaks, n_peaks - enough)[n_peaks - enough]) / rms
         kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
         sep.set_extract_pixstack(1_000_000)
         found = sep.extract(
-            small, threshold, err=rms, mask=small_mask, minarea=3 if factor == 1 else 1, filter_kernel=kernel,
-            filter_type="conv", deblend_nthresh=16, deblend_cont=0.01, clean=False,
+            small,
+            threshold,
+            err=rms,
+            mask=small_mask,
+            minarea=3 if factor == 1 else 1,
+            filter_kernel=kernel,
+            filter_type="conv",
+            deblend_nthresh=8,
+            deblend_cont=0.01,
+            clean=False,
         )
     except Exception as error:  # noqa: BLE001 - sep raises bare Exception for its own overflows
         if "overflow" not in str(error) and "pixel buffer" not in str(error) and "limit" not in str(error):
             raise
-        return nothing, nothing, np.zeros((1, 1), np.float32)
+        return none
     # What is much larger than a star (the Sun's disk, a cloud's edge) is not one.
     size = np.hypot(found["a"], found["b"])
     keep = (found["npix"] < 0.002 * small.size) & (size < 0.05 * min(small.shape)) & np.isfinite(found["x"])
     keep &= (found["flag"] & sep.OBJ_TRUNC) == 0
     found = found[keep]
-    order = np.argsort(-found["flux"], kind="stable")[:20_000]
+    order = np.argsort(-found["flux"], kind="stable")
     half = (factor - 1) / 2
     return (
         found["x"][order] * factor + half,
         found["y"][order] * factor + half,
-        np.ascontiguousarray(bin_image(np.ascontiguousarray(level), 1)).astype(np.float32),
+        np.asarray(level, np.float32),
+        n_peaks if n_peaks > enough else len(order),
     )
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _peaks(image: np.ndarray, limit: np.float32) -> np.ndarray:
+    """Values of the pixels above a limit that none of their neighbours exceeds."""
+    ny, nx = image.shape
+    out = []
+    for j in range(1, ny - 1):
+        for i in range(1, nx - 1):
+            v = image[j, i]
+            if v > limit:
+                top = True
+                for dj in range(-1, 2):
+                    for di in range(-1, 2):
+                        if image[j + dj, i + di] > v:
+                            top = False
+                if top:
+                    out.append(v)
+    return np.array(out, np.float32)
 
 
 class _MeshSampler:
@@ -179,9 +230,9 @@ def _typical_width(
     native: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, limit: int
 ) -> float:
     """Gaussian width (sigma, native pixels) of a typical star: the median of adaptive moments, from a first guess."""
-    n = min(len(x), limit + 50)
-    skip = min(n // 5, 50)  # the brightest may be saturated
-    sel = slice(skip, n)
+    n = len(x)
+    skip = min(n // 4, 700)  # the brightest may be saturated
+    sel = slice(skip, skip + limit)
     width = float(step)
     for _ in range(3):
         cx, cy, ok = _centroids(native, step, x[sel], y[sel], sky[sel], max(width, _NARROWEST))
@@ -201,7 +252,7 @@ def _typical_fwhm(
 ) -> float:
     """Full width at half maximum, native pixels: where the common profile of many stars falls to half its middle."""
     some = np.flatnonzero(np.isfinite(sigma))
-    some = some[min(len(some) // 5, 50) :][:300]
+    some = some[min(len(some) // 4, 700) :][:300]
     if len(some) == 0:
         return 2.0
     width = float(np.median(sigma[some]))
@@ -241,7 +292,9 @@ def _unique(x: np.ndarray, y: np.ndarray, order: np.ndarray, radius: float) -> n
     return np.delete(order, np.unique(pairs.max(axis=1)))
 
 
-def _spread(x: np.ndarray, y: np.ndarray, order: np.ndarray, shape: tuple[int, ...], limit: int) -> np.ndarray:
+def _spread(
+    x: np.ndarray, y: np.ndarray, order: np.ndarray, shape: tuple[int, ...], limit: int
+) -> np.ndarray:
     """At most `limit` stars, brightest of each cell of the field in turn; brightest first."""
     if len(order) <= limit:
         return order
@@ -406,7 +459,9 @@ def _widths(
             # major and minor axis, each with the weight taken out
             d = np.sqrt(0.25 * (sxx - syy) ** 2 + sxy * sxy)
             if m + d < w2 and m - d > 0:
-                elongation[k] = np.sqrt((1.0 / (1.0 / (m + d) - 1.0 / w2)) / (1.0 / (1.0 / (m - d) - 1.0 / w2)))
+                elongation[k] = np.sqrt(
+                    (1.0 / (1.0 / (m + d) - 1.0 / w2)) / (1.0 / (1.0 / (m - d) - 1.0 / w2))
+                )
             sigma[k] = np.sqrt(s2)
             if abs(s2 - w2) < 0.01 * w2:
                 break

@@ -58,7 +58,9 @@ def choose_reference(desk: Desk) -> None:
         if k >= len(night.frames):
             raise OptionError(f"reference is frame {k}; there are frames 0 to {len(night.frames) - 1}")
         if k in desk.failed:
-            raise InputError(f"reference frame {k} cannot be used: {desk.failed[k]}", "choose another, or best")
+            raise InputError(
+                f"reference frame {k} cannot be used: {desk.failed[k]}", "choose another, or best"
+            )
     elif wanted == "first":
         k = alive[0]
     elif wanted == "middle":
@@ -84,10 +86,15 @@ def make_template(desk: Desk) -> None:
     night = desk.night
     reference: Reference = night.shared("reference")
     if reference.frame in desk.failed:
-        raise InputError(f"the reference frame failed: {desk.failed[reference.frame]}", "choose another --reference")
+        raise InputError(
+            f"the reference frame failed: {desk.failed[reference.frame]}", "choose another --reference"
+        )
     used = desk.alive()
     mode = _mode(desk, used)
-    smooth = all(desk.value("scale", k) is not None for k in used if k != reference.frame) and len(reference.stars) >= 5
+    smooth = (
+        all(desk.value("scale", k) is not None for k in used if k != reference.frame)
+        and len(reference.stars) >= 5
+    )
     chosen = _choose(desk, used) if mode == "template" else (reference.frame,)
     steps = len(chosen)
     desk.progress.start("template", steps)
@@ -123,8 +130,13 @@ def make_template(desk: Desk) -> None:
     )
     options = night.options
     layout = make_layout(
-        options.panels, reference.grid.shape, reference.grid.step, reference.grid.origin, options.width,
-        options.labels, options.fps,
+        options.panels,
+        reference.grid.shape,
+        reference.grid.step,
+        reference.grid.origin,
+        options.width,
+        options.labels,
+        options.fps,
     )
     times = [t for t in (night.frames[k].mid_mjd for k in chosen) if t is not None]
     scene = Scene(
@@ -157,7 +169,9 @@ def _defects_task(night: Night) -> Defects:
         except FrameError:
             continue
         if frame.mask is None or frame.mask.mean() < 0.1:
-            frames.append(frame.data if frame.mask is None else np.where(frame.mask, np.median(frame.data), frame.data))
+            frames.append(
+                frame.data if frame.mask is None else np.where(frame.mask, np.median(frame.data), frame.data)
+            )
     return measure_defects(frames, night.frames[0].mosaic)
 
 
@@ -165,7 +179,9 @@ def _best(desk: Desk, alive: list[int]) -> int:
     """The sharpest, deepest frame that is not far from the middle of the night."""
     quality = [desk.value("quality", k) for k in alive]
     stars = np.array([q.n_stars for q in quality], float)
-    width = np.array([q.fwhm_pix * max(1.0, q.elongation if math.isfinite(q.elongation) else 1.0) for q in quality])
+    width = np.array(
+        [q.fwhm_pix * max(1.0, q.elongation if math.isfinite(q.elongation) else 1.0) for q in quality]
+    )
     noise = np.array([float(np.mean(q.noise_adu)) for q in quality])
     width = np.where(np.isfinite(width), width, np.nanmedian(width) if np.isfinite(width).any() else 1.0)
     score = -np.log(np.maximum(width, 0.1)) - 0.5 * np.log(np.maximum(noise, 1e-6))
@@ -211,13 +227,17 @@ def _choose(desk: Desk, used: list[int]) -> tuple[int, ...]:
     return tuple(sorted(int(k) for k in chosen))
 
 
-def _combine(desk: Desk, chosen: tuple[int, ...], noises: tuple[Any, ...], sky: np.ndarray, shape: tuple[int, int, int]) -> None:
+def _combine(
+    desk: Desk, chosen: tuple[int, ...], noises: tuple[Any, ...], sky: np.ndarray, shape: tuple[int, int, int]
+) -> None:
     """Make the template by bands of rows, so that memory stays bounded however many frames there are."""
     night = desk.night
     c, ny, nx = shape
     for name in ("template", "template_variance"):
         np.lib.format.open_memmap(night.array_path(name), mode="w+", dtype=np.float32, shape=shape).flush()
-    np.lib.format.open_memmap(night.array_path("template_count"), mode="w+", dtype=np.uint8, shape=(ny, nx)).flush()
+    np.lib.format.open_memmap(
+        night.array_path("template_count"), mode="w+", dtype=np.uint8, shape=(ny, nx)
+    ).flush()
     rows = max(16, min(ny, int(150e6 / (4 * c * nx * max(1, len(chosen))))))
     edges = list(range(0, ny, rows)) + [ny]
     jobs = [(night, chosen, noises, sky, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]

@@ -27,7 +27,7 @@ from difflapse.difference.mesh import constant, image, mean, resample
 from difflapse.errors import AlignError, FrameError
 from difflapse.io.fits import read_frame
 from difflapse.io.products import sha256
-from difflapse.measure import find_stars, repair
+from difflapse.measure import find_saturated, find_stars, repair
 from difflapse.methods import find_method
 from difflapse.model import Alignment, Frame, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
@@ -67,7 +67,7 @@ def read_pixels(night: Night, k: int, defects: Any) -> Pixels:
     else:
         mask = None
     if facts.saturation_adu is not None:
-        y, x = np.nonzero(data >= facts.saturation_adu)
+        x, y = find_saturated(data, facts.saturation_adu)
         n_fill = sum(len(part) for part in xs)
         xs, ys, why = [*xs, x], [*ys, y], [*why, np.full(len(x), bits.SATURATED, np.uint8)]
     else:
@@ -85,7 +85,11 @@ def measure(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     stars, quality = find_stars(Frame(facts, pixels.data, pixels.mask))
     if not all(np.isfinite(quality.noise_adu)):
         raise FrameError("all of its pixels are blank", "", {"found": 0, "needed": 1})
-    return {"stars": stars, "quality": quality, "digest": sha256(facts.path) if Path(facts.path).exists() else ""}
+    return {
+        "stars": stars,
+        "quality": quality,
+        "digest": sha256(facts.path) if Path(facts.path).exists() else "",
+    }
 
 
 def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,11 +100,15 @@ def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     quality: Quality = values["quality"]
     if k == reference.frame or night.options.align == "none":
         method = "reference" if k == reference.frame else "none"
-        alignment = Alignment(Transform.identity(), method, len(stars), 0.0 if k == reference.frame else float("nan"))
+        alignment = Alignment(
+            Transform.identity(), method, len(stars), 0.0 if k == reference.frame else float("nan")
+        )
     else:
         options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
         frame = View(facts, stars, lambda: _reduced(night, k))
-        other = View(night.frames[reference.frame], reference.stars, lambda: _reference_picture(night, reference.frame))
+        other = View(
+            night.frames[reference.frame], reference.stars, lambda: _reference_picture(night, reference.frame)
+        )
         alignment = find_method("align", options.method)(frame, other, options)
         _check_overlap(alignment.transform, facts.shape, night.frames[reference.frame].shape)
     if night.options.match == "none":
@@ -114,7 +122,11 @@ def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def warp(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Resample the frame onto the product grid and match its brightness."""
-    return {"warped": warp_frame(night, k, values["pixels"], values["alignment"], values["quality"], values["scale"])}
+    return {
+        "warped": warp_frame(
+            night, k, values["pixels"], values["alignment"], values["quality"], values["scale"]
+        )
+    }
 
 
 def warp_frame(
@@ -139,7 +151,9 @@ def warp_frame(
     return Science(warped.data, warped.mask, inverse, zero, noise)
 
 
-def match_to(science: Science, target: np.ndarray, target_mask: np.ndarray, night: Night, smooth: bool, stars: bool) -> Science:
+def match_to(
+    science: Science, target: np.ndarray, target_mask: np.ndarray, night: Night, smooth: bool, stars: bool
+) -> Science:
     """Match a frame's background (and, without stars, its brightness) to an image on the same grid."""
     if night.options.match == "none":
         return science
@@ -162,15 +176,25 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     stars = values["scale"] is not None
     science, template, own, shown, title = _template_for(night, k, scene, science, stars)
     if template is None:
-        return {"science": science, "difference": Subtracted(
-            np.empty((0, 0), np.float32), night.options.units, 1.0, science.mask, None, None, shown, title
-        )}
+        return {
+            "science": science,
+            "difference": Subtracted(
+                np.empty((0, 0), np.float32), night.options.units, 1.0, science.mask, None, None, shown, title
+            ),
+        }
     keep = "differences" in night.options.save
     result = take_difference(science, template, own, night.options.units, keep)
     return {
         "science": science,
         "difference": Subtracted(
-            result.combined, result.units, result.noise, result.mask, result.data, result.variance, shown, title
+            result.combined,
+            result.units,
+            result.noise,
+            result.mask,
+            result.data,
+            result.variance,
+            shown,
+            title,
         ),
     }
 
@@ -198,7 +222,9 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         title = name
         if name == "aligned":
             hidden = (science.mask & (bits.OUTSIDE | bits.BLANK)) != 0
-            panels[name] = aligned_panel(_levelled_for_eye(night, science, quality), hidden, scene.stretch, layout)
+            panels[name] = aligned_panel(
+                _levelled_for_eye(night, science, quality), hidden, scene.stretch, layout
+            )
             title = "aligned"
         elif name == "template":
             if scene.mode == "template":
@@ -292,7 +318,13 @@ def _template_for(
         return science, None, 0.0, Shown(None, None), "no earlier frame to subtract"
     own_level = _flat(night, scene, science, stars)
     members = [_kept(night, j) for j in others]
-    science = Science(own_level[0], science.mask, constant([1.0] * len(own_level[0])), constant([0.0] * len(own_level[0])), own_level[1])
+    science = Science(
+        own_level[0],
+        science.mask,
+        constant([1.0] * len(own_level[0])),
+        constant([0.0] * len(own_level[0])),
+        own_level[1],
+    )
     times = [night.frames[j].mid_mjd for j in others]
     known = [t for t in times if t is not None]
     when = float(np.mean(known)) if known else None
@@ -310,8 +342,14 @@ def _template_for(
     else:
         ny = science.data.shape[1]
         data, variance, count = combine(
-            [m[0] for m in members], [m[1] for m in members], [m[2].sky for m in members],
-            [m[2].photon for m in members], scene.sky, ny, 0, statistic="median",
+            [m[0] for m in members],
+            [m[1] for m in members],
+            [m[2].sky for m in members],
+            [m[2].photon for m in members],
+            scene.sky,
+            ny,
+            0,
+            statistic="median",
         )
         template = Template(data, variance, count, scene.sky)
         title = f"difference: minus median of {len(others)} neighbours, {units}"
@@ -352,7 +390,11 @@ def _flat(night: Night, scene: Scene, science: Science, stars: bool) -> tuple[np
     c, ny, nx = science.data.shape
     level = scene.sky
     target = np.stack([image(level[i], (ny, nx)) for i in range(c)])
-    matched = match_to(science, target, science.mask != 0, night, scene.smooth, True) if stars or scene.smooth else science
+    matched = (
+        match_to(science, target, science.mask != 0, night, scene.smooth, True)
+        if stars or scene.smooth
+        else science
+    )
     return levelled(matched), matched.noise
 
 
@@ -396,7 +438,11 @@ def _sigma_panel(night: Night, science: Science, scene: Scene) -> tuple[np.ndarr
 
 def _caption(night: Night, k: int, scene: Scene, titles: tuple[str, ...], alignment: Alignment) -> Caption:
     facts = night.frames[k]
-    rms = f", rms {alignment.rms_pix:.2f} px" if np.isfinite(alignment.rms_pix) and alignment.method != "reference" else ""
+    rms = (
+        f", rms {alignment.rms_pix:.2f} px"
+        if np.isfinite(alignment.rms_pix) and alignment.method != "reference"
+        else ""
+    )
     return Caption(
         time_utc=iso_utc(facts.mid_mjd, 0) if facts.mid_mjd is not None else "",
         frame=k,
@@ -449,9 +495,14 @@ def _reduced(night: Night, k: int) -> Reduced:
     bad = np.zeros(small.shape, bool)
     if pixels.mask is not None:
         y, x = np.nonzero(pixels.mask)
-        bad[np.minimum(y // (step * factor), bad.shape[0] - 1), np.minimum(x // (step * factor), bad.shape[1] - 1)] = True
+        bad[
+            np.minimum(y // (step * factor), bad.shape[0] - 1),
+            np.minimum(x // (step * factor), bad.shape[1] - 1),
+        ] = True
     total = step * factor
-    return Reduced(small - np.float32(np.median(small)), bad | ~np.isfinite(small), float(total), (total - 1) / 2)
+    return Reduced(
+        small - np.float32(np.median(small)), bad | ~np.isfinite(small), float(total), (total - 1) / 2
+    )
 
 
 @functools.lru_cache(maxsize=1)
