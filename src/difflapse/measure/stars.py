@@ -276,8 +276,9 @@ def _typical_fwhm(
     n = below[0]
     cut = (levels[n - 1] - 0.5 * top) / (levels[n - 1] - levels[n])
     full = 2 * (centres[n - 1] + cut * (centres[n] - centres[n - 1]))
-    # The pixel, and the 2x2 sum, widen the image by the variance of their boxes.
-    return float(np.sqrt(max(full**2 - 5.545 * step**2 / 12.0, 0.5)))
+    # A box (the pixel, the 2x2 sum) of width s takes F to sqrt(F^2 + k s^2): k is 0.5 to 0.6 for a Gaussian two to
+    # three pixels wide, 0.8 to 0.9 for a Moffat of beta 2.5; real lenses lie between.
+    return float(np.sqrt(max(full**2 - 0.75 * step**2, 0.5)))
 
 
 def _unique(x: np.ndarray, y: np.ndarray, order: np.ndarray, radius: float) -> np.ndarray:
