@@ -59,10 +59,13 @@ def channel_levels(
 
 
 def _robust_width(values: np.ndarray) -> float:
-    """Standard deviation of the core of a distribution, dithered so that whole numbers do not quantise it."""
+    """Standard deviation of the core of a distribution, not quantised where the values are whole numbers."""
     if values.size < 2:
         return float("nan")
-    # Integer data: spread each count over its unit interval, then take that interval's variance off again.
+    if np.any(values != np.round(values)):
+        low, high = np.percentile(values, [15.8655, 84.1345])
+        return float(high - low) / 2
+    # Whole numbers: spread each count over its unit interval, then take that interval's variance off again.
     dithered = values + (
         np.arange(values.size, dtype=np.float32) * np.float32(0.61803399) % 1 - np.float32(0.5)
     )

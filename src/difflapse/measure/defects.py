@@ -68,7 +68,7 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
     found = [_border(low, step)]
     for image, sign in ((low, 1.0), (high, -1.0)):
         excess, scatter = _excess(image, step, np.float32(sign))
-        width = _width_map(excess)
+        width = _width_map(excess, 0.5 if native[0].dtype.kind in "iu" else 0.0)
         candidates = _candidates(excess, scatter, width, np.float32(threshold), grain)
         votes = np.zeros(len(candidates), np.int64)
         noise = width[1][(candidates // nx) * width.shape[1] // ny, (candidates % nx) * width.shape[2] // nx]
@@ -191,8 +191,8 @@ def _excess(image: np.ndarray, step: int, sign: np.float32) -> tuple[np.ndarray,
     return out, spread
 
 
-def _width_map(excess: np.ndarray) -> np.ndarray:
-    """Median and robust width of the excess on coarse cells: (2, cy, cx)."""
+def _width_map(excess: np.ndarray, least: float) -> np.ndarray:
+    """Median and robust width (`least` or more) of the excess on coarse cells: (2, cy, cx)."""
     ny, nx = excess.shape
     cy, cx = max(1, min(16, ny // 64)), max(1, min(16, nx // 64))
     out = np.empty((2, cy, cx), np.float32)
@@ -204,7 +204,7 @@ def _width_map(excess: np.ndarray) -> np.ndarray:
                 out[:, j, i] = (0, np.inf)
                 continue
             low, mid, high = np.percentile(cell[:: max(1, cell.size // 8000)], [15.87, 50, 84.13])
-            out[:, j, i] = (mid, max(float(mid - low), float(high - low) / 2, 0.5))
+            out[:, j, i] = (mid, max(float(mid - low), float(high - low) / 2, least))
     return out
 
 
