@@ -41,7 +41,7 @@ def night_of(spec: NightSpec) -> Night:
 def lone_stars(
     mosaic: str, fwhm: float, mags: tuple[float, float], shape: tuple[int, int], seed: int
 ) -> NightSpec:
-    """One star in each cell of 60 px or so, at a random fraction of a pixel, of random brightness and colour."""
+    """One star in each cell of 60 px or so, at a random fraction of a pixel, of any brightness and colour."""
     rng = np.random.default_rng(seed)
     ny, nx = shape
     pitch = max(60.0, 9 * fwhm)

@@ -36,8 +36,8 @@ def assert_known(
     pattern: str, levels: tuple[float, ...], noises: tuple[float, ...], slack: float = 1.0
 ) -> None:
     level, noise, n = expected(pattern)
-    # A median's error is 1.25 sigma / sqrt(n); a width from quantiles of neighbours' differences has about twice
-    # the error of a standard deviation, 1 / sqrt(2 n).
+    # A median's error is 1.25 sigma / sqrt(n); a width from quantiles of neighbours' differences has about
+    # twice the error of a standard deviation, 1 / sqrt(2 n).
     assert np.abs(np.array(levels) - level).max() < slack * (5 * 1.25 * noise / np.sqrt(n)).max()
     assert np.abs(np.array(noises) / noise - 1).max() < slack * 5 * 2 / np.sqrt(2 * n.min())
 

@@ -1,4 +1,4 @@
-"""Filled pixels: from good neighbours of the same colour, whole numbers for whole numbers, nothing else touched."""
+"""Filled pixels: from good neighbours of the same colour, whole numbers for whole numbers, no others."""
 
 from __future__ import annotations
 
