@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+_BAND = 32
 _LEAST_SIGMA = 4.0
 """A defect smaller than this many sigma of a single frame's pixel harms nothing."""
 
@@ -67,9 +68,8 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
     ny, nx = low.shape
     found = [_border(low, step)]
     for image, sign in ((low, 1.0), (high, -1.0)):
-        excess, scatter = _excess(image, step, np.float32(sign))
-        width = _width_map(excess, 0.5 if native[0].dtype.kind in "iu" else 0.0)
-        candidates = _candidates(excess, scatter, width, np.float32(threshold), grain)
+        width = _width_map(image, step, np.float32(sign), 0.5 if native[0].dtype.kind in "iu" else 0.0)
+        candidates = _candidates(image, step, np.float32(sign), width, np.float32(threshold), grain)
         votes = np.zeros(len(candidates), np.int64)
         noise = width[1][(candidates // nx) * width.shape[1] // ny, (candidates % nx) * width.shape[2] // nx]
         for frame in native:
@@ -81,40 +81,39 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
 
 def _persistent(frames: Sequence[np.ndarray], rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Second (or first) lowest and highest value of each pixel, after taking each frame's own level off."""
-    shape = frames[0].shape
-    low = [np.full(shape, np.inf, np.float32) for _ in range(rank + 1)]
-    high = [np.full(shape, -np.inf, np.float32) for _ in range(rank + 1)]
-    for frame in frames:
-        level = np.array([[np.nanmedian(frame[r::16, c::16]) for c in (0, 1)] for r in (0, 1)], np.float32)
-        _insert(frame, level, low[0], low[-1], high[0], high[-1], rank)
-    return low[-1], high[-1]
+    levels = np.array(
+        [[[np.nanmedian(frame[r::16, c::16]) for c in (0, 1)] for r in (0, 1)] for frame in frames], np.float32
+    )
+    low = np.empty(frames[0].shape, np.float32)
+    high = np.empty(frames[0].shape, np.float32)
+    for j in range(0, len(low), _BAND):
+        _rank_band(np.stack([frame[j : j + _BAND] for frame in frames]), levels, rank, low, high, j)
+    return low, high
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _insert(
-    frame: np.ndarray,
-    level: np.ndarray,
-    low0: np.ndarray,
-    low1: np.ndarray,
-    high0: np.ndarray,
-    high1: np.ndarray,
-    rank: int,
+def _rank_band(
+    stack: np.ndarray, levels: np.ndarray, rank: int, low: np.ndarray, high: np.ndarray, j0: int
 ) -> None:
-    ny, nx = frame.shape
-    for j in range(ny):
-        even, odd = level[j & 1, 0], level[j & 1, 1]
+    n, h, nx = stack.shape
+    for j in range(h):
+        a0 = np.full(nx, np.inf, np.float32)
+        a1 = np.full(nx, np.inf, np.float32)
+        b0 = np.full(nx, -np.inf, np.float32)
+        b1 = np.full(nx, -np.inf, np.float32)
+        r = (j0 + j) & 1
+        for k in range(n):
+            even, odd = levels[k, r, 0], levels[k, r, 1]
+            row = stack[k, j]
+            for i in range(nx):
+                v = np.float32(row[i]) - (odd if i & 1 else even)
+                a1[i] = min(a1[i], max(a0[i], v))
+                a0[i] = min(a0[i], v)
+                b1[i] = max(b1[i], min(b0[i], v))
+                b0[i] = max(b0[i], v)
         for i in range(nx):
-            v = np.float32(frame[j, i]) - (odd if i & 1 else even)
-            if rank == 0:
-                low0[j, i] = min(low0[j, i], v)
-                high0[j, i] = max(high0[j, i], v)
-            else:
-                a = low0[j, i]
-                low1[j, i] = min(low1[j, i], max(a, v))
-                low0[j, i] = min(a, v)
-                b = high0[j, i]
-                high1[j, i] = max(high1[j, i], min(b, v))
-                high0[j, i] = max(b, v)
+            low[j0 + j, i] = a1[i] if rank else a0[i]
+            high[j0 + j, i] = b1[i] if rank else b0[i]
 
 
 def _grain(frame: np.ndarray, step: int) -> float:
@@ -152,76 +151,95 @@ def _border(low: np.ndarray, step: int, depth: int = 16) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _excess(image: np.ndarray, step: int, sign: np.float32) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel (times sign) minus the third highest of its 8 neighbours of the same colour; and spread."""
+def _excess(image: np.ndarray, j: int, i: int, step: int, sign: np.float32) -> tuple[np.float32, np.float32]:
+    """A pixel (times sign) minus the third highest of its eight neighbours of the same colour; their spread."""
     ny, nx = image.shape
-    out = np.empty((ny, nx), np.float32)
-    spread = np.empty((ny, nx), np.float32)
-    for j in range(ny):
-        for i in range(nx):
-            a = np.float32(-np.inf)
-            b = a
-            c = a
-            p = np.float32(np.inf)
-            q = p
-            r = p
-            for dj in range(-step, step + 1, step):
-                v = j + dj
-                if v < 0 or v >= ny:
-                    v = j - dj
-                for di in range(-step, step + 1, step):
-                    if di == 0 and dj == 0:
-                        continue
-                    u = i + di
-                    if u < 0 or u >= nx:
-                        u = i - di
-                    w = sign * image[v, u]
-                    x = min(a, w)
-                    a = max(a, w)
-                    y = min(b, x)
-                    b = max(b, x)
-                    c = max(c, y)
-                    x = max(p, w)
-                    p = min(p, w)
-                    y = max(q, x)
-                    q = min(q, x)
-                    r = min(r, y)
-            out[j, i] = sign * image[j, i] - c
-            spread[j, i] = c - r
-    return out, spread
+    a = np.float32(-np.inf)
+    b = a
+    c = a
+    p = np.float32(np.inf)
+    q = p
+    r = p
+    for dj in range(-step, step + 1, step):
+        v = j + dj
+        if v < 0 or v >= ny:
+            v = j - dj
+        for di in range(-step, step + 1, step):
+            if di == 0 and dj == 0:
+                continue
+            u = i + di
+            if u < 0 or u >= nx:
+                u = i - di
+            w = sign * image[v, u]
+            x = min(a, w)
+            a = max(a, w)
+            y = min(b, x)
+            b = max(b, x)
+            c = max(c, y)
+            x = max(p, w)
+            p = min(p, w)
+            y = max(q, x)
+            q = min(q, x)
+            r = min(r, y)
+    return sign * image[j, i] - c, c - r
 
 
-def _width_map(excess: np.ndarray, least: float) -> np.ndarray:
-    """Median and robust width (`least` or more) of the excess on coarse cells: (2, cy, cx)."""
-    ny, nx = excess.shape
+def _width_map(image: np.ndarray, step: int, sign: np.float32, least: float) -> np.ndarray:
+    """Median and robust width, at least `least`, of the excess on coarse cells: (2, cy, cx)."""
+    ny, nx = image.shape
     cy, cx = max(1, min(16, ny // 64)), max(1, min(16, nx // 64))
     out = np.empty((2, cy, cx), np.float32)
     for j in range(cy):
         for i in range(cx):
-            cell = excess[j * ny // cy : (j + 1) * ny // cy : 3, i * nx // cx : (i + 1) * nx // cx]
+            rows = (j * ny // cy, (j + 1) * ny // cy)
+            columns = (i * nx // cx, (i + 1) * nx // cx)
+            stride = max(1, int(np.sqrt((rows[1] - rows[0]) * (columns[1] - columns[0]) / 3000)) | 1)
+            cell = _sample_excess(image, *rows, *columns, stride, step, sign)
             cell = cell[np.isfinite(cell)]
             if cell.size < 8:
                 out[:, j, i] = (0, np.inf)
                 continue
-            low, mid, high = np.percentile(cell[:: max(1, cell.size // 8000)], [15.87, 50, 84.13])
+            low, mid, high = np.percentile(cell, [15.87, 50, 84.13])
             out[:, j, i] = (mid, max(float(mid - low), float(high - low) / 2, least))
     return out
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _candidates(
-    excess: np.ndarray, spread: np.ndarray, width: np.ndarray, threshold: np.float32, least: np.float32
+def _sample_excess(
+    image: np.ndarray, j0: int, j1: int, i0: int, i1: int, stride: int, step: int, sign: np.float32
 ) -> np.ndarray:
-    """Flat indices of pixels above their neighbours of the same colour by more than these scatter."""
-    ny, nx = excess.shape
+    out = []
+    for j in range(j0, j1, stride):
+        for i in range(i0, i1, stride):
+            out.append(_excess(image, j, i, step, sign)[0])
+    return np.array(out, np.float32)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _candidates(
+    image: np.ndarray, step: int, sign: np.float32, width: np.ndarray, threshold: np.float32, least: np.float32
+) -> np.ndarray:
+    """Flat indices of pixels that stand above their neighbours of the same colour, and above those's scatter."""
+    ny, nx = image.shape
     _, cy, cx = width.shape
     out = []
     for j in range(ny):
         a = j * cy // ny
+        above = image[j - step if j >= step else j + step]
+        below = image[j + step if j + step < ny else j - step]
+        row = image[j]
         for i in range(nx):
+            # Two of eight neighbours may be as bright: three of these four end it, nearly always.
+            limit = sign * row[i] - least
+            left = row[i - step if i >= step else i + step]
+            right = row[i + step if i + step < nx else i - step]
+            close = int(sign * left > limit) + int(sign * right > limit) + int(sign * above[i] > limit)
+            if close + int(sign * below[i] > limit) >= 3:
+                continue
             b = i * cx // nx
-            limit = max(max(threshold * width[1, a, b], np.float32(3) * spread[j, i]), least)
-            if excess[j, i] - width[0, a, b] > limit:
+            excess, spread = _excess(image, j, i, step, sign)
+            needed = max(max(threshold * width[1, a, b], np.float32(3) * spread), least)
+            if excess - width[0, a, b] > needed:
                 out.append(j * nx + i)
     return np.array(out, np.int64)
 
