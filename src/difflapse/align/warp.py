@@ -311,7 +311,9 @@ def _warp_runs(
                         sx = np.float32((node_x[qq + 1] - node_x[qq]) / _SPACING)
                         sy = np.float32((node_y[qq + 1] - node_y[qq]) / _SPACING)
                         zx = np.float32(node_x[qq] - ox - bx)
-                        zy = np.float32(node_y[qq] - oy - by)
+                        # Columns lie a fraction to the left of their pixel: where the field turns, so does y.
+                        zy = np.float32(node_y[qq] - oy - by) - sy * zx
+                        sy -= sy * sx
                         g0 = max(lo - 1, q * _SPACING)
                         g1 = min(hi + 2, (q + 1) * _SPACING)
                         for g in range(g0, g1):
@@ -319,9 +321,9 @@ def _warp_runs(
                             fx[g - lo + 1] = zx + sx * z
                             fy[g - lo + 1] = zy + sy * z
                     if lo == 0:
-                        fy[0] = fy[1]
+                        fy[0] = 2 * fy[1] - fy[2]
                     for g in range(nx - lo + 1, n + 3):
-                        fy[g] = fy[nx - lo]
+                        fy[g] = 2 * fy[g - 1] - fy[g - 2]
                     c0 = lo + bx - 1
                     _down(
                         plane[top, c0 : c0 + n + 3],
@@ -333,6 +335,10 @@ def _warp_runs(
                     )
                     _along(tmp[: n + 3], fx[1 : n + 1], share[s], first[s], row[lo:hi])
                 i = stop
+        for i in range(nx):
+            if coverage[j, i] == 0:  # some sites may reach where others do not
+                for c in range(len(out)):
+                    out[c, j, i] = 0
 
 
 @numba.njit(
