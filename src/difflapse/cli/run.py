@@ -54,6 +54,10 @@ def run(
             print_plan(foreseen)
         return
 
+    from difflapse.pipeline.pool import cores, prestart
+
+    if options.workers != 1 and cores() > 1:
+        prestart()  # the workers' imports go on beside our own
     from difflapse.pipeline.run import run_night
 
     with terminal.progress(quiet) as listener:

@@ -125,6 +125,7 @@ def make_template(desk: Desk) -> None:
     else:
         picture, hidden = base, base_mask != 0
         chosen = ()
+    desk.progress.finish("template")
     stretch = measure_stretch(
         np.asarray(picture), hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
     )

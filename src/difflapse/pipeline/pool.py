@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,12 +16,34 @@ from typing import Any
 
 from difflapse.errors import DifflapseError, FrameError
 
+_HAS_FORK_SERVER = sys.platform != "win32"
+
 
 def cores() -> int:
     """Processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def prestart() -> None:
+    """Start the fork server, which imports the tasks while this process goes on with its own imports.
+
+    Each worker is then forked from it in no time. Called a second time, or where there is none (Windows), it does nothing.
+    """
+    if not _HAS_FORK_SERVER:
+        return
+    from multiprocessing import forkserver
+
+    get_context("forkserver").set_forkserver_preload(["difflapse.pipeline.stages"])
+    # Ctrl-C reaches the whole group: the server must not die of it before it has set its own handling.
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
+    try:
+        forkserver.ensure_running()
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
 
 
 class Pool:
@@ -40,17 +63,13 @@ class Pool:
         self.in_flight = in_flight or 2 * workers + 1
         self._executor: ProcessPoolExecutor | None = None
         if workers > 1:
-            # A fork server that has imported the tasks once starts each worker in no time; Windows has none.
-            context = get_context("spawn" if sys.platform == "win32" else "forkserver")
-            if sys.platform != "win32":
-                context.set_forkserver_preload(["difflapse.pipeline.stages"])
-            self._executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker)
+            prestart()
+            method = "forkserver" if _HAS_FORK_SERVER else "spawn"
+            self._executor = ProcessPoolExecutor(
+                workers, mp_context=get_context(method), initializer=_prepare_worker
+            )
 
     def __enter__(self) -> Pool:
-        if self._executor is not None:
-            # Start the workers now, while the main process still thinks.
-            for _ in range(self.workers):
-                self._executor.submit(_warm_up)
         return self
 
     def __exit__(
@@ -133,8 +152,3 @@ def _prepare_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)
-
-
-def _warm_up() -> None:
-    """Import what the tasks need."""
-    import difflapse.pipeline.stages  # noqa: F401

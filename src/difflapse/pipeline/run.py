@@ -24,7 +24,7 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.night_stages import time_range
-from difflapse.pipeline.pool import Pool, cores, guarded
+from difflapse.pipeline.pool import Pool, cores, guarded, prestart
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Reference, Scene, Shown
 from difflapse.pipeline.results import Run
@@ -86,6 +86,8 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     started = time.monotonic()
     target = Path(out) if out is not None else folder.default_out(inputs)
     folder.check_free(target, options.overwrite)
+    if options.workers != 1 and cores() > 1:
+        prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
     done: list[_Done] = []
     failed: list[tuple[FrameSequence, DifflapseError]] = []

@@ -1,0 +1,227 @@
+"""What difflapse costs and how exact it is, beside its peers, in one run on one machine: ``make bench``.
+
+Frames are those of the simulator's preset ``panoptes`` at full size. Everything is a ratio to what merely decoding the
+same files with astropy takes here, on as many processes. ``make bench ARGS="--frames 24 --no-peers"`` is quicker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+WORKERS = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=36, help="frames of the long run; the short one has 12")
+    parser.add_argument("--size", default="5208x3476", help="pixels of a frame, width x height")
+    parser.add_argument("--data", help="folder to keep the simulated nights in; else they are removed")
+    parser.add_argument("--no-peers", action="store_true", help="leave astroalign, reproject and scikit-image out")
+    parser.add_argument("--json", help="also write the figures to this file")
+    args = parser.parse_args()
+    width, height = (int(n) for n in args.size.split("x"))
+    folder = Path(args.data) if args.data else Path(tempfile.mkdtemp(prefix="difflapse-bench-"))
+    try:
+        figures = measure(folder, (height, width), args.frames, not args.no_peers)
+    finally:
+        if not args.data:
+            shutil.rmtree(folder, ignore_errors=True)
+    if args.json:
+        Path(args.json).write_text(json.dumps(figures, indent=1))
+
+
+def measure(folder: Path, shape: tuple[int, int], frames: int, peers: bool) -> dict[str, float]:
+    figures: dict[str, float] = {}
+
+    def tell(name: str, value: float, unit: str = "", note: str = "") -> None:
+        figures[name] = round(float(value), 5)
+        print(f"{name:<58} {value:10.4g} {unit:<4} {note}", flush=True)
+
+    print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, {shape[1]}x{shape[0]} pixels")
+    solved = night(folder / "solved", frames, shape, wcs=True)
+    unsolved = night(folder / "unsolved", 12, shape, wcs=False)
+    short = subset(solved, folder / "short", 12)
+    tiny = subset(solved, folder / "tiny", 4)
+
+    run(tiny, folder / "out-warm")  # compiled code is cached, files are in memory
+    decode = decoding(solved)
+    tell("astropy decodes a frame, 2 processes", 1e3 * decode, "ms")
+    seconds12, memory12 = run(short, folder / "out-short")
+    seconds, memory = run(solved, folder / "out-solved")
+    decode = 0.5 * (decode + decoding(solved))
+    marginal = (seconds - seconds12) / (frames - 12)
+    tell("default run, 12 frames", seconds12, "s")
+    tell(f"default run, {frames} frames", seconds, "s")
+    tell("marginal cost of a frame", 1e3 * marginal, "ms")
+    tell("marginal cost / decoding", marginal / decode, "", "at most 5")
+    tell("fixed cost", seconds12 - 12 * marginal, "s", "below 6")
+    tell("memory of all processes (PSS)", max(memory, memory12) / 1e9, "GB", "below 3")
+    for label, source, method in (
+        ("auto, header WCS", short, "auto"),
+        ("asterism, header WCS", short, "asterism"),
+        ("auto, no WCS", unsolved, "auto"),
+        ("asterism, no WCS", unsolved, "asterism"),
+    ):
+        out = folder / f"out-{label.replace(', ', '-').replace(' ', '-')}"
+        spent, _ = run(source, out, "--align", method)
+        rms, worst = accuracy(source, out)
+        tell(f"alignment rms over the field, 12 frames: {label}", rms, "px", "at most 0.02")
+        tell(f"alignment worst point, 12 frames: {label}", worst, "px")
+        tell(f"12 frames, {label}", spent, "s")
+    if peers:
+        peer_figures(solved, tell)
+    return figures
+
+
+def night(folder: Path, frames: int, shape: tuple[int, int], wcs: bool) -> Path:
+    """Simulate a night, once."""
+    from difflapse.synth import preset, simulate
+
+    if not (folder / "truth.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        simulate(folder, preset("panoptes", frames=frames, shape=shape, seed=1, wcs=wcs), workers=WORKERS)
+    return folder
+
+
+def subset(source: Path, folder: Path, frames: int) -> Path:
+    """The first frames of a night, linked into a folder of their own."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in [*sorted(source.glob("*.fits.fz"))[:frames], source / "truth.json"]:
+        (folder / path.name).symlink_to(path.resolve())
+    return folder
+
+
+def decode_one(path: str) -> int:
+    from astropy.io import fits
+
+    return int(fits.getdata(path, 1).shape[0])
+
+
+def decoding(folder: Path) -> float:
+    """Seconds per frame that astropy takes to decode the files, on two processes that have it loaded."""
+    files = [str(path) for path in sorted(folder.glob("*.fits.fz"))]
+    with ProcessPoolExecutor(WORKERS) as pool:
+        list(pool.map(decode_one, files[: 2 * WORKERS]))
+        start = time.perf_counter()
+        list(pool.map(decode_one, files))
+        return (time.perf_counter() - start) / len(files)
+
+
+def run(source: Path, out: Path, *options: str) -> tuple[float, int]:
+    """Run the program as a user would: wall time, and the peak memory of all its processes."""
+    shutil.rmtree(out, ignore_errors=True)
+    command = [sys.executable, "-m", "difflapse", "run", str(source), "-o", str(out), "--quiet"]
+    start = time.perf_counter()
+    process = subprocess.Popen([*command, "--workers", str(WORKERS), *options])
+    peak = [0]
+    watch = threading.Thread(target=watch_memory, args=(process, peak), daemon=True)
+    watch.start()
+    if process.wait() != 0:
+        raise SystemExit(f"difflapse run failed on {source}")
+    seconds = time.perf_counter() - start
+    watch.join()
+    return seconds, peak[0]
+
+
+def watch_memory(process: subprocess.Popen[bytes], peak: list[int]) -> None:
+    """Keep the largest sum of proportional set sizes over a process and its descendants (Linux)."""
+    while process.poll() is None:
+        peak[0] = max(peak[0], sum(pss(pid) for pid in family(process.pid)))
+        time.sleep(0.2)
+
+
+def family(pid: int) -> list[int]:
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        found.append(todo.pop())
+        todo += parents.get(found[-1], [])
+    return found
+
+
+def pss(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return sum(1024 * int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+
+
+def accuracy(source: Path, out: Path) -> tuple[float, float]:
+    """Alignment against the simulator's truth on a grid over the whole field: rms over all used frames, worst point."""
+    import difflapse
+    from difflapse.synth import Truth
+
+    truth, result = Truth.read(source), difflapse.open_run(out)
+    names = [frame.file for frame in truth.frames]
+    reference = names.index(result.reference.file)
+    ny, nx = truth.shape
+    gx, gy = np.meshgrid(np.linspace(0, nx - 1, 41), np.linspace(0, ny - 1, 31))
+    squares = []
+    for frame in result.frames:
+        if not frame.used or frame.number == result.reference.number:
+            continue
+        true_x, true_y = truth.to_reference(names.index(frame.file), reference, gx, gy)
+        x, y = frame.to_reference(gx, gy)
+        inside = (true_x >= 0) & (true_y >= 0) & (true_x <= nx - 1) & (true_y <= ny - 1)
+        squares.append(((x - true_x) ** 2 + (y - true_y) ** 2)[inside])
+    together = np.concatenate(squares)
+    return float(np.sqrt(together.mean())), float(np.sqrt(together.max()))
+
+
+def peer_figures(folder: Path, tell) -> None:  # type: ignore[no-untyped-def]
+    """What others take for one frame of the same night, on one process; whatever is not installed is left out."""
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    files = sorted(folder.glob("*.fits.fz"))[:2]
+    a, b = (fits.getdata(path, 1).astype(np.float32) for path in files)
+    try:
+        import astroalign
+
+        start = time.perf_counter()
+        astroalign.register(b, a)
+        tell("astroalign.register on pixels, one frame", 1e3 * (time.perf_counter() - start), "ms")
+    except ImportError:
+        print("astroalign is not installed")
+    try:
+        from reproject import reproject_interp
+
+        headers = [fits.getheader(path, 1) for path in files]
+        start = time.perf_counter()
+        reproject_interp((b, WCS(headers[1])), WCS(headers[0]), shape_out=a.shape)
+        tell("reproject_interp, one frame", 1e3 * (time.perf_counter() - start), "ms")
+    except ImportError:
+        print("reproject is not installed")
+    try:
+        from skimage.feature import ORB
+
+        start = time.perf_counter()
+        ORB(n_keypoints=10).detect_and_extract(a / a.max())
+        tell("skimage ORB with 10 keypoints, one frame", 1e3 * (time.perf_counter() - start), "ms")
+    except ImportError:
+        print("scikit-image is not installed")
+
+
+if __name__ == "__main__":
+    main()
