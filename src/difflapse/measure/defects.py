@@ -54,7 +54,8 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
     The second lowest value of each pixel over the frames (the lowest of two or three) keeps what persists; a
     star that drifts by more than its width vanishes from it. What is left must stand above its eight
     neighbours of the same colour, and above their own scatter; and in each single frame (but one, of four or
-    more) most of the four pixels that touch it must be cold: a star spreads its light over them, whatever its
+    more) the four pixels that touch it must be cold (but one, where the sky has moved away under the stars: defects
+    come in pairs): a star spreads its light over them, whatever its
     colour, a defect does not. Dead pixels are the same upside down. Rows and columns at the edges whose level
     departs from the sensor's by more than the noise of a pixel are left out whole.
     """
@@ -66,6 +67,7 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
     low, high = _persistent(native, rank)
     grain = np.float32(_LEAST_SIGMA * _grain(native[0], step))
     ny, nx = low.shape
+    touching = 1 if rank and _sky_moves(native, low) else 0
     found = [_border(low, step)]
     for image, sign in ((low, 1.0), (high, -1.0)):
         width = _width_map(image, step, np.float32(sign), 0.5 if native[0].dtype.kind in "iu" else 0.0)
@@ -73,7 +75,7 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
         votes = np.zeros(len(candidates), np.int64)
         noise = width[1][(candidates // nx) * width.shape[1] // ny, (candidates % nx) * width.shape[2] // nx]
         for frame in native:
-            votes += _stands_alone(frame, candidates, noise, step, np.float32(sign))
+            votes += _stands_alone(frame, candidates, noise, step, np.float32(sign), touching)
         found.append(candidates[votes >= len(frames) - rank])
     keep = np.unique(np.concatenate(found))
     return Defects(keep % nx, keep // nx)
@@ -82,7 +84,8 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
 def _persistent(frames: Sequence[np.ndarray], rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Second (or first) lowest and highest value of each pixel, after taking each frame's own level off."""
     levels = np.array(
-        [[[np.nanmedian(frame[r::16, c::16]) for c in (0, 1)] for r in (0, 1)] for frame in frames], np.float32
+        [[[np.nanmedian(frame[r::16, c::16]) for c in (0, 1)] for r in (0, 1)] for frame in frames],
+        np.float32,
     )
     low = np.empty(frames[0].shape, np.float32)
     high = np.empty(frames[0].shape, np.float32)
@@ -114,6 +117,15 @@ def _rank_band(
         for i in range(nx):
             low[j0 + j, i] = a1[i] if rank else a0[i]
             high[j0 + j, i] = b1[i] if rank else b0[i]
+
+
+def _sky_moves(frames: Sequence[np.ndarray], low: np.ndarray) -> bool:
+    """Whether the brightest pixels of a frame are dark in what persists."""
+    first = frames[0].astype(np.float32)
+    first -= np.median(first[::7, ::5])
+    bright = np.flatnonzero(first > np.percentile(first[::3, ::3], 99.9))
+    ratio = low.reshape(-1)[bright] / np.maximum(first.reshape(-1)[bright], 1e-6)
+    return bool(len(bright) >= 20 and np.median(ratio) < 0.1)
 
 
 def _grain(frame: np.ndarray, step: int) -> float:
@@ -217,7 +229,12 @@ def _sample_excess(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _candidates(
-    image: np.ndarray, step: int, sign: np.float32, width: np.ndarray, threshold: np.float32, least: np.float32
+    image: np.ndarray,
+    step: int,
+    sign: np.float32,
+    width: np.ndarray,
+    threshold: np.float32,
+    least: np.float32,
 ) -> np.ndarray:
     """Flat indices of pixels that stand above their neighbours of the same colour, and above those's scatter."""
     ny, nx = image.shape
@@ -276,6 +293,6 @@ def _stands_alone(
                 peak = value
             elif value < np.float32(0.1) * peak + np.float32(2) * noise[k]:
                 cold += 1
-        if peak > np.float32(2) * noise[k] and cold >= 3:
+        if peak > np.float32(2) * noise[k] and cold >= 4 - touching:
             votes[k] = 1
     return votes
