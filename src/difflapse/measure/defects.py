@@ -263,9 +263,9 @@ def _candidates(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _stands_alone(
-    frame: np.ndarray, candidates: np.ndarray, noise: np.ndarray, step: int, sign: np.float32
+    frame: np.ndarray, candidates: np.ndarray, noise: np.ndarray, step: int, sign: np.float32, touching: int
 ) -> np.ndarray:
-    """Whether three of the four pixels that touch a candidate share less than a tenth of its excess."""
+    """For each candidate, whether at most `touching` of the four pixels around it share a tenth of its excess."""
     ny, nx = frame.shape
     votes = np.zeros(len(candidates), np.int64)
     around = np.empty(8, np.float32)
