@@ -60,6 +60,9 @@ def auto(frame: View, reference: View, options: AlignOptions) -> Alignment:
     )
 
 
+_SCENE_MOVES = 2.0
+
+
 def _try(step: str, frame: View, reference: View, options: AlignOptions) -> Alignment:
     """One method, with its check; AlignError where it refuses."""
     if step == "asterism":
@@ -71,7 +74,10 @@ def _try(step: str, frame: View, reference: View, options: AlignOptions) -> Alig
     guess = wcs.map_by_headers(frame.facts, reference.facts, "auto")
     fewest = min(len(frame.stars), len(reference.stars))
     if fewest < 6:
-        return judge_on_pixels(frame, reference, guess, "wcs")
+        # In coordinates of the Sun or of a detector the scene itself moves: the Sun turns by a pixel in hours.
+        return judge_on_pixels(
+            frame, reference, guess, "wcs", 1.0 if frame.facts.wcs_header else _SCENE_MOVES
+        )
     result = refine_on_stars(frame, reference, guess, options, "wcs", coarse=wcs.COARSE)
     if rests(result.transform, frame.facts.shape) and result.n_matched < 0.5 * fewest:
         raise AlignError(

@@ -129,7 +129,9 @@ def settle_on_pixels(
     return Alignment(transform, method, choice.n, choice.rms, choice.p95, (), note)
 
 
-def judge_on_pixels(frame: View, reference: View, transform: Transform, method: str) -> Alignment:
+def judge_on_pixels(
+    frame: View, reference: View, transform: Transform, method: str, tolerance: float = 1.0
+) -> Alignment:
     """Accept a transform as it is if tiles of pixels agree with it; nothing is fitted to them.
 
     Parameters
@@ -142,6 +144,8 @@ def judge_on_pixels(frame: View, reference: View, transform: Transform, method: 
         Frame to reference, native px.
     method : str
         The name that the result bears.
+    tolerance : float
+        Radial rms allowed, in reduced pixels (at least so many native ones): more where the scene itself moves.
 
     Raises
     ------
@@ -152,7 +156,7 @@ def judge_on_pixels(frame: View, reference: View, transform: Transform, method: 
     tiles = measure_tiles(here, there, transform)
     fx, fy = transform(tiles.frame[:, 0], tiles.frame[:, 1])
     away = np.hypot(fx - tiles.reference[:, 0], fy - tiles.reference[:, 1])
-    limit = max(1.0, there.step)
+    limit = tolerance * max(1.0, there.step)
     close = away < 2.0 * limit
     rms = float(np.sqrt(np.mean(away[close] ** 2))) if close.any() else float("nan")
     enough = max(LEAST_TILES, int(np.ceil(_AGREE * tiles.looked_at)))

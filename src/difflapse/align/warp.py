@@ -24,6 +24,8 @@ _TAPS = {"linear": 2, "cubic": 4}
 _SPACING = 16
 """Product pixels between the nodes of the inverse map; in between it is taken for linear, good to 1e-4 px."""
 _SHORTEST_RUN = 8
+_EDGE = 1e-5
+"""Samples by which a position may lie outside for want of digits."""
 _WIDE = bits.SATURATED | bits.BLANK
 """Bits of regions rather than single pixels: they mask all that takes from them."""
 
@@ -105,7 +107,8 @@ def warp(
     inverse = _InverseMap(transform, grid)
     signs = inverse.signs(step)
     native = np.array([planes.shape[2] * step, planes.shape[1] * step], float)
-    px, py = inverse(_nodes(nx), _nodes(ny))
+    # Rounded, so that shifts by whole pixels are exact copies whatever the spline's last digits.
+    px, py = (np.round(p, 7) for p in inverse(_nodes(nx), _nodes(ny)))
     if signs is not None:
         # native' = last - native; each plane keeps its own phase in the turned coordinates.
         if signs[0] < 0:
@@ -203,19 +206,33 @@ def _variance_factor(
 ) -> np.ndarray:
     """Sum of squared weights per channel on a mesh; its mean over all phases where these turn too fast."""
     ny, nx = grid.shape
-    gi, gj = np.linspace(0, nx - 1, max(2, nx // 32 + 1)), np.linspace(0, ny - 1, max(2, ny // 32 + 1))
+    # Only whole product pixels are sampled: the phase in between does not occur.
+    gi = np.round(np.linspace(0, nx - 1, max(2, nx // 32 + 1)))
+    gj = np.round(np.linspace(0, ny - 1, max(2, ny // 32 + 1)))
     table = (weights(np.arange(256) / 256, taps) ** 2).sum(-1)
     factor = np.zeros((n_channels, len(gj), len(gi)), np.float32)
     if signs is None:
         for site in sites:
             factor[site.channel] += np.float32(site.weight**2 * table.mean() ** 2)
         return factor
-    px, py = inverse(gi, gj)
-    px, py = np.nan_to_num(px), np.nan_to_num(py)
+    px, py = (np.round(p, 7) for p in inverse(gi, gj))
+    turn_x = np.abs(np.diff(px, axis=1) / step - np.sign(np.diff(px, axis=1)) * np.diff(gi)).max()
+    turn_y = np.abs(np.diff(py, axis=0) / step - np.sign(np.diff(py, axis=0)) * np.diff(gj)[:, None]).max()
+    crossed = max(np.abs(np.diff(px, axis=0)).max(), np.abs(np.diff(py, axis=1)).max()) / step
+    several = 1
+    if max(turn_x, turn_y, crossed) > 0.2:
+        # The phase turns between the nodes: each has the mean of some pixels about it.
+        around = np.array([-12.0, -4.0, 4.0, 12.0])
+        several = len(around)
+        px, py = inverse(
+            np.clip((gi[:, None] + around).ravel(), 0, nx - 1),
+            np.clip((gj[:, None] + around).ravel(), 0, ny - 1),
+        )
     for site in sites:
         fx = np.mod((px - site.x) / step, 1.0)
         fy = np.mod((py - site.y) / step, 1.0)
         squared = table[(fx * 256).astype(int) % 256] * table[(fy * 256).astype(int) % 256]
+        squared = squared.reshape(len(gj), several, len(gi), several).mean(axis=(1, 3))
         factor[site.channel] += np.float32(site.weight**2) * squared.astype(np.float32)
     return factor
 
@@ -401,7 +418,7 @@ def _one_site(
         t = i / _SPACING - k
         u = node_x[k] + t * (node_x[k + 1] - node_x[k]) - ox + i
         v = node_y[k] + t * (node_y[k + 1] - node_y[k]) - oy + j
-        if not (u >= 0 and v >= 0 and u <= mx - 1 and v <= my - 1):
+        if not (u >= -_EDGE and v >= -_EDGE and u <= mx - 1 + _EDGE and v <= my - 1 + _EDGE):
             coverage[i] = 0
             if first:
                 row[i] = 0
@@ -461,7 +478,7 @@ def _warp_general(
                 for s in range(n_sites):
                     u = (x - offsets[s, 0]) / step
                     v = (y - offsets[s, 1]) / step
-                    if u < 0 or v < 0 or u > mx - 1 or v > my - 1:
+                    if u < -_EDGE or v < -_EDGE or u > mx - 1 + _EDGE or v > my - 1 + _EDGE:
                         good = False
             if not good:
                 coverage[j, i] = 0

@@ -58,6 +58,8 @@ def find(frame: View, reference: View, options: AlignOptions) -> Alignment:
 
 def map_by_headers(frame: FrameFacts, reference: FrameFacts, wanted: str = "auto") -> Transform:
     """Native pixels of the frame to those of the reference by their WCS; see `find` for what it raises."""
+    if frame.plane and reference.plane and frame.plane[0] == reference.plane[0]:
+        return _through_the_plane(frame.plane[1], reference.plane[1])
     for facts, role in ((frame, "frame"), (reference, "reference")):
         if not facts.wcs_header:
             raise AlignError(
@@ -97,6 +99,13 @@ def map_by_headers(frame: FrameFacts, reference: FrameFacts, wanted: str = "auto
         "--align asterism does without WCS",
         {"found": worst, "needed": _EXACT, "method": "wcs"},
     )
+
+
+def _through_the_plane(here: tuple[float, ...], there: tuple[float, ...]) -> Transform:
+    """Pixels to pixels by two linear systems of the same axes, such as the Sun's own coordinates."""
+    a, b = np.eye(3), np.eye(3)
+    a[:2], b[:2] = np.reshape(here, (2, 3)), np.reshape(there, (2, 3))
+    return Transform("affine", np.linalg.inv(b) @ a)
 
 
 @lru_cache(maxsize=16)

@@ -55,6 +55,35 @@ def read_sky(headers: Iterable[fits.Header], shape: tuple[int, int]) -> Sky:
     return Sky("")
 
 
+def read_plane(headers: Iterable[fits.Header]) -> tuple[str, tuple[float, ...]] | None:
+    """A linear WCS that is not on the sky, such as ``Solar-X``: the axes' names, and the matrix from 0-based pixels.
+
+    Returns
+    -------
+    (str, six floats) or None
+        None without CTYPE, scale or reference pixel, and where the axes are celestial.
+    """
+    for header in headers:
+        kinds = [str(card(header, f"CTYPE{i}") or "").strip().upper() for i in (1, 2)]
+        if not all(kinds) or any(CELESTIAL.match(k) and not NOT_SKY.match(k) for k in kinds):
+            continue
+        middle = [number(card(header, f"CRPIX{i}")) for i in (1, 2)]
+        value = [number(card(header, f"CRVAL{i}")) for i in (1, 2)]
+        scale = [number(card(header, f"CDELT{i}")) for i in (1, 2)]
+        if any(v is None for v in (*middle, *value)):
+            continue
+        has_matrix = any(f"CD{i}_{j}" in header for i in (1, 2) for j in (1, 2))
+        if not has_matrix and any(not v for v in scale):
+            continue
+        matrix = _cd_matrix(header)
+        if abs(np.linalg.det(matrix)) == 0:
+            continue
+        shift = np.array(value, float) - matrix @ (np.array(middle, float) - 1.0)
+        full = np.column_stack([matrix, shift])
+        return ",".join(kinds), tuple(float(v) for v in full.ravel())
+    return None
+
+
 def binned_wcs_header(
     wcs_header: str, factor: int, origin: tuple[int, int], shape: tuple[int, int], planes: int = 0
 ) -> fits.Header:

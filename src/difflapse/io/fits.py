@@ -13,7 +13,7 @@ from astropy.io import fits
 
 from difflapse.errors import ReadError
 from difflapse.io import dialects
-from difflapse.io.celestial import Sky, read_sky
+from difflapse.io.celestial import Sky, read_plane, read_sky
 from difflapse.io.layout import Hdu, choose_image, merged_header, read_layout
 from difflapse.io.source import BROKEN, is_plain_file, is_url, open_source, read_source
 from difflapse.io.times import Stamp, decide_clock, read_stamps
@@ -89,7 +89,8 @@ def scan(path: str | Path, root: str = "") -> Scan:
     clock = decide_clock([stamps], [exposure], [name.name], dialect.computer_clock)
     levels = dialects.levels(header, dialect, dtype)
     mosaic, mosaic_reason = dialects.mosaic(header, dialect, shape[0])
-    sky = read_sky((image.header,) if image.index == 0 else (image.header, hdus[0].header), shape)
+    own = (image.header,) if image.index == 0 else (image.header, hdus[0].header)
+    sky = read_sky(own, shape)
     ra, dec = dialects.find_number(header, "ra"), dialects.find_number(header, "dec")
     facts = FrameFacts(
         path=location,
@@ -114,6 +115,7 @@ def scan(path: str | Path, root: str = "") -> Scan:
         longitude_deg=dialects.longitude_of(header, dialect),
         elevation_m=dialects.find_number(header, "elevation"),
         wcs_header=sky.header,
+        plane=None if sky.header else read_plane(own),
         notes=tuple(filter(None, (image_reason, sky.note, *clock.notes))),
     )
     creator = str(dialects.card(header, "CREATOR") or "")
