@@ -18,6 +18,11 @@ from difflapse.mosaic import bin_image, channels, sites, superpixels
 _DETECTION_PIXELS = 1_400_000
 """The picture that stars are found on has at most about this many pixels."""
 _MESH = 64
+_WIDER = 1.6
+"""Width of the centroids' window over that of the stars where these are trailed: lopsided stars have their peak and
+their middle at different places, and a narrow window follows the peak. For round stars the best is 1."""
+_ROUND, _TRAILED = 1.08, 1.2
+"""Median elongation up to which stars count as round, and from which as trailed."""
 _NARROWEST = 1.0
 """Native pixels: a Gaussian window narrower than this locks centroids to pixels."""
 _GROUPS = 24
@@ -77,7 +82,9 @@ def find_stars(
     if frame.mask is not None:
         native = np.where(frame.mask, np.median(native[~frame.mask]).astype(native.dtype), native)
     sky = sky + step**2 * bias
-    width = max(_typical_width(native, step, x, y, sky, limit=200), _NARROWEST)
+    width, lopsided = _typical_width(native, step, x, y, sky, limit=200)
+    trailed = float(np.clip((lopsided - _ROUND) / (_TRAILED - _ROUND), 0, 1))
+    width = max((1 + (_WIDER - 1) * trailed) * width, _NARROWEST)
     cx, cy, ok = _centroids(native, step, x, y, sky, width)
     x, y, sky = cx[ok], cy[ok], sky[ok]
     if len(x) == 0:
@@ -228,23 +235,24 @@ class _MeshSampler:
 
 def _typical_width(
     native: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, limit: int
-) -> float:
-    """Gaussian width (sigma, native pixels) of a typical star: the median of adaptive moments, from a first guess."""
+) -> tuple[float, float]:
+    """Gaussian width (sigma, native pixels) and elongation of a typical star: medians of adaptive moments."""
     n = len(x)
     skip = min(n // 4, 700)  # the brightest may be saturated
     sel = slice(skip, skip + limit)
-    width = float(step)
+    width, lopsided = float(step), 1.0
     for _ in range(3):
         cx, cy, ok = _centroids(native, step, x[sel], y[sel], sky[sel], max(width, _NARROWEST))
         if not ok.any():
-            return width
-        sigma, _ = _widths(native, step, cx[ok], cy[ok], sky[sel][ok], max(width, _NARROWEST))
+            return width, lopsided
+        sigma, ratio = _widths(native, step, cx[ok], cy[ok], sky[sel][ok], max(width, _NARROWEST))
         sigma = sigma[np.isfinite(sigma)]
         if len(sigma) == 0:
             width *= 1.5
             continue
         width = float(np.clip(np.median(sigma), 0.4, 30.0))
-    return width
+        lopsided = float(np.nanmedian(ratio)) if np.isfinite(ratio).any() else 1.0
+    return width, lopsided
 
 
 def _typical_fwhm(
