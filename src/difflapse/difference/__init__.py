@@ -1,7 +1,8 @@
 """Taking differences: photometric scale, smooth background, template, noise, and the subtraction itself.
 
-All images here are on the product grid, (c, ny, nx) float32 with bias taken off; slowly varying quantities are meshes,
-(c, my, mx) float32 whose nodes reach from the centre of the first pixel to the centre of the last.
+All images here are on the product grid, (c, ny, nx) float32 with bias taken off; slowly varying quantities
+are meshes, (c, my, mx) float32 whose nodes reach from the centre of the first pixel to the centre of the
+last.
 """
 
 from __future__ import annotations

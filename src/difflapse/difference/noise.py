@@ -58,7 +58,8 @@ def noise_of(
 def correlation_factor(variance_factor: np.ndarray) -> float:
     """NOISECOR: what the noise of a sum over many pixels is more than independent pixels would give.
 
-    Resampling with weights w spreads one native pixel's noise over neighbours: each pixel's variance falls by sum w^2,
-    while that of a large sum stays, so that the sum's standard deviation is 1 / sqrt(sum w^2) of the naive one.
+    Resampling with weights w spreads one native pixel's noise over neighbours: each pixel's variance falls by
+    sum w^2, while that of a large sum stays, so that the sum's standard deviation is 1 / sqrt(sum w^2) of the
+    naive one.
     """
     return float(1.0 / np.sqrt(mean(variance_factor).mean()))

@@ -30,8 +30,8 @@ def fit_offset(
     mask : ndarray of bool, shape (ny, nx)
         True = bad.
     smooth : bool
-        True: medians of cells of 64 to 160 pixels, joined by a spline; whatever is larger than two cells is taken for
-        background. False: one constant per channel, for scenes that fill the field.
+        True: medians of cells of 64 to 160 pixels, joined by a spline; whatever is larger than two cells is
+        taken for background. False: one constant per channel, for scenes that fill the field.
 
     Returns
     -------
@@ -63,28 +63,24 @@ def fit_offset(
         medians[k] = _fill(medians[k])
         if min(cells_y, cells_x) >= 3:
             # A cell that a bright thing fills is judged by its neighbours.
-            calm = median_filter(medians[k], 3, mode="nearest")
+            calm = median_filter(_carried_on(medians[k]), 3)[1:-1, 1:-1]
             deviation = medians[k] - calm
             limit = 4 * 1.4826 * np.median(np.abs(deviation)) + 1e-6
             medians[k] = np.where(np.abs(deviation) > limit, calm, medians[k])
     if cells_y == 1 and cells_x == 1:
         return np.broadcast_to(medians, (c, 2, 2)).astype(np.float32)
     gi, gj = nodes((ny, nx), 16)
-    centre_x = 0.5 * (edges_x[:-1] + edges_x[1:] - 1)
-    centre_y = 0.5 * (edges_y[:-1] + edges_y[1:] - 1)
-    gi = np.clip(gi, centre_x[0], centre_x[-1])
-    gj = np.clip(gj, centre_y[0], centre_y[-1])
+    centre_x = _carried_on(0.5 * (edges_x[:-1] + edges_x[1:] - 1))
+    centre_y = _carried_on(0.5 * (edges_y[:-1] + edges_y[1:] - 1))
     out = np.empty((c, len(gj), len(gi)), np.float32)
     for k in range(c):
+        values = _carried_on(medians[k])
         if cells_y == 1:
-            out[k] = np.interp(gi, centre_x, medians[k, 0])[None, :]
+            out[k] = np.interp(gi, centre_x, values[1])[None, :]
         elif cells_x == 1:
-            out[k] = np.interp(gj, centre_y, medians[k, :, 0])[:, None]
+            out[k] = np.interp(gj, centre_y, values[:, 1])[:, None]
         else:
-            spline = RectBivariateSpline(
-                centre_y, centre_x, medians[k], kx=min(3, cells_y - 1), ky=min(3, cells_x - 1)
-            )
-            out[k] = spline(gj, gi)
+            out[k] = RectBivariateSpline(centre_y, centre_x, values)(gj, gi)
     return out
 
 
@@ -125,6 +121,17 @@ def _cell_medians(
         for b in range(cells):
             if count[b] >= 20 and count[b] >= 0.2 * tried[b]:
                 out[a, b] = np.median(values[b, : count[b]])
+
+
+def _carried_on(values: np.ndarray) -> np.ndarray:
+    """Values with one more at either end of each axis, where the slope there leads."""
+    for axis in range(values.ndim):
+        width = [(1, 1) if k == axis else (0, 0) for k in range(values.ndim)]
+        if values.shape[axis] > 1:
+            values = np.pad(values, width, "reflect", reflect_type="odd")
+        else:
+            values = np.pad(values, width, "edge")
+    return values
 
 
 def _fill(cells: np.ndarray) -> np.ndarray:

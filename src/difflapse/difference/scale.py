@@ -31,9 +31,9 @@ def scale_from_stars(
     Returns
     -------
     (mesh, n) or None
-        Mesh (c, my, mx) of the ratio, and the number of stars behind it; None with fewer than 5 stars. The surface of
-        log ratio is a constant for few stars, a plane or a quadratic (thin clouds, extinction over wide fields)
-        where that many stars call for it.
+        Mesh (c, my, mx) of the ratio, and the number of stars behind it; None with fewer than 5 stars. The
+        surface of log ratio is a constant for few stars, a plane or a quadratic (thin clouds, extinction over
+        wide fields) where that many stars call for it.
     """
     x, y = transform(stars.x, stars.y)
     if len(stars) == 0 or len(reference) == 0:
@@ -75,7 +75,8 @@ def scale_from_pixels(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Fit ``science = scale * template + offset`` on the pixels themselves, robustly, per channel.
 
-    For fields without stars: the Sun, the Moon, clouds. Both images are (c, ny, nx), mask (ny, nx) bool, True = bad.
+    For fields without stars: the Sun, the Moon, clouds. Both images are (c, ny, nx), mask (ny, nx) bool, True
+    = bad.
 
     Returns
     -------
