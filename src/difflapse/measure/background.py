@@ -7,6 +7,8 @@ import numpy as np
 from difflapse.mosaic import channels, sites
 
 _MAX_SAMPLES = 80_000
+_RUN = 64
+"""Neighbours in a row among which the darker half is taken for sky."""
 
 
 def channel_levels(
@@ -29,7 +31,7 @@ def channel_levels(
     -------
     levels, noises : tuples of float, one per channel
         In the data's units, per native pixel. The noise comes from differences between neighbours of the same
-        colour (robustly, divided by sqrt 2), so that gradients and stars hardly count.
+        colour where their sum is low, so that neither gradients nor crowds of stars count.
     """
     levels: list[list[float]] = [[] for _ in channels(pattern)]
     noises: list[list[float]] = [[] for _ in channels(pattern)]
@@ -49,13 +51,25 @@ def channel_levels(
             noises[site.channel].append(float("nan"))
             continue
         levels[site.channel].append(float(np.median(sample[good])) - bias)
-        pair = good[:, 1:] & good[:, :-1]
-        steps = (sample[:, 1:] - sample[:, :-1])[pair]
-        noises[site.channel].append(_robust_width(steps) / np.sqrt(2) if steps.size else float("nan"))
+        noises[site.channel].append(_noise_between_stars(sample, good))
     return (
         tuple(float(np.mean(values)) for values in levels),
         tuple(float(np.sqrt(np.mean(np.square(values)))) for values in noises),
     )
+
+
+def _noise_between_stars(sample: np.ndarray, good: np.ndarray) -> float:
+    """Noise of a pixel from the darker half of neighbouring pairs: sum and difference are independent."""
+    total = sample[:, 1:] + sample[:, :-1]
+    total[~(good[:, 1:] & good[:, :-1])] = np.inf
+    run = min(_RUN, total.shape[1])
+    length = total.shape[1] // run * run if run else 0
+    if length == 0:
+        return float("nan")
+    total = total[:, :length].reshape(-1, run)
+    step = (sample[:, 1:] - sample[:, :-1])[:, :length].reshape(-1, run)
+    limit = np.partition(total, run // 2, axis=1)[:, run // 2 : run // 2 + 1]
+    return _robust_width(step[(total <= limit) & np.isfinite(total)]) / float(np.sqrt(2))
 
 
 def _robust_width(values: np.ndarray) -> float:
