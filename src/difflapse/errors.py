@@ -19,7 +19,11 @@ in `facts`, so that a table can hold them. All survive pickling, so that a worke
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
+
+DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""Error numbers that mean that nothing more can be written there (Windows knows no quota)."""
 
 
 class DifflapseError(Exception):

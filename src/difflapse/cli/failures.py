@@ -12,7 +12,7 @@ import traceback
 import click
 
 from difflapse._version import __version__
-from difflapse.errors import DifflapseError
+from difflapse.errors import DISK_FULL, DifflapseError
 
 INTERRUPTED = 130
 READER_LEFT = 141
@@ -21,7 +21,7 @@ MISSING = 4
 WRONG_OPTION = 2
 OUR_FAULT = 1
 
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_CANNOT_WRITE = (*DISK_FULL, errno.EROFS)
 
 
 def report(error: BaseException) -> int:

@@ -64,7 +64,7 @@ class RunOptions:
     workers: int = _option(0, "worker processes; 0: one per core", metavar="N")
     memory: str = _option(
         "",
-        "memory for all processes, such as 2GB; empty: 3GB or half of what the machine has",
+        "memory for all processes, such as 2GB; fewer workers are used where more would not fit",
         metavar="SIZE",
     )
     max_failed: float = _option(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from difflapse.errors import OutputError
 from difflapse.model import FrameFacts
 from difflapse.pipeline.config import RunOptions
 
@@ -39,6 +40,22 @@ class Night:
     def array_path(self, name: str) -> Path:
         """Where a large array of the night lies."""
         return Path(self.scratch) / f"{name}.npy"
+
+    def save_array(self, name: str, value: np.ndarray) -> None:
+        """Write a large array of the night.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, most likely: numpy does not say.
+        """
+        try:
+            np.save(self.array_path(name), value)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write scratch files of {value.nbytes / 1e6:.0f} MB beside the products: {error}",
+                "free some space, or -o a folder on another disk; --plan says how much is needed",
+            ) from None
 
     def array(self, name: str) -> np.ndarray:
         """A large array of the night, mapped from disk: all workers share its memory."""

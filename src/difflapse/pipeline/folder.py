@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from difflapse.errors import OutputError
+from difflapse.errors import DISK_FULL, OutputError
 from difflapse.pipeline.tables import read_products
 
 STAGING = ".difflapse-part-"
@@ -70,7 +69,7 @@ def staging(out: Path) -> Iterator[Path]:
     try:
         yield folder
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise OutputError(
                 f"the disk of {out} is full", "free some space, or -o a folder on another disk"
             ) from None

@@ -1,13 +1,24 @@
-"""Memory and scratch space of a run, foreseen from the size of its frames."""
+"""Memory and scratch space of a run, foreseen from the size of its frames, and the workers that fit."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
-from difflapse.model import FrameFacts
+from difflapse.errors import OptionError
+from difflapse.model import Inventory, Sequence
+from difflapse.mosaic import channels
+from difflapse.pipeline.config import RunOptions, parse_lag, parse_memory
+from difflapse.pipeline.crop import product_grid
+from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
+from difflapse.pipeline.pool import cores
+from difflapse.pipeline.tasks import neighbours_kept
 
-_PROCESS = 300_000_000
+SMALL_NIGHT = 30_000_000
+"""Native pixels in a night below which starting worker processes costs more than it saves."""
+_PROCESS = 250_000_000
 """A process with its libraries loaded."""
+_DEFAULT = 3_000_000_000
 
 
 @dataclass(frozen=True)
@@ -20,30 +31,57 @@ class Need:
     """Temporary files in the output folder."""
 
 
-def foresee(
-    facts: FrameFacts,
-    grid_shape: tuple[int, int],
-    channels: int,
-    workers: int,
-    members: int,
-    diff: str,
-    window: int,
-) -> Need:
-    """Foresee memory and scratch for frames like `facts` on a product grid of `grid_shape`.
+def choose_workers(inventory: Inventory, options: RunOptions) -> int:
+    """Processes a run uses: as asked for, or one per core unless the night is small; as many as memory allows.
 
-    The peak of a worker is its raw frame twice (file and pixels), the planes, the warped image with mask and
-    coverage, the difference, and the template, which all workers share.
+    Raises
+    ------
+    OptionError
+        Not even one worker fits into the memory that was given.
     """
+    pixels = sum(f.shape[0] * f.shape[1] for s in inventory.sequences for f in s.frames)
+    wanted = options.workers or (1 if pixels < SMALL_NIGHT else cores())
+    limit = parse_memory(options.memory) if options.memory else max(_DEFAULT, _machine_memory() // 2)
+    for workers in range(wanted, 0, -1):
+        need = max((foresee(s, options, workers).memory_bytes for s in inventory.sequences), default=0)
+        if need <= limit:
+            return workers
+    if not options.memory:
+        return 1
+    raise OptionError(
+        f"memory is {options.memory}, but frames of this size need about {need / 1e9:.1f} GB with one worker",
+        "give more --memory, or a crop with --roi",
+    )
+
+
+def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
+    """Foresee memory and scratch of one sequence.
+
+    The peak of a worker is its raw frame twice (file and pixels), the planes, the warped image with mask and coverage,
+    the difference, and the neighbours it keeps; the template is shared by all workers. Finding the sensor's defects
+    takes one worker and a few whole frames.
+    """
+    facts = sequence.frames[len(sequence.frames) // 2]
+    grid = product_grid(facts, options)
+    n_channels = len(channels(facts.mosaic))
+    mode = mode_for(options, len(sequence.frames))
+    members = min(len(sequence.frames), TEMPLATE_FRAMES) if mode == "template" else 1
     native = facts.shape[0] * facts.shape[1]
-    product = grid_shape[0] * grid_shape[1]
+    product = grid.shape[0] * grid.shape[1]
     raw = native * (2 if "16" in facts.dtype else 4)
-    image = 4 * channels * product
-    worker = _PROCESS + 2 * raw + 4 * native + image + (4 + 1 + 1 + 4) * product + image
-    if diff in ("running", "rolling"):
-        worker += (window if diff == "rolling" else 2) * (image + product)
-    sensor = _PROCESS + 6 * raw + 6 * 4 * native
-    template = (2 * image + product) if members else 0
-    main = _PROCESS + 100_000_000 + image
-    together = main + template + max(workers * worker, sensor + (workers - 1) * worker)
-    scratch = (members or 1) * (image + product) + template
-    return Need(int(together), int(scratch))
+    picture = 4 * n_channels * product
+    worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 10 * product
+    worker += neighbours_kept(mode, options) * (picture + product)
+    sensor = _PROCESS + min(len(sequence.frames), DEFECT_FRAMES) * raw + 2 * 4 * native
+    template = (2 * picture + product) if mode == "template" else 0
+    main = _PROCESS + 150_000_000 + picture
+    peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
+    return Need(int(main + template + peak), int(members * (picture + product) + template))
+
+
+def _machine_memory() -> int:
+    """Physical memory of the machine, bytes; 0 where it cannot be told."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0

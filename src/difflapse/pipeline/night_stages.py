@@ -19,6 +19,7 @@ from difflapse.movie.diverging import VMAX
 from difflapse.movie.layout import make_layout
 from difflapse.movie.stretch import measure_stretch
 from difflapse.pipeline import tasks
+from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
@@ -192,15 +193,21 @@ def _best(desk: Desk, alive: list[int]) -> int:
     return alive[int(np.argmax(score - 0.4 * middle))]
 
 
-def _mode(desk: Desk, used: list[int]) -> str:
-    """The mode of the difference; too few frames for a template or a window are taken one from the other."""
-    wanted = desk.night.options.diff
-    if wanted in ("template", "rolling") and len(used) < FEWEST_FOR_TEMPLATE:
-        desk.progress.note(
-            f"{len(used)} frames are too few for a {wanted} difference ({FEWEST_FOR_TEMPLATE} are needed): running instead"
-        )
+def mode_for(options: RunOptions, frames: int) -> str:
+    """The mode of the difference in force for a number of frames: too few make no template and no window."""
+    if options.diff in ("template", "rolling") and frames < FEWEST_FOR_TEMPLATE:
         return "running"
-    return wanted
+    return options.diff
+
+
+def _mode(desk: Desk, used: list[int]) -> str:
+    """The mode of the difference; a note where it is not the one asked for."""
+    wanted, mode = desk.night.options.diff, mode_for(desk.night.options, len(used))
+    if mode != wanted:
+        desk.progress.note(
+            f"{len(used)} frames are too few for a {wanted} difference ({FEWEST_FOR_TEMPLATE} are needed): {mode} instead"
+        )
+    return mode
 
 
 def _choose(desk: Desk, used: list[int]) -> tuple[int, ...]:
@@ -234,11 +241,10 @@ def _combine(
     """Make the template by bands of rows, so that memory stays bounded however many frames there are."""
     night = desk.night
     c, ny, nx = shape
+    # Written in full, not as holes: a full disk is found here, where it can be told, and not by a mapped write.
     for name in ("template", "template_variance"):
-        np.lib.format.open_memmap(night.array_path(name), mode="w+", dtype=np.float32, shape=shape).flush()
-    np.lib.format.open_memmap(
-        night.array_path("template_count"), mode="w+", dtype=np.uint8, shape=(ny, nx)
-    ).flush()
+        night.save_array(name, np.zeros(shape, np.float32))
+    night.save_array("template_count", np.zeros((ny, nx), np.uint8))
     rows = max(16, min(ny, int(150e6 / (4 * c * nx * max(1, len(chosen))))))
     edges = list(range(0, ny, rows)) + [ny]
     jobs = [(night, chosen, noises, sky, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]

@@ -14,9 +14,8 @@ from difflapse.movie.layout import make_layout
 from difflapse.pipeline import folder
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.crop import product_grid
-from difflapse.pipeline.memory import foresee
-from difflapse.pipeline.night_stages import FEWEST_FOR_TEMPLATE, TEMPLATE_FRAMES
-from difflapse.pipeline.run import workers_for
+from difflapse.pipeline.memory import choose_workers, foresee
+from difflapse.pipeline.night_stages import TEMPLATE_FRAMES, mode_for
 
 _MOVIE_BYTES_PER_PIXEL = 0.07
 """Of H.264 at the default quality on noisy frames; measured, and no promise."""
@@ -98,7 +97,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     target = Path(out) if out is not None else folder.default_out(many)
     folder.check_free(target, options.overwrite)
     inventory = discover(many, mosaic=options.mosaic, split=options.split)
-    workers = workers_for(inventory, options)
+    workers = choose_workers(inventory, options)
     return Plan(
         str(target),
         workers,
@@ -110,16 +109,14 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
 def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -> SequencePlan:
     n = len(sequence.frames)
     facts = sequence.frames[n // 2]
-    diff = options.diff
-    if diff in ("template", "rolling") and n < FEWEST_FOR_TEMPLATE:
-        diff = "running"
+    diff = mode_for(options, n)
     members = min(n, TEMPLATE_FRAMES) if diff == "template" else 0
     grid = product_grid(facts, options)
     layout = make_layout(
         options.panels, grid.shape, grid.step, grid.origin, options.width, options.labels, options.fps
     )
     channels = 3 if facts.mosaic else 1
-    need = foresee(facts, grid.shape, channels, workers, members, diff, options.window)
+    need = foresee(sequence, options, workers)
     image = 4 * channels * grid.shape[0] * grid.shape[1]
     saved = len(options.save) * n * (2 * image + image // 4)
     movie = int(layout.width * layout.height * n * _MOVIE_BYTES_PER_PIXEL)

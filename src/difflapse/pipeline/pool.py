@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from types import TracebackType
 from typing import Any
 
-from difflapse.errors import DifflapseError, FrameError
+from difflapse.errors import DISK_FULL, DifflapseError, FrameError, OutputError
 
 _HAS_FORK_SERVER = sys.platform != "win32"
 
@@ -137,6 +137,8 @@ def guarded(task: Callable[..., Any], *job: Any) -> Any:
     except MemoryError:
         return FrameError("not enough memory for this frame", "try fewer --workers")
     except OSError as error:
+        if error.errno in DISK_FULL:
+            raise OutputError("the disk is full", "free some space, or -o a folder on another disk") from None
         return FrameError(f"{type(error).__name__}: {error.strerror or error}")
     except Exception as error:  # whatever is wrong with one frame must not end the night
         place = error.__traceback__

@@ -23,6 +23,7 @@ from difflapse.pipeline import folder, save, tables
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.night_stages import time_range
 from difflapse.pipeline.pool import Pool, cores, guarded, prestart
 from difflapse.pipeline.progress import Progress, Silence
@@ -30,8 +31,6 @@ from difflapse.pipeline.records import Reference, Scene, Shown
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
 
-SMALL_NIGHT = 30_000_000
-"""Native pixels in a night below which starting worker processes costs more than it saves."""
 CHUNK = 8
 """Frames that a worker takes in a row where each needs its neighbours."""
 
@@ -93,7 +92,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
         several = len(inventory.sequences) > 1
-        with Pool(workers_for(inventory, options)) as pool:
+        with Pool(choose_workers(inventory, options)) as pool:
             for sequence in inventory.sequences:
                 place = staged / sequence.name if several else staged
                 try:
@@ -142,14 +141,6 @@ class _Movie:
 
     encoder: Encoder
     frames: list[MovieFrame] = field(default_factory=list)
-
-
-def workers_for(inventory: Inventory, options: RunOptions) -> int:
-    """Processes a run uses: as asked for, or one per core unless the night is small."""
-    if options.workers:
-        return options.workers
-    pixels = sum(f.shape[0] * f.shape[1] for s in inventory.sequences for f in s.frames)
-    return 1 if pixels < SMALL_NIGHT else cores()
 
 
 def _run_sequence(

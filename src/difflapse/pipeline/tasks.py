@@ -37,13 +37,13 @@ from difflapse.movie.compose import compose
 from difflapse.movie.diverging import difference_panel, hatched_panel, sigma_panel
 from difflapse.movie.stretch import aligned_panel
 from difflapse.pipeline import save as saving
-from difflapse.pipeline.config import parse_lag
+from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.records import Pixels, Reference, Scene, Shown, Subtracted
 
 _PICTURE_PIXELS = 1_000_000
-_NEIGHBOURS = 20
-"""Levelled frames that a worker keeps for running and rolling differences, at most."""
+_LONGEST_KEPT = 8
+"""Lag in frames up to which a worker keeps the frames in between, rather than make the earlier one again."""
 
 
 def read(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,8 +260,8 @@ def template_member(
         target_mask = night.array(f"mask{reference.frame}") != 0
         science = match_to(science, target, target_mask, night, smooth, scale is not None)
         levelled(science, copy=False)
-    np.save(night.array_path(f"member{k}"), science.data)
-    np.save(night.array_path(f"mask{k}"), science.mask)
+    night.save_array(f"member{k}", science.data)
+    night.save_array(f"mask{k}", science.mask)
     return science.noise
 
 
@@ -316,15 +316,12 @@ def _template_for(
     others = _neighbours(night, k, scene)
     if not others:
         return science, None, 0.0, Shown(None, None), "no earlier frame to subtract"
-    own_level = _flat(night, scene, science, stars)
-    members = [_kept(night, j) for j in others]
-    science = Science(
-        own_level[0],
-        science.mask,
-        constant([1.0] * len(own_level[0])),
-        constant([0.0] * len(own_level[0])),
-        own_level[1],
-    )
+    data, noise = _flat(night, scene, science, stars)
+    recent = _recent(night.scratch, neighbours_kept(scene.mode, night.options))
+    recent.keep(k, (data, science.mask, noise))
+    members = [recent.get(j) or recent.keep(j, _levelled_again(night, scene, j)) for j in others]
+    n = len(data)
+    science = Science(data, science.mask, constant([1.0] * n), constant([0.0] * n), noise)
     times = [night.frames[j].mid_mjd for j in others]
     known = [t for t in times if t is not None]
     when = float(np.mean(known)) if known else None
@@ -398,11 +395,45 @@ def _flat(night: Night, scene: Scene, science: Science, stars: bool) -> tuple[np
     return levelled(matched), matched.noise
 
 
-@functools.lru_cache(maxsize=_NEIGHBOURS)
-def _kept(night_key: Night, j: int) -> tuple[np.ndarray, np.ndarray, Noise]:
-    """A neighbour frame, levelled; a worker that goes through the night in order makes each only once."""
-    night = night_key
-    scene: Scene = night.shared("scene")
+Levelled = tuple[np.ndarray, np.ndarray, Noise]
+"""A frame's pixels on the reference's brightness and sky, its mask, its noise."""
+
+
+def neighbours_kept(mode: str, options: RunOptions) -> int:
+    """Levelled frames that a worker keeps, so that it need not make each anew for the next difference."""
+    if mode == "rolling":
+        return options.window
+    if mode == "running":
+        frames, _ = parse_lag(options.lag)
+        return frames + 1 if 0 < frames <= _LONGEST_KEPT else 2
+    return 0
+
+
+class _Recent:
+    """The last few levelled frames of a night, by number."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.frames: dict[int, Levelled] = {}
+
+    def get(self, j: int) -> Levelled | None:
+        return self.frames.get(j)
+
+    def keep(self, j: int, value: Levelled) -> Levelled:
+        self.frames[j] = value
+        while len(self.frames) > self.size:
+            self.frames.pop(min(self.frames))
+        return value
+
+
+@functools.lru_cache(maxsize=1)
+def _recent(scratch: str, size: int) -> _Recent:
+    """What this process keeps of the night whose scratch folder is named."""
+    return _Recent(size)
+
+
+def _levelled_again(night: Night, scene: Scene, j: int) -> Levelled:
+    """A neighbour that this worker has not at hand: made from its file."""
     carried = night.shared("carried")[j]
     pixels = read_pixels(night, j, night.shared("defects"))
     science = warp_frame(night, j, pixels, carried["alignment"], carried["quality"], carried["scale"])
