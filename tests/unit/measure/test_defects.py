@@ -37,10 +37,10 @@ def as_map(found: Defects, shape: tuple[int, int] = SHAPE) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize("frames, share", [(6, 0.9), (3, 0.85), (2, 0.85)])
+@pytest.mark.parametrize("frames, share", [(6, 0.9), (3, 0.65), (2, 0.65)])
 @pytest.mark.parametrize("mosaic", ["GBRG", ""])
 def test_hot_pixels_above_five_sigma_are_found(mosaic: str, frames: int, share: float) -> None:
-    """Those that are always on; with two frames chance alone hides more of them."""
+    """Those that are always on; in few frames stars may not have moved, and pairs of defects are spared."""
     spec = night(mosaic, frames, None, hot=20000)
     images = pixels(spec)
     found = as_map(find_defects(images, mosaic))
@@ -54,36 +54,27 @@ def test_hot_pixels_above_five_sigma_are_found(mosaic: str, frames: int, share: 
     # Besides them, hardly anything: in 400,000 pixels, 900 of them in stars.
     known = dead | (sensor.flat < 0.9)
     known[sensor.hot_y, sensor.hot_x] = True
-    assert (found & ~known).sum() <= 12
-
-
-def star_pixels(spec: NightSpec, brighter: float) -> np.ndarray:
-    """The 3x3 pixels about each star brighter than a magnitude."""
-    truth = truth_of(spec)
-    x, y, on = truth.star_pixels(0)
-    on &= (truth.star_mags(0) < brighter) & (x > 2) & (y > 2) & (x < SHAPE[1] - 3) & (y < SHAPE[0] - 3)
-    out = np.zeros(SHAPE, bool)
-    for i, j in zip(np.round(x[on]).astype(int), np.round(y[on]).astype(int), strict=True):
-        out[j - 1 : j + 2, i - 1 : i + 2] = True
-    return out
+    assert (found & ~known).sum() <= 2
 
 
 @pytest.mark.parametrize(
-    "mount, frames, most",
+    "mount, frames",
     [
-        pytest.param(None, 6, 0, id="drift"),
-        pytest.param(STILL, 6, 15, id="no drift"),
-        pytest.param(CREEPING, 2, 5, id="1.7 px in two frames"),
-        pytest.param(STILL, 2, 80, id="no drift in two frames"),
+        pytest.param(None, 6, id="drift"),
+        pytest.param(STILL, 6, id="no drift"),
+        pytest.param(CREEPING, 2, id="1.7 px in two frames"),
+        pytest.param(STILL, 2, id="no drift in two frames"),
     ],
 )
+@pytest.mark.parametrize("fwhm", [(1.3, 1.4), (1.8, 2.2), (3.5, 3.6)])
 @pytest.mark.parametrize("mosaic", ["GBRG", ""])
-def test_stars_are_no_defects(mosaic: str, mount: Mount | None, frames: int, most: int) -> None:
-    """Bright ones never; where the sky stands still a mosaic takes 1 in 100 of the faintest for defects."""
+def test_stars_are_no_defects(
+    mosaic: str, fwhm: tuple[float, float], mount: Mount | None, frames: int
+) -> None:
+    """Of the 900 in the field, undersampled or not, whether or not they move."""
     spec = night(mosaic, frames, mount, hot=0)
-    found = as_map(find_defects(pixels(spec), mosaic))
-    assert (found & star_pixels(spec, 11.5)).sum() <= (1 if mount is STILL and frames == 2 else 0)
-    assert found.sum() <= (most if mosaic else min(most, 3))
+    spec = replace(spec, air=replace(spec.air, fwhm_pix=fwhm))
+    assert len(find_defects(pixels(spec), mosaic)) <= 1
 
 
 def test_the_creeping_mount_creeps_by_1_7_px() -> None:
