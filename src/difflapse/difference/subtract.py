@@ -1,4 +1,4 @@
-"""The subtraction: science minus template, with its variance, and one map of significance over all colours."""
+"""The subtraction: science minus template, with its variance, and one map of significance of all colours."""
 
 from __future__ import annotations
 
@@ -58,10 +58,12 @@ def subtract(
     Parameters
     ----------
     science : Science
+        The frame, with what takes it to the template's brightness and background.
     template : Template
+        What is subtracted.
     own_weight : float
-        Weight (1/n) with which the science frame itself is in the template: the two are then correlated, and the
-        variance of their difference is smaller by twice that part of the science frame's.
+        Weight (1/n) with which the science frame itself is in the template: the two are then correlated, and
+        the variance of their difference is smaller by twice that part of the science frame's.
     units : str
         Units of the combined map.
     keep : bool
@@ -74,8 +76,8 @@ def subtract(
 
     Notes
     -----
-    Channels are combined with inverse variances: with D_c and V_c, significance is ``sum(D/V) / sqrt(sum(1/V))``, of
-    unit variance where the noise model holds. Float arithmetic throughout.
+    Channels are combined with inverse variances: with D_c and V_c, significance is ``sum(D/V) /
+    sqrt(sum(1/V))``, of unit variance where the noise model holds. Float arithmetic throughout.
     """
     c, ny, nx = science.data.shape
     combined = np.empty((ny, nx), np.float32)

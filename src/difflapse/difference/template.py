@@ -51,8 +51,8 @@ def combine(
     row0 : int
         First row of the band.
     clip : float
-        Values further than this many sigma from the median are left out; sigma is the larger of the noise model and
-        1.4826 times the median absolute deviation.
+        Values further than this many sigma from the median are left out; sigma is the larger of the noise
+        model and 1.4826 times the median absolute deviation.
     statistic : str
         ``mean`` (clipped) or ``median``.
 
@@ -64,8 +64,7 @@ def combine(
 
     Notes
     -----
-    With fewer than 4 frames behind a pixel the median is taken for the value (of two, the mean), its variance grown by
-    pi / 2 for three.
+    With fewer than 4 frames behind a pixel the median is taken for the value (of two, the mean).
     """
     c, h, nx = frames[0].shape
     data = np.empty((c, h, nx), np.float32)
@@ -113,6 +112,14 @@ def _at(mesh: np.ndarray, j: int, i: int, ny: int, nx: int) -> np.float32:
     return mesh[(j * (my - 1) + ny // 2) // max(ny - 1, 1), (i * (mx - 1) + nx // 2) // max(nx - 1, 1)]
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _median_factor(n: int) -> np.float32:
+    """Variance of a median of n over that of their mean, to 1 % (normal noise); pi / 2 for many."""
+    if n <= 2:
+        return np.float32(1)
+    return np.float32(1.5707963 * n / (n + (0.5 if n % 2 else 1.3)))
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _plain_mean(
     values: np.ndarray,
@@ -126,7 +133,7 @@ def _plain_mean(
     data: np.ndarray,
     variance: np.ndarray,
 ) -> bool:
-    """Take the plain mean where no value is near the clipping limit: nearly everywhere, and without sorting."""
+    """Take the plain mean where no value is near the clipping limit: nearly everywhere, without sorting."""
     n = len(values)
     if n < 4:
         return False
@@ -213,7 +220,7 @@ def _combine(
                     for p in range(m):
                         total += var_sky[who[p]] + var_photon[who[p]] * signal
                     data[j, i] = mid
-                    variance[j, i] = total / (m * m) * np.float32(1.5707963 if m == 3 else 1.0)
+                    variance[j, i] = total / (m * m) * _median_factor(m)
                     continue
                 # Median absolute deviation of sorted values: merge the two sides.
                 low, high = (m - 1) // 2, m // 2 if m % 2 == 0 else m // 2 + 1
@@ -259,7 +266,7 @@ def _median(
     variance: np.ndarray,
     count: np.ndarray,
 ) -> None:
-    """Median of each pixel: rows are sorted against each other by odd-even transposition, many pixels at once."""
+    """Median of each pixel: rows are sorted against each other (odd-even transposition), many pixels at once."""
     n, h, nx = values.shape
     rows = np.empty((n, nx), np.float32)
     good = np.empty(nx, np.uint8)
@@ -293,6 +300,7 @@ def _median(
                     variance[j, i] = np.float32(1e12)
                     continue
                 mid = np.float32(0.5) * (rows[(m - 1) // 2, i] + rows[m // 2, i])
-                grow = np.float32(1.0 if m <= 2 else 1.5707963)
                 data[j, i] = mid
-                variance[j, i] = grow * (mean_sky + mean_photon * max(mid - here, np.float32(0))) / m
+                variance[j, i] = (
+                    _median_factor(m) * (mean_sky + mean_photon * max(mid - here, np.float32(0))) / m
+                )

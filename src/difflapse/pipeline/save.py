@@ -59,7 +59,7 @@ def save_difference(night: Night, k: int, difference: Subtracted) -> str:
         now = night.frames[k].mid_mjd
         if now is not None:
             cards.append(("LAG", round((now - when) * 86400, 3), "[s] this frame's time - TMPLTIME"))
-    if difference.shown.template not in (None, "template"):
+    if scene.mode == "running":
         cards.append(("TMPLFILE", str(difference.shown.template), "what was subtracted"))
     return _write(night, k, "differences", difference.data, difference.variance, difference.mask, cards)
 
@@ -97,7 +97,7 @@ def _write(
         ("LTV1", ltv1, ""),
         ("LTV2", ltv2, ""),
         ("REFFILE", facts.file, "frame whose grid this is"),
-        ("NOISECOR", round(_noise_correlation(night), 4), "noise of large sums / that of independent pixels"),
+        ("NOISECOR", round(_noise_correlation(night), 4), "noise of large sums / of independent pixels"),
     ]
     if planes:
         common.append(("PLANES", ",".join(channels(facts.mosaic)), "colours of the third axis"))

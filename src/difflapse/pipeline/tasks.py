@@ -174,7 +174,7 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     scene: Scene = night.shared("scene")
     science: Science = values["warped"]
     stars = values["scale"] is not None
-    science, template, own, shown, title = _template_for(night, k, scene, science, stars)
+    matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
     if template is None:
         return {
             "science": science,
@@ -183,7 +183,7 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             ),
         }
     keep = "differences" in night.options.save
-    result = take_difference(science, template, own, night.options.units, keep)
+    result = take_difference(matched, template, own, night.options.units, keep)
     return {
         "science": science,
         "difference": Subtracted(

@@ -106,12 +106,12 @@ def test_where_no_frame_is_good_there_is_no_template() -> None:
     assert (count != 0).sum() == count.size - 1
 
 
-@pytest.mark.parametrize("n, grow", [(1, 1.0), (2, 1.0), (3, np.pi / 2)])
+@pytest.mark.parametrize("n, grow", [(1, 1.0), (2, 1.0), (3, 1.346)])
 def test_few_frames_give_their_median(n: int, grow: float) -> None:
     frames = draw(n)
     data, variance, count = combined(frames)
     assert np.allclose(data, np.median(frames, axis=0), atol=1e-3)
-    assert np.allclose(variance, grow * (SIGMA**2)[:, None, None] / n, rtol=1e-4)
+    assert np.allclose(variance, grow * (SIGMA**2)[:, None, None] / n, rtol=1e-3)
     assert (count == n).all()
 
 
@@ -122,9 +122,8 @@ def test_the_variance_is_what_many_draws_show(statistic: str, n: int) -> None:
     data, variance, _ = combined(frames, statistic=statistic)
     for c in range(2):
         found = np.mean((data[c] - LEVEL[c]) ** 2)
-        # 3080 pixels: to 2.5 % (1 sigma). The median's pi / 2 is that of many frames: 14 % too much for 3.
-        low = 0.75 if (statistic == "median" or n == 3) and n > 2 else 0.88
-        assert low < found / variance[c].mean() < 1.12
+        # 3080 pixels: to 2.5 % (1 sigma).
+        assert 0.89 < found / variance[c].mean() < 1.12
 
 
 @pytest.mark.parametrize("statistic", ["mean", "median"])
