@@ -266,7 +266,7 @@ def _median(
     variance: np.ndarray,
     count: np.ndarray,
 ) -> None:
-    """Median of each pixel: rows are sorted against each other (odd-even transposition), many pixels at once."""
+    """Median of each pixel: rows are sorted against each other (odd-even transposition), many at once."""
     n, h, nx = values.shape
     rows = np.empty((n, nx), np.float32)
     good = np.empty(nx, np.uint8)
