@@ -189,6 +189,8 @@ def _best(desk: Desk, alive: list[int]) -> int:
     score = -np.log(np.maximum(width, 0.1)) - 0.5 * np.log(np.maximum(noise, 1e-6))
     if np.median(stars) >= 5:
         score += 0.7 * np.log(np.maximum(stars, 1))
+    # Products take their sky positions from the reference: one with a WCS is worth some sharpness.
+    score += 0.3 * np.array([bool(desk.night.frames[k].wcs_header) for k in alive])
     middle = np.abs(np.linspace(-1, 1, len(alive)))
     return alive[int(np.argmax(score - 0.4 * middle))]
 
