@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=36, help="frames of the long run; the short one has 12")
     parser.add_argument("--size", default="5208x3476", help="pixels of a frame, width x height")
     parser.add_argument("--data", help="folder to keep the simulated nights in; else they are removed")
-    parser.add_argument("--no-peers", action="store_true", help="leave astroalign, reproject and scikit-image out")
+    parser.add_argument(
+        "--no-peers", action="store_true", help="leave astroalign, reproject and scikit-image out"
+    )
     parser.add_argument("--json", help="also write the figures to this file")
     args = parser.parse_args()
     width, height = (int(n) for n in args.size.split("x"))
@@ -50,7 +52,9 @@ def measure(folder: Path, shape: tuple[int, int], frames: int, peers: bool) -> d
         figures[name] = round(float(value), 5)
         print(f"{name:<58} {value:10.4g} {unit:<4} {note}", flush=True)
 
-    print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, {shape[1]}x{shape[0]} pixels")
+    print(
+        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, {shape[1]}x{shape[0]} pixels"
+    )
     solved = night(folder / "solved", frames, shape, wcs=True)
     unsolved = night(folder / "unsolved", 12, shape, wcs=False)
     short = subset(solved, folder / "short", 12)
@@ -81,9 +85,68 @@ def measure(folder: Path, shape: tuple[int, int], frames: int, peers: bool) -> d
         tell(f"alignment rms over the field, 12 frames: {label}", rms, "px", "at most 0.02")
         tell(f"alignment worst point, 12 frames: {label}", worst, "px")
         tell(f"12 frames, {label}", spent, "s")
+    finding(short, tell)
     if peers:
         peer_figures(solved, tell)
     return figures
+
+
+def finding(folder: Path, tell) -> None:  # type: ignore[no-untyped-def]
+    """What each method takes to find a transform, on one core, beyond decoding and measuring stars; and how well."""
+    import cv2
+
+    from difflapse.align.view import AlignOptions, View
+    from difflapse.io.discover import discover
+    from difflapse.measure import Defects
+    from difflapse.methods import find_method
+    from difflapse.pipeline import tasks
+    from difflapse.pipeline.config import RunOptions
+    from difflapse.pipeline.context import Night
+    from difflapse.synth import Truth
+
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        sequence = discover([str(folder)]).sequences[0]
+        context = Night(sequence.name, sequence.frames, RunOptions(), scratch, scratch)
+        context.share("defects", Defects.none())
+        views = []
+        for k in (1, 9):
+            pixels = tasks.read(context, k, {})
+            stars = tasks.measure(context, k, pixels)["stars"]
+            picture = tasks.reduced_picture(context, k)
+            views.append(View(sequence.frames[k], stars, lambda picture=picture: picture))
+        spent = timed(lambda: tasks.measure(context, 9, pixels))
+        tell("stars, sky and noise of a frame, one core", 1e3 * spent, "ms")
+        truth = Truth.read(folder)
+        ny, nx = truth.shape
+        gx, gy = np.meshgrid(np.linspace(0, nx - 1, 41), np.linspace(0, ny - 1, 31))
+        true_x, true_y = truth.to_reference(9, 1, gx, gy)
+        inside = (true_x >= 0) & (true_y >= 0) & (true_x <= nx - 1) & (true_y <= ny - 1)
+        for method, detector in (
+            ("wcs", ""), ("asterism", ""), ("features", "orb"), ("features", "akaze"), ("features", "sift"), ("phase", "")
+        ):  # fmt: skip
+            options = AlignOptions(method, "auto", detector or "orb")
+            find = find_method("align", method)
+            spent = timed(lambda find=find, options=options: find(views[1], views[0], options))
+            x, y = find(views[1], views[0], options).transform(gx, gy)
+            rms = np.sqrt(((x - true_x) ** 2 + (y - true_y) ** 2)[inside].mean())
+            tell(
+                f"finding by {method} {detector}".strip() + ", one core",
+                1e3 * spent,
+                "ms",
+                f"wrong by {rms:.4f} px rms",
+            )
+
+
+def timed(work, repeats: int = 3) -> float:  # type: ignore[no-untyped-def]
+    """Seconds that the work takes, the best of a few turns after a first one."""
+    work()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best
 
 
 def night(folder: Path, frames: int, shape: tuple[int, int], wcs: bool) -> Path:

@@ -105,7 +105,7 @@ def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         )
     else:
         options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
-        frame = View(facts, stars, lambda: _reduced(night, k))
+        frame = View(facts, stars, lambda: reduced_picture(night, k))
         other = View(
             night.frames[reference.frame], reference.stars, lambda: _reference_picture(night, reference.frame)
         )
@@ -515,7 +515,7 @@ def _check_overlap(transform: Transform, shape: tuple[int, int], reference: tupl
         )
 
 
-def _reduced(night: Night, k: int) -> Reduced:
+def reduced_picture(night: Night, k: int) -> Reduced:
     """The small picture of a frame that feature and phase methods look at."""
     pixels = read_pixels(night, k, night.shared("defects"))
     pattern = night.frames[k].mosaic
@@ -538,4 +538,4 @@ def _reduced(night: Night, k: int) -> Reduced:
 
 @functools.lru_cache(maxsize=1)
 def _reference_picture(night: Night, k: int) -> Reduced:
-    return _reduced(night, k)
+    return reduced_picture(night, k)
