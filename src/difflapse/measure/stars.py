@@ -181,7 +181,7 @@ def _detect(
             deblend_cont=0.01,
             clean=False,
         )
-    except Exception as error:  # noqa: BLE001 - sep raises bare Exception for its own overflows
+    except Exception as error:
         if "overflow" not in str(error) and "pixel buffer" not in str(error) and "limit" not in str(error):
             raise
         return none

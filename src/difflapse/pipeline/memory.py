@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflapse.errors import OptionError
 from difflapse.model import Inventory, Sequence
 from difflapse.mosaic import channels
-from difflapse.pipeline.config import RunOptions, parse_lag, parse_memory
+from difflapse.pipeline.config import RunOptions, parse_memory
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.pool import cores
