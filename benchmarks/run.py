@@ -123,7 +123,8 @@ def finding(folder: Path, tell) -> None:  # type: ignore[no-untyped-def]
         true_x, true_y = truth.to_reference(9, 1, gx, gy)
         inside = (true_x >= 0) & (true_y >= 0) & (true_x <= nx - 1) & (true_y <= ny - 1)
         for method, detector in (
-            ("wcs", ""), ("asterism", ""), ("features", "orb"), ("features", "akaze"), ("features", "sift"), ("phase", "")
+            ("wcs", ""), ("asterism", ""), ("features", "orb"), ("features", "akaze"), ("features", "sift"),
+            ("phase", ""),
         ):  # fmt: skip
             options = AlignOptions(method, "auto", detector or "orb")
             find = find_method("align", method)

@@ -1,10 +1,10 @@
 """Applying a transform: a frame's pixels resampled onto the reference, its mask and coverage with it.
 
-Between frames of a night a transform is nearly a shift whose fraction of a pixel changes slowly. Each output row is
-therefore cut into runs over which the *whole* part of the shift is constant: within a run the same few input rows and
-columns are needed everywhere, so that a separable cubic with its own exact weights at each pixel vectorises. Half turns
-and mirror images are turned first; what rotates by more than a few degrees, or has another scale, takes the general way,
-pixel by pixel.
+Between frames of a night a transform is nearly a shift whose fraction of a pixel changes slowly. Each output
+row is therefore cut into runs over which the *whole* part of the shift is constant: within a run the same few
+input rows and columns are needed everywhere, so that a separable cubic with its own exact weights at each pixel
+vectorises. Half turns and mirror images are turned first; what rotates by more than a few degrees, or has
+another scale, takes the general way, pixel by pixel.
 """
 
 from __future__ import annotations

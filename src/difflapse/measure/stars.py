@@ -1,8 +1,8 @@
 """Stars of one frame: found on a binned picture, measured on superpixels and native pixels.
 
-Centroids of a mosaic frame are taken on the sums of 2x2 pixels around *every* native corner: each sum holds one red, two
-green and one blue pixel, so that the colours cancel as in superpixels, yet the picture is sampled twice as finely and a
-star two pixels wide is not undersampled. Fluxes are sums of each colour's own native pixels.
+Centroids of a mosaic frame are taken on the sums of 2x2 pixels around *every* native corner: each sum holds
+one red, two green and one blue pixel, so that the colours cancel as in superpixels, yet the picture is sampled
+twice as finely and a star two pixels wide is not undersampled. Fluxes are sums of each colour's own pixels.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def find_stars(
     radius = float(np.clip(1.5 * typical, 2.5 if pattern else 2.0, 40.0))
     channel = np.array(
         [
-            [s.channel for s in sites(pattern) if (s.x, s.y) == (i % step, j % step)][0]
+            next(s.channel for s in sites(pattern) if (s.x, s.y) == (i, j))
             for j in range(step)
             for i in range(step)
         ]

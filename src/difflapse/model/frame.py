@@ -57,8 +57,8 @@ class FrameFacts:
     wcs_header: str = ""
     """The celestial WCS as a FITS header string (``Header.tostring``); empty if there is none."""
     plane: tuple[str, tuple[float, ...]] | None = None
-    """A linear WCS that is not on the sky (the Sun's own coordinates, a detector's): the axes' names, and the six numbers of
-    the 2x3 matrix, row by row, from 0-based native pixels to them; None if there is none."""
+    """A linear WCS that is not on the sky (the Sun's own coordinates, a detector's): the axes' names, and the
+    six numbers of the 2x3 matrix, row by row, from 0-based native pixels to them; None if there is none."""
     notes: tuple[str, ...] = ()
     """What a reader of `frames.ecsv` should know: clock offsets, repaired cards, ..."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -207,7 +208,7 @@ def _mode(desk: Desk, used: list[int]) -> str:
     wanted, mode = desk.night.options.diff, mode_for(desk.night.options, len(used))
     if mode != wanted:
         desk.progress.note(
-            f"{len(used)} frames are too few for a {wanted} difference ({FEWEST_FOR_TEMPLATE} are needed): {mode} instead"
+            f"{len(used)} frames are too few for a {wanted} difference, which needs {FEWEST_FOR_TEMPLATE}: {mode} instead"
         )
     return mode
 
@@ -249,7 +250,7 @@ def _combine(
     night.save_array("template_count", np.zeros((ny, nx), np.uint8))
     rows = max(16, min(ny, int(150e6 / (4 * c * nx * max(1, len(chosen))))))
     edges = list(range(0, ny, rows)) + [ny]
-    jobs = [(night, chosen, noises, sky, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    jobs = [(night, chosen, noises, sky, a, b) for a, b in pairwise(edges)]
     for _, result in desk.pool.run(tasks.template_band, jobs):
         if isinstance(result, FrameError):
             raise InputError(f"the template cannot be made: {result.message}", result.hint)

@@ -29,7 +29,8 @@ def cores() -> int:
 def prestart() -> None:
     """Start the fork server, which imports the tasks while this process goes on with its own imports.
 
-    Each worker is then forked from it in no time. Called a second time, or where there is none (Windows), it does nothing.
+    Each worker is then forked from it in no time. A second call does nothing, nor does one where there is no such
+    server (Windows).
     """
     if not _HAS_FORK_SERVER:
         return

@@ -523,12 +523,13 @@ def reduced_picture(night: Night, k: int) -> Reduced:
     step = 2 if pattern else 1
     factor = max(1, int(np.ceil(np.sqrt(grey.size / _PICTURE_PIXELS))))
     small = np.ascontiguousarray(bin_image(grey, factor))
-    bad = np.zeros(small.shape, bool)
+    ny, nx = small.shape[:2]
+    bad = np.zeros((ny, nx), bool)
     if pixels.mask is not None:
         y, x = np.nonzero(pixels.mask)
         bad[
-            np.minimum(y // (step * factor), bad.shape[0] - 1),
-            np.minimum(x // (step * factor), bad.shape[1] - 1),
+            np.minimum(y // (step * factor), ny - 1),
+            np.minimum(x // (step * factor), nx - 1),
         ] = True
     total = step * factor
     return Reduced(
