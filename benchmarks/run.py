@@ -53,7 +53,8 @@ def measure(folder: Path, shape: tuple[int, int], frames: int, peers: bool) -> d
         print(f"{name:<58} {value:10.4g} {unit:<4} {note}", flush=True)
 
     print(
-        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, {shape[1]}x{shape[0]} pixels"
+        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, "
+        f"{shape[1]}x{shape[0]} pixels"
     )
     solved = night(folder / "solved", frames, shape, wcs=True)
     unsolved = night(folder / "unsolved", 12, shape, wcs=False)

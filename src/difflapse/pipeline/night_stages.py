@@ -208,7 +208,8 @@ def _mode(desk: Desk, used: list[int]) -> str:
     wanted, mode = desk.night.options.diff, mode_for(desk.night.options, len(used))
     if mode != wanted:
         desk.progress.note(
-            f"{len(used)} frames are too few for a {wanted} difference, which needs {FEWEST_FOR_TEMPLATE}: {mode} instead"
+            f"{len(used)} frames are too few for a {wanted} difference; "
+            f"it needs {FEWEST_FOR_TEMPLATE}: {mode} instead"
         )
     return mode
 
