@@ -94,7 +94,8 @@ def find_stars(
     # Moments see a star's wings: only their ratio to the typical star's is used.
     middle = float(np.nanmedian(sigma)) if np.isfinite(sigma).any() else 1.0
     native_fwhm = typical * sigma / middle
-    radius = float(np.clip(1.5 * typical, 2.5 if pattern else 2.0, 40.0))
+    # 1.3 to 1.6 FWHM, by the moments: hundreds of stars know them to 0.2 %, and fluxes of frames are compared.
+    radius = float(np.clip(2.6 * middle, 2.5 if pattern else 2.0, 40.0))
     channel = np.array(
         [
             next(s.channel for s in sites(pattern) if (s.x, s.y) == (i, j))

@@ -150,7 +150,7 @@ def _cards(
         ("INTSN", "HA0028608", "From CR2"),
         ("CAMSN", "012070048413", "From CR2"),
         ("MEASEV", -3.62, "From CR2"),
-        ("MEASRGGB", "471 1024 1024 733", "From CR2"),
+        *([("MEASRGGB", "471 1024 1024 733", "From CR2")] if stamp.mosaic else []),
         ("WHTLVLN", 11765, "From CR2"),
         ("WHTLVLS", 12277, "From CR2"),
         ("REDBAL", 2.015625, "From CR2"),

@@ -127,8 +127,8 @@ def test_each_colours_flux_is_that_of_its_own_pixels(lone: tuple[Night, Stars, Q
         ratio = stars.colour_flux[c] / truth
         bright = stars.snr > 100
         assert bright.sum() > 15
-        # A circle of 1.5 FWHM holds 87 % of a Moffat's light or more; some of its wings are in the ring.
-        assert 0.79 < np.median(ratio[bright]) < 0.99
+        # A circle of 1.3 to 1.6 FWHM holds 83 to 88 % of a Moffat's light; its wings are in the ring too.
+        assert 0.74 < np.median(ratio[bright]) < 0.95
         # Undersampled red and blue: the phase of the mosaic moves their flux by several percent.
         phase = 0.06 if mosaic and share < 0.5 and spec.air.fwhm_pix[0] < 3 else 0.025
         assert mad(ratio[bright]) < phase
