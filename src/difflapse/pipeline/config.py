@@ -176,7 +176,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _check_reference(value: str) -> None:
-    if value not in ("best", "first", "middle") and not str(value).isdigit():
+    if value not in ("best", "first", "middle") and not str(value).isdecimal():
         raise OptionError(f"reference is {value!r}; it must be best, first, middle or a frame number")
 
 
@@ -190,6 +190,8 @@ def _convert(item: dataclasses.Field[Any], value: Any) -> Any:
             if not isinstance(value, bool):
                 raise ValueError
             return value
+        if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
+            raise ValueError
         return kind(value)
     except (TypeError, ValueError):
         raise OptionError(f"{item.name} is {value!r}; it must be a {kind.__name__}") from None

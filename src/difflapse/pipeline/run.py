@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,30 @@ def run(
     out: str | Path | None = None,
     *,
     progress: Progress | None = None,
-    **options: Any,
+    align: str = "auto",
+    transform: str = "auto",
+    detector: str = "orb",
+    reference: str | int = "best",
+    diff: str = "template",
+    lag: str | int = "1",
+    window: int = 9,
+    match: str = "auto",
+    units: str = "sigma",
+    mosaic: str = "auto",
+    center: str = "",
+    size: str = "",
+    roi: str = "",
+    panels: str | Sequence[str] = ("aligned", "difference"),
+    labels: str = "full",
+    width: int = 2560,
+    fps: float = 12.0,
+    stretch: str = "asinh",
+    save: str | Sequence[str] = (),
+    split: bool = False,
+    workers: int = 0,
+    memory: str = "",
+    max_failed: float = 0.5,
+    overwrite: bool = False,
 ) -> Run:
     """Turn a night of frames into an aligned movie, a differential movie and tables.
 
@@ -52,8 +75,28 @@ def run(
         Folder for the products; by default the input's name + ``-difflapse`` in the current folder.
     progress : Progress, optional
         A listener; silent by default.
-    **options
-        The fields of `difflapse.RunOptions`, by name: ``align="wcs"``, ``diff="running"``, ...
+    align, transform, detector, reference : str
+        How frames are aligned, by which model, and on which frame's pixel grid (`reference` may be a number).
+    diff, lag, window, match, units : str, window int
+        What is subtracted, how it is matched before, and in which units the movie shows it.
+    mosaic : str
+        The colour mosaic in array order, ``none``, or ``auto``.
+    center, size, roi : str
+        A crop, on the sky or in native pixels of the reference.
+    panels, labels, width, fps, stretch : str, width int, fps float
+        The movie; `panels` may be a sequence.
+    save : str or sequence of str
+        FITS images to keep: ``aligned``, ``differences``.
+    split : bool
+        Keep sequences apart that differ only in their sequence id.
+    workers, memory : int, str
+        Worker processes (0: one per core), and what all of them may take.
+    max_failed : float
+        Give up when more than this fraction of a sequence is skipped.
+    overwrite : bool
+        Replace an earlier run's products.
+
+    All from `align` on are the fields of `difflapse.RunOptions`.
 
     Returns
     -------
@@ -63,7 +106,7 @@ def run(
     Raises
     ------
     OptionError
-        An unknown option, or a value that does not fit.
+        A value that does not fit.
     InputError
         Nothing usable among the inputs.
     TooManyFailedError
@@ -71,12 +114,11 @@ def run(
     OutputError
         The folder is in use or cannot be written.
     """
+    given = dict(locals())
+    options = RunOptions.from_mapping({option.name: given[option.name] for option in fields(RunOptions)})
     many = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     return run_night(
-        [str(item) for item in many],
-        None if out is None else str(out),
-        RunOptions.from_mapping(options),
-        progress or Silence(),
+        [str(item) for item in many], None if out is None else str(out), options, progress or Silence()
     )
 
 
