@@ -9,10 +9,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from difflapse.errors import DISK_FULL, OutputError
+from difflapse.errors import DISK_FULL, InputError, OutputError
 from difflapse.pipeline.tables import read_products
 
 STAGING = ".difflapse-part-"
+_FIXED = (
+    "timelapse.mp4",
+    "timelapse.json",
+    "template.fits",
+    "transforms.json",
+    "frames.ecsv",
+    "run.json",
+    "index.html",
+)
+"""Products that always bear the same name."""
 
 
 def default_out(inputs: Sequence[str]) -> Path:
@@ -50,6 +60,16 @@ def check_free(out: Path, overwrite: bool) -> None:
             f"{out} is not empty and holds no run of difflapse, so --overwrite would not know what to remove",
             "give another folder with -o OUT",
         )
+    try:
+        listed = {*read_products(out), "run.toml"}
+    except InputError as error:
+        raise OutputError(error.message, "give another folder with -o OUT") from None
+    strange = [name for name in _FIXED if name not in listed and (out / name).exists()]
+    if strange:
+        raise OutputError(
+            f"{out / strange[0]} is in the way: it is no product of the run in that folder",
+            "move it, or give another folder with -o OUT",
+        )
 
 
 @contextlib.contextmanager
@@ -85,17 +105,7 @@ def publish(staged: Path, out: Path, products: Sequence[str], overwrite: bool) -
     """Move finished products to their place, after removing those of the run that they replace."""
     try:
         if overwrite and (out / "run.toml").exists():
-            for old in [*read_products(out), "run.toml"]:
-                target = (out / old).resolve()
-                if out.resolve() in target.parents:
-                    target.unlink(missing_ok=True)
-            for folder in sorted((p for p in out.rglob("*") if p.is_dir()), key=lambda p: -len(p.parts)):
-                if (
-                    not folder.name.startswith(STAGING)
-                    and staged not in folder.parents
-                    and not any(folder.iterdir())
-                ):
-                    folder.rmdir()
+            _remove(out, [*read_products(out), "run.toml"])
         # run.toml last: a folder that has it is complete.
         for name in sorted(products, key=lambda n: n == "run.toml"):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +114,20 @@ def publish(staged: Path, out: Path, products: Sequence[str], overwrite: bool) -
         raise OutputError(
             f"cannot write to {out}: {error.strerror}", "give another folder with -o OUT"
         ) from None
+
+
+def _remove(out: Path, products: Sequence[str]) -> None:
+    """Remove products, and the folders below `out` that held nothing else; never anything outside of `out`."""
+    root = out.resolve()
+    folders: set[Path] = set()
+    for name in products:
+        target = (root / name).resolve()
+        if root in target.parents and not target.is_dir():
+            target.unlink(missing_ok=True)
+            folders.update(p for p in target.parents if root in p.parents)
+    for folder in sorted(folders, key=lambda p: -len(p.parts)):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _alive(pid: str) -> bool:

@@ -30,6 +30,7 @@ from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Reference, Scene, Shown
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
+from difflapse.pipeline.tasks import forget_pictures
 
 CHUNK = 8
 """Frames that a worker takes in a row where each needs its neighbours."""
@@ -149,6 +150,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
                     failed.append((sequence, error))
                 finally:
                     forget()
+                    forget_pictures()
         if failed and not done:
             raise failed[0][1]
         seconds = time.monotonic() - started

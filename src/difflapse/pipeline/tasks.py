@@ -448,6 +448,12 @@ def _levelled_for_eye(night: Night, science: Science, quality: Quality) -> np.nd
     return science.data + shift.astype(np.float32)[:, None, None]
 
 
+def forget_pictures() -> None:
+    """Let go of what this process keeps of a night; run where the night ends."""
+    for kept in (_recent, _template_panel, _reference_picture):
+        kept.cache_clear()
+
+
 @functools.lru_cache(maxsize=1)
 def _template_panel(night: Night, scene: Scene) -> np.ndarray:
     return aligned_panel(
