@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from difflapse.errors import OptionError
@@ -35,6 +37,16 @@ def product_grid(reference: FrameFacts, options: RunOptions) -> ProductGrid:
             "give a crop that lies within the frame",
         )
     return ProductGrid(shape, step, (x0, y0))
+
+
+def typical_frame(frames: Sequence[FrameFacts], options: RunOptions) -> FrameFacts:
+    """The frame that a run is foreseen by: the middle one, or the nearest with a WCS where a crop needs it."""
+    middle = len(frames) // 2
+    if options.center and not frames[middle].wcs_header:
+        solved = [k for k, facts in enumerate(frames) if facts.wcs_header]
+        if solved:
+            middle = min(solved, key=lambda k: abs(k - middle))
+    return frames[middle]
 
 
 def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int, int]:

@@ -9,7 +9,7 @@ from difflapse.errors import OptionError
 from difflapse.model import Inventory, Sequence
 from difflapse.mosaic import channels
 from difflapse.pipeline.config import RunOptions, parse_memory
-from difflapse.pipeline.crop import product_grid
+from difflapse.pipeline.crop import product_grid, typical_frame
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.pool import cores
 from difflapse.pipeline.tasks import neighbours_kept
@@ -61,7 +61,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     the difference, and the neighbours it keeps; the template is shared by all workers. Finding the sensor's defects
     takes one worker and a few whole frames.
     """
-    facts = sequence.frames[len(sequence.frames) // 2]
+    facts = typical_frame(sequence.frames, options)
     grid = product_grid(facts, options)
     n_channels = len(channels(facts.mosaic))
     mode = mode_for(options, len(sequence.frames))

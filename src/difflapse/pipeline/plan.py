@@ -13,7 +13,7 @@ from difflapse.model import Sequence as FrameSequence
 from difflapse.movie.layout import make_layout
 from difflapse.pipeline import folder
 from difflapse.pipeline.config import RunOptions
-from difflapse.pipeline.crop import product_grid
+from difflapse.pipeline.crop import product_grid, typical_frame
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import TEMPLATE_FRAMES, mode_for
 
@@ -108,7 +108,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
 
 def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -> SequencePlan:
     n = len(sequence.frames)
-    facts = sequence.frames[n // 2]
+    facts = typical_frame(sequence.frames, options)
     diff = mode_for(options, n)
     members = min(n, TEMPLATE_FRAMES) if diff == "template" else 0
     grid = product_grid(facts, options)
