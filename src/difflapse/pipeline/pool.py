@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -41,10 +42,27 @@ def prestart() -> None:
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
     try:
-        forkserver.ensure_running()
+        with _hidden_main():
+            forkserver.ensure_running()
     finally:
         if in_main:
             signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keep a new worker from running the user's script again: none of our tasks lives in it.
+
+    Without this a script would have to guard its main part by ``if __name__ == "__main__"``.
+    """
+    main = sys.modules["__main__"]
+    kept = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    try:
+        main.__dict__["__spec__"] = None
+        yield
+    finally:
+        main.__dict__.pop("__spec__", None)
+        main.__dict__.update(kept)
 
 
 class Pool:
@@ -114,7 +132,8 @@ class Pool:
                 if following is None:
                     break
                 n, job = following
-                pending.append((n, self._executor.submit(guarded, task, *job)))
+                with _hidden_main():
+                    pending.append((n, self._executor.submit(guarded, task, *job)))
             if not pending:
                 return
             if ordered:

@@ -281,11 +281,9 @@ def template_band(
     )
     for name, part in (("template", data), ("template_variance", variance)):
         target = np.load(night.array_path(name), mmap_mode="r+")
-        target[:, row0:row1] = part
-        target.flush()
+        target[:, row0:row1] = part  # never flushed: other processes see it, and the disk need not
     target = np.load(night.array_path("template_count"), mmap_mode="r+")
     target[row0:row1] = count
-    target.flush()
 
 
 def levelled(science: Science, copy: bool = True) -> np.ndarray:
