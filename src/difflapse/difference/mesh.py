@@ -70,3 +70,22 @@ def resample(mesh: np.ndarray, shape: tuple[int, ...], spacing: int) -> np.ndarr
 def _image(mesh: np.ndarray, out: np.ndarray) -> None:
     for j in range(len(out)):
         line(mesh, float(j), len(out), out[j])
+
+
+def apply(data: np.ndarray, factor: np.ndarray, offset: np.ndarray) -> None:
+    """``data * factor - offset`` in place, for an image (c, ny, nx) float32 and two meshes."""
+    _apply(data, np.ascontiguousarray(factor, np.float32), np.ascontiguousarray(offset, np.float32))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _apply(data: np.ndarray, factor: np.ndarray, offset: np.ndarray) -> None:
+    c, ny, nx = data.shape
+    by = np.empty(nx, np.float32)
+    less = np.empty(nx, np.float32)
+    for k in range(c):
+        for j in range(ny):
+            line(factor[k], float(j), ny, by)
+            line(offset[k], float(j), ny, less)
+            row = data[k, j]
+            for i in range(nx):
+                row[i] = row[i] * by[i] - less[i]

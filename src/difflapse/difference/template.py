@@ -121,50 +121,6 @@ def _median_factor(n: int) -> np.float32:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _plain_mean(
-    values: np.ndarray,
-    masks: np.ndarray,
-    j: int,
-    i: int,
-    var_sky: np.ndarray,
-    var_photon: np.ndarray,
-    level: np.float32,
-    clip: np.float32,
-    data: np.ndarray,
-    variance: np.ndarray,
-) -> bool:
-    """Take the plain mean where no value is near the clipping limit: nearly everywhere, without sorting."""
-    n = len(values)
-    if n < 4:
-        return False
-    total = np.float32(0)
-    low = values[0, j, i]
-    high = low
-    bad = np.uint8(0)
-    smallest = var_sky[0]
-    for k in range(n):
-        x = values[k, j, i]
-        total += x
-        low = min(low, x)
-        high = max(high, x)
-        bad |= masks[k, j, i]
-        smallest = min(smallest, var_sky[k])
-    if bad != 0:
-        return False
-    mean = total / n
-    reach = (clip - np.float32(0.5)) ** 2 * smallest
-    if (high - mean) ** 2 > reach or (mean - low) ** 2 > reach:
-        return False
-    signal = max(mean - level, np.float32(0))
-    total_var = np.float32(0)
-    for k in range(n):
-        total_var += var_sky[k] + var_photon[k] * signal
-    data[j, i] = mean
-    variance[j, i] = total_var / (n * n)
-    return True
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _combine(
     values: np.ndarray,
     masks: np.ndarray,
@@ -178,79 +134,110 @@ def _combine(
     variance: np.ndarray,
     count: np.ndarray,
 ) -> None:
+    """Clipped mean of each pixel: the plain one where no value is near the limit, nearly everywhere."""
     n, h, nx = values.shape
-    v = np.empty(n, np.float32)
-    who = np.empty(n, np.int64)
-    dev = np.empty(n, np.float32)
-    block = 16
+    total = np.empty(nx, np.float32)
+    low = np.empty(nx, np.float32)
+    high = np.empty(nx, np.float32)
+    bad = np.empty(nx, np.uint8)
     var_sky = np.empty(n, np.float32)
     var_photon = np.empty(n, np.float32)
     for j in range(h):
-        for i0 in range(0, nx, block):
-            here = np.float32(0)
+        _summarise_row(values, masks, j, total, low, high, bad)
+        for i0 in range(0, nx, 16):
+            all_sky, all_photon, smallest = np.float32(0), np.float32(0), np.float32(np.inf)
             for k in range(n):
                 var_sky[k] = _at(sky[k], row0 + j, i0, ny, nx)
                 var_photon[k] = _at(photon[k], row0 + j, i0, ny, nx)
+                all_sky += var_sky[k]
+                all_photon += var_photon[k]
+                smallest = min(smallest, var_sky[k])
             here = _at(level, row0 + j, i0, ny, nx)
-            for i in range(i0, min(nx, i0 + block)):
-                if _plain_mean(values, masks, j, i, var_sky, var_photon, here, clip, data, variance):
+            # Half a sigma within the limit: the median lies no further from the mean.
+            reach = (clip - np.float32(0.5)) ** 2 * smallest
+            for i in range(i0, min(nx, i0 + 16)):
+                mean = total[i] / n
+                if n >= 4 and bad[i] == 0 and (high[i] - mean) ** 2 <= reach and (mean - low[i]) ** 2 <= reach:
+                    data[j, i] = mean
+                    signal = max(mean - here, np.float32(0))
+                    variance[j, i] = (all_sky + all_photon * signal) / (n * n)
                     count[j, i] = min(count[j, i], n)
-                    continue
-                m = 0
-                for k in range(n):
-                    if masks[k, j, i] == 0:
-                        x = values[k, j, i]
-                        p = m
-                        while p > 0 and v[p - 1] > x:
-                            v[p] = v[p - 1]
-                            who[p] = who[p - 1]
-                            p -= 1
-                        v[p] = x
-                        who[p] = k
-                        m += 1
-                count[j, i] = min(count[j, i], m)
-                if m == 0:
-                    data[j, i] = 0
-                    variance[j, i] = np.float32(1e12)
-                    continue
-                mid = v[m // 2] if m % 2 else np.float32(0.5) * (v[m // 2 - 1] + v[m // 2])
-                signal = max(mid - here, np.float32(0))
-                if m < 4:
-                    total = np.float32(0)
-                    for p in range(m):
-                        total += var_sky[who[p]] + var_photon[who[p]] * signal
-                    data[j, i] = mid
-                    variance[j, i] = total / (m * m) * _median_factor(m)
-                    continue
-                # Median absolute deviation of sorted values: merge the two sides.
-                low, high = (m - 1) // 2, m // 2 if m % 2 == 0 else m // 2 + 1
-                if m % 2:
-                    low = m // 2
-                    high = low + 1
-                for p in range(m):
-                    if low >= 0 and (high >= m or mid - v[low] <= v[high] - mid):
-                        dev[p] = mid - v[low]
-                        low -= 1
-                    else:
-                        dev[p] = v[high] - mid
-                        high += 1
-                mad = dev[m // 2] if m % 2 else np.float32(0.5) * (dev[m // 2 - 1] + dev[m // 2])
-                total = np.float32(0)
-                total_var = np.float32(0)
-                used = 0
-                for p in range(m):
-                    w = var_sky[who[p]] + var_photon[who[p]] * signal
-                    limit = clip * max(np.sqrt(w), np.float32(1.4826) * mad)
-                    if abs(v[p] - mid) <= limit:
-                        total += v[p] - mid
-                        total_var += w
-                        used += 1
-                if used == 0:
-                    data[j, i] = mid
-                    variance[j, i] = np.float32(1e12)
-                    continue
-                data[j, i] = mid + total / used
-                variance[j, i] = total_var / (used * used)
+                else:
+                    data[j, i], variance[j, i], m = _clipped_mean(
+                        values[:, j, i], masks[:, j, i], var_sky, var_photon, here, clip
+                    )
+                    count[j, i] = min(count[j, i], m)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _summarise_row(
+    values: np.ndarray,
+    masks: np.ndarray,
+    j: int,
+    total: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    bad: np.ndarray,
+) -> None:
+    """Sum and extremes of each pixel of a row over the frames, and all their mask bits; frame by frame."""
+    for k in range(len(values)):
+        row, mask = values[k, j], masks[k, j]
+        if k == 0:
+            for i in range(len(total)):
+                total[i] = low[i] = high[i] = row[i]
+                bad[i] = mask[i]
+            continue
+        for i in range(len(total)):
+            x = row[i]
+            total[i] += x
+            low[i] = min(low[i], x)
+            high[i] = max(high[i], x)
+            bad[i] |= mask[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _clipped_mean(
+    values: np.ndarray,
+    masks: np.ndarray,
+    var_sky: np.ndarray,
+    var_photon: np.ndarray,
+    level: np.float32,
+    clip: np.float32,
+) -> tuple[np.float32, np.float32, int]:
+    """One pixel's clipped mean, its variance, and the number of good frames."""
+    nothing = np.float32(1e12)
+    v = np.empty(len(values), np.float32)
+    who = np.empty(len(values), np.int64)
+    m = 0
+    for k in range(len(values)):
+        if masks[k] == 0:
+            p = m
+            while p > 0 and v[p - 1] > values[k]:
+                v[p] = v[p - 1]
+                who[p] = who[p - 1]
+                p -= 1
+            v[p] = values[k]
+            who[p] = k
+            m += 1
+    if m == 0:
+        return np.float32(0), nothing, 0
+    mid = np.float32(0.5) * (v[(m - 1) // 2] + v[m // 2])
+    signal = max(mid - level, np.float32(0))
+    spread = np.float32(np.inf)
+    if m >= 4:
+        spread = np.float32(1.4826) * np.median(np.abs(v[:m] - mid))
+    total, total_var, used = np.float32(0), np.float32(0), 0
+    for p in range(m):
+        w = var_sky[who[p]] + var_photon[who[p]] * signal
+        if abs(v[p] - mid) <= clip * max(np.sqrt(w), spread):
+            total += v[p] - mid
+            total_var += w
+            used += 1
+    if m < 4:
+        return mid, total_var / np.float32(m * m) * _median_factor(m), m
+    if used == 0:
+        return mid, nothing, m
+    return mid + total / np.float32(used), total_var / np.float32(used * used), m
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)

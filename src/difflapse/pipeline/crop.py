@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -77,12 +78,14 @@ def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int,
             f"size is {options.size!r}; it must be an angle", "for example 30arcmin or 2deg,1deg"
         ) from None
     wcs = WCS(fits.Header.fromstring(reference.wcs_header))
-    x, y = (float(v) for v in wcs.world_to_pixel(position))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an inverse that does not converge gives NaN, or a place far outside
+        x, y = (float(v) for v in wcs.world_to_pixel(position))
     if not (np.isfinite(x) and np.isfinite(y)):
         raise OptionError(f"center {options.center} is not on the reference frame's sky")
     scale = float(np.mean(proj_plane_pixel_scales(wcs)))
-    width, height = (s / scale for s in (sizes[0], sizes[-1]))
-    return round(x - width / 2), round(y - height / 2), max(1, round(width)), max(1, round(height))
+    width, height = (max(1, round(s / scale)) for s in (sizes[0], sizes[-1]))
+    return round(x - (width - 1) / 2), round(y - (height - 1) / 2), width, height
 
 
 def _is_number(text: str) -> bool:

@@ -23,7 +23,7 @@ from difflapse.difference import (
     scale_from_stars,
 )
 from difflapse.difference import subtract as take_difference
-from difflapse.difference.mesh import constant, image, mean, resample
+from difflapse.difference.mesh import apply, constant, image, mean, resample
 from difflapse.errors import AlignError, FrameError
 from difflapse.io.fits import read_frame
 from difflapse.io.products import sha256
@@ -289,9 +289,7 @@ def template_band(
 def levelled(science: Science, copy: bool = True) -> np.ndarray:
     """The frame's pixels on the template's brightness and background; in place where no copy is wanted."""
     data = science.data.copy() if copy else science.data
-    for c in range(len(data)):
-        data[c] *= image(science.inverse_scale[c], data.shape[1:])
-        data[c] -= image(science.offset[c], data.shape[1:])
+    apply(data, science.inverse_scale, science.offset)
     return data
 
 
