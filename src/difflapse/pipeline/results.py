@@ -77,9 +77,7 @@ class Night:
     @functools.cached_property
     def table(self) -> Table:
         """`frames.ecsv`: a row per input frame."""
-        from astropy.table import Table
-
-        return Table.read(self.folder / "frames.ecsv", format="ascii.ecsv")
+        return _frames_table(self.folder)
 
     @functools.cached_property
     def frames(self) -> tuple[RunFrame, ...]:
@@ -124,9 +122,16 @@ class Night:
 
     @property
     def wcs(self) -> WCS | None:
-        """Celestial WCS of the product images; None where the reference has none."""
-        wcs = self.template.wcs
-        return wcs.celestial if wcs is not None and wcs.has_celestial else None
+        """Celestial WCS of the product images' pixels, with its distortion; None where the reference has none."""
+        from astropy.wcs import WCS
+
+        from difflapse.io.celestial import binned_wcs_header
+
+        record = read_json(self.folder / "transforms.json")
+        header, grid = record["reference"]["wcs_header"], record["products"]
+        if not header:
+            return None
+        return WCS(binned_wcs_header(header, grid["step"], tuple(grid["origin"]), tuple(grid["shape"])))
 
     @property
     def movie(self) -> Path | None:
@@ -200,7 +205,7 @@ class Run:
         nights = [night.summary() for night in self.sequences]
         left = [
             {"file": str(row["file"]), "reason": str(row["reason"])}
-            for row in self.sequences[0].table
+            for row in _frames_table(self.out)
             if np.ma.is_masked(row["frame"])
         ]
         return {
@@ -211,6 +216,12 @@ class Run:
             "left_out": left,
             **self._extra,
         }
+
+
+def _frames_table(folder: Path) -> Table:
+    from astropy.table import Table
+
+    return Table.read(folder / "frames.ecsv", format="ascii.ecsv")
 
 
 def open_run(out: str | Path) -> Run:

@@ -295,7 +295,7 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     items = [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()]
     write_json(
         place / "transforms.json",
-        tables.transforms_record(night.frames[reference.frame], reference.frame, items),
+        tables.transforms_record(night.frames[reference.frame], reference.frame, items, reference.grid),
     )
     products.append("transforms.json")
     return products

@@ -15,7 +15,7 @@ from astropy.table import MaskedColumn, Table
 
 from difflapse._version import __version__
 from difflapse.errors import InputError
-from difflapse.model import Alignment, FrameFacts, LeftOut, Quality, Transform
+from difflapse.model import Alignment, FrameFacts, LeftOut, ProductGrid, Quality, Transform
 from difflapse.model.times import iso_utc
 
 UNITS = {
@@ -141,9 +141,9 @@ def frames_table(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> 
 
 
 def transforms_record(
-    reference: FrameFacts, number: int, items: Iterable[tuple[int, FrameFacts, Alignment]]
+    reference: FrameFacts, number: int, items: Iterable[tuple[int, FrameFacts, Alignment]], grid: ProductGrid
 ) -> dict[str, Any]:
-    """What `transforms.json` holds: for each used frame the way to the reference, and back."""
+    """What `transforms.json` holds: each used frame's way to the reference and back, and the products' grid."""
     return {
         "convention": (
             "0-based native pixels (x right, y up, pixel centres), frame to reference: (X, Y) = "
@@ -152,7 +152,13 @@ def transforms_record(
             "form, reference to frame, a fit whose largest error over the frame is max_error_pix "
             "(difflapse.open_run inverts exactly)"
         ),
-        "reference": {"frame": number, "file": reference.file, "shape": list(reference.shape)},
+        "reference": {
+            "frame": number,
+            "file": reference.file,
+            "shape": list(reference.shape),
+            "wcs_header": reference.wcs_header,
+        },
+        "products": {"shape": list(grid.shape), "step": grid.step, "origin": list(grid.origin)},
         "frames": [
             {
                 "frame": k,

@@ -11,7 +11,7 @@ from astropy.table import Table
 
 from difflapse.errors import InputError
 from difflapse.io.products import write_table
-from difflapse.model import Alignment, LeftOut, Quality, Transform
+from difflapse.model import Alignment, LeftOut, ProductGrid, Quality, Transform
 from difflapse.model.transform import powers
 from difflapse.pipeline import tables
 
@@ -62,7 +62,8 @@ def test_a_transform_survives_json(name: str) -> None:
 def test_the_inverse_in_the_file_errs_by_no_more_than_it_says(name: str) -> None:
     """Read as the convention in the file says, by somebody without difflapse."""
     alignment = Alignment(TRANSFORMS[name], "asterism", 99, 0.05)
-    record = json.loads(json.dumps(tables.transforms_record(facts(2), 2, [(0, facts(0), alignment)])))
+    grid = ProductGrid((120, 180), 2, (10, 4))
+    record = json.loads(json.dumps(tables.transforms_record(facts(2), 2, [(0, facts(0), alignment)], grid)))
     item = record["frames"][0]["inverse"]
     x, y = places()
     X, Y = TRANSFORMS[name](x, y)
@@ -77,7 +78,9 @@ def test_the_inverse_in_the_file_errs_by_no_more_than_it_says(name: str) -> None
     error = float(np.hypot(u - x, v - y).max())
     assert error <= 1.5 * item["max_error_pix"] + 1e-9
     assert item["max_error_pix"] < 0.01
-    assert record["reference"] == {"frame": 2, "file": "night/f02.fits.fz", "shape": [NY, NX]}
+    reference = {"frame": 2, "file": "night/f02.fits.fz", "shape": [NY, NX], "wcs_header": ""}
+    assert record["reference"] == reference
+    assert record["products"] == {"shape": [120, 180], "step": 2, "origin": [10, 4]}
 
 
 def test_a_row_tells_the_alignment_in_pixels_and_degrees() -> None:
