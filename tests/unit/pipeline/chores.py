@@ -1,0 +1,47 @@
+"""Tasks for worker processes, in a module that they can import (tests themselves are not)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from difflapse.errors import AlignError, OptionError
+
+
+def square(n: int) -> int:
+    return n * n
+
+
+def slow_first(n: int) -> int:
+    if n == 0:
+        time.sleep(0.3)
+    return n
+
+
+def fail(n: int) -> int:
+    if n == 1:
+        raise AlignError("found=4, needed=6", "hint", {"found": 4, "needed": 6})
+    if n == 2:
+        raise ZeroDivisionError("oops")
+    if n == 3:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+    if n == 4:
+        raise MemoryError
+    return n
+
+
+def refuse(n: int) -> int:
+    raise OptionError("not a frame's fault")
+
+
+def full(n: int) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def who(n: int) -> int:
+    return os.getpid()
+
+
+def die(n: int) -> int:
+    os._exit(9)

@@ -1,0 +1,112 @@
+"""Workers: the same results as here, in the order asked for, with failures as results and memory bounded."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from difflapse.errors import AlignError, DifflapseError, FrameError, OptionError, OutputError
+from difflapse.pipeline.pool import Pool, cores, guarded
+
+sys.path.insert(0, str(Path(__file__).parent))
+import chores
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Pool]:
+    with Pool(2) as pool:
+        yield pool
+
+
+@pytest.fixture(params=[1, 2])
+def pool(request: pytest.FixtureRequest, two: Pool) -> Pool:
+    return two if request.param == 2 else Pool(1)
+
+
+def jobs(n: int) -> list[tuple[int]]:
+    return [(k,) for k in range(n)]
+
+
+def test_results_carry_the_number_of_their_job(pool: Pool) -> None:
+    assert dict(pool.run(chores.square, jobs(20))) == {k: k * k for k in range(20)}
+
+
+def test_results_come_in_order_where_asked(pool: Pool) -> None:
+    assert [n for n, _ in pool.run(chores.slow_first, jobs(9), ordered=True)] == list(range(9))
+
+
+def test_a_slow_frame_holds_up_no_other(two: Pool) -> None:
+    order = [n for n, _ in two.run(chores.slow_first, jobs(6))]
+    assert sorted(order) == list(range(6))
+    assert order[0] != 0
+
+
+def test_nothing_to_do_is_nothing_done(pool: Pool) -> None:
+    assert list(pool.run(chores.square, [])) == []
+
+
+def test_failures_of_frames_are_results(pool: Pool) -> None:
+    results = dict(pool.run(chores.fail, jobs(6)))
+    assert (results[0], results[5]) == (0, 5)
+    assert isinstance(results[1], AlignError)
+    assert results[1].facts == {"found": 4, "needed": 6}
+    assert all(isinstance(results[k], FrameError) for k in (1, 2, 3, 4))
+    assert "ZeroDivisionError" in results[2].message
+    assert "chores.py" in results[2].message
+    assert "No such file" in results[3].message
+    assert "memory" in results[4].message
+
+
+def test_what_is_no_frames_fault_ends_the_run(pool: Pool) -> None:
+    with pytest.raises(OptionError):
+        list(pool.run(chores.refuse, jobs(3)))
+
+
+def test_a_full_disk_ends_the_run(pool: Pool) -> None:
+    with pytest.raises(OutputError, match="full"):
+        list(pool.run(chores.full, jobs(3)))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_no_more_frames_are_in_flight_than_allowed(two: Pool, ordered: bool) -> None:
+    """Jobs are asked for one by one: a night is never queued whole."""
+    handed = 0
+
+    def source() -> Iterator[tuple[int]]:
+        nonlocal handed
+        for k in range(40):
+            handed += 1
+            yield (k,)
+
+    most = 0
+    for done, _ in enumerate(two.run(chores.square, source(), ordered)):
+        most = max(most, handed - done)
+    assert handed == 40
+    assert 2 <= most <= two.in_flight + 1
+
+
+def test_one_worker_is_this_process_and_two_are_not(two: Pool) -> None:
+    assert {pid for _, pid in Pool(1).run(chores.who, jobs(3))} == {os.getpid()}
+    assert os.getpid() not in {pid for _, pid in two.run(chores.who, jobs(8))}
+
+
+def test_a_worker_that_is_killed_is_told_with_a_hint() -> None:
+    with Pool(2) as pool, pytest.raises(DifflapseError, match="ended from outside") as caught:
+        list(pool.run(chores.die, jobs(2)))
+    assert "--workers" in caught.value.hint
+
+
+def test_guarded_lets_interrupts_through() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        guarded(interrupted)
+
+
+def test_there_is_at_least_one_core() -> None:
+    assert 1 <= cores() <= (os.cpu_count() or 1)
