@@ -122,9 +122,11 @@ def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def warp(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Resample the frame onto the product grid and match its brightness."""
+    # Neighbours that are kept for later differences need memory of their own.
+    reuse = night.shared("scene").mode in ("template", "none")
     return {
         "warped": warp_frame(
-            night, k, values["pixels"], values["alignment"], values["quality"], values["scale"]
+            night, k, values["pixels"], values["alignment"], values["quality"], values["scale"], reuse
         )
     }
 
@@ -136,19 +138,34 @@ def warp_frame(
     alignment: Alignment,
     quality: Quality,
     scale: np.ndarray | None,
-    offset: np.ndarray | None = None,
+    reuse: bool = False,
 ) -> Science:
-    """A frame on the product grid; `offset` is left at zero where none is given."""
+    """A frame on the product grid, its background not yet matched.
+
+    With `reuse` its pixels lie in a buffer that the next frame overwrites: fresh memory costs more than what is done in it.
+    """
     facts = night.frames[k]
     reference: Reference = night.shared("reference")
     pattern = facts.mosaic
-    planes = split(pixels.data, pattern, facts.bias_adu or 0.0)
-    warped = apply_transform(planes, sites(pattern), alignment.transform, reference.grid, pixels.bad)
     n_channels = len(channels(pattern))
+    room, out = _buffers(facts.shape, pattern, reference.grid.shape)
+    planes = split(pixels.data, pattern, facts.bias_adu or 0.0, room)
+    warped = apply_transform(
+        planes, sites(pattern), alignment.transform, reference.grid, pixels.bad, out=out if reuse else None
+    )
     inverse = constant([1.0] * n_channels) if scale is None else (1.0 / scale).astype(np.float32)
     noise = noise_of(warped.variance_factor, quality.noise_adu, None, facts.gain_e_adu).scaled(mean(inverse))
-    zero = constant([0.0] * n_channels) if offset is None else offset
-    return Science(warped.data, warped.mask, inverse, zero, noise)
+    return Science(warped.data, warped.mask, inverse, constant([0.0] * n_channels), noise)
+
+
+@functools.lru_cache(maxsize=1)
+def _buffers(
+    shape: tuple[int, int], pattern: str, grid_shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Room for the planes of a frame, and for the frame on the product grid; kept by the process."""
+    ny, nx = shape
+    planes = np.empty((4, ny // 2, nx // 2) if pattern else (1, ny, nx), np.float32)
+    return planes, np.empty((len(channels(pattern)), *grid_shape), np.float32)
 
 
 def match_to(
@@ -254,7 +271,7 @@ def template_member(
     """Prepare one frame of the template: warped, matched to the reference, written to scratch; returns its noise."""
     reference: Reference = night.shared("reference")
     pixels = read_pixels(night, k, night.shared("defects"))
-    science = warp_frame(night, k, pixels, alignment, quality, scale)
+    science = warp_frame(night, k, pixels, alignment, quality, scale, reuse=True)
     if k != reference.frame:
         target = night.array(f"member{reference.frame}")
         target_mask = night.array(f"mask{reference.frame}") != 0
