@@ -157,7 +157,12 @@ def _combine(
             reach = (clip - np.float32(0.5)) ** 2 * smallest
             for i in range(i0, min(nx, i0 + 16)):
                 mean = total[i] / n
-                if n >= 4 and bad[i] == 0 and (high[i] - mean) ** 2 <= reach and (mean - low[i]) ** 2 <= reach:
+                if (
+                    n >= 4
+                    and bad[i] == 0
+                    and (high[i] - mean) ** 2 <= reach
+                    and (mean - low[i]) ** 2 <= reach
+                ):
                     data[j, i] = mean
                     signal = max(mean - here, np.float32(0))
                     variance[j, i] = (all_sky + all_photon * signal) / (n * n)

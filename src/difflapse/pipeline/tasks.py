@@ -142,7 +142,8 @@ def warp_frame(
 ) -> Science:
     """A frame on the product grid, its background not yet matched.
 
-    With `reuse` its pixels lie in a buffer that the next frame overwrites: fresh memory costs more than what is done in it.
+    With `reuse` its pixels lie in a buffer that the next frame overwrites: fresh memory costs more than
+    what is done in it.
     """
     facts = night.frames[k]
     reference: Reference = night.shared("reference")
