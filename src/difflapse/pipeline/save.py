@@ -105,6 +105,7 @@ def _write(
         own = night.frames[k]
         if own.mid_mjd is not None:
             common.append(("DATE-AVG", iso_utc(own.mid_mjd), "UTC, middle of the exposure"))
+            common.append(("MJD-AVG", round(own.mid_mjd, 9), "the same"))
         if own.exposure_s is not None:
             common.append(("EXPTIME", own.exposure_s, "[s]"))
         common.append(("ORIGFILE", own.file, "input frame"))
