@@ -112,7 +112,7 @@ def test_a_night_in_clouds_fails_and_says_why_frame_by_frame(simulated: Simulate
         difflapse.run(folder, tmp_path / "out", workers=1)
     assert caught.value.exit_code in (3, 5)
     if isinstance(caught.value, TooManyFailedError):
-        assert caught.value.facts["found"] >= 3
+        assert caught.value.facts["found"] in (3, 4, 5)
         run = difflapse.open_run(tmp_path / "out")
         skipped = [f for f in run.frames if not f.used]
         assert len(skipped) >= 3

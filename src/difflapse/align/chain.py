@@ -71,8 +71,9 @@ def _try(step: str, frame: View, reference: View, options: AlignOptions) -> Alig
         return features.find(frame, reference, options)
     if step == "phase":
         return phase.find(frame, reference, options)
-    guess = wcs.map_by_headers(frame.facts, reference.facts, "auto")
     fewest = min(len(frame.stars), len(reference.stars))
+    # Stars are fitted with the model that was asked for; without them the headers' own map must be of it.
+    guess = wcs.map_by_headers(frame.facts, reference.facts, options.transform if fewest < 6 else "auto")
     if fewest < 6:
         # In coordinates of the Sun or of a detector the scene itself moves: the Sun turns by a pixel in hours.
         return judge_on_pixels(

@@ -32,7 +32,7 @@ class View:
     stars: Stars
     """Brightest first, native pixels."""
     picture: Callable[[], Reduced]
-    """Makes the small picture. It is called at most once per method and its result is never written to."""
+    """Makes the small picture. A method may call it more than once; its result is never written to."""
 
 
 @dataclass(frozen=True)

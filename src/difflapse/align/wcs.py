@@ -59,7 +59,7 @@ def find(frame: View, reference: View, options: AlignOptions) -> Alignment:
 def map_by_headers(frame: FrameFacts, reference: FrameFacts, wanted: str = "auto") -> Transform:
     """Native pixels of the frame to those of the reference by their WCS; see `find` for what it raises."""
     if frame.plane and reference.plane and frame.plane[0] == reference.plane[0]:
-        return _through_the_plane(frame.plane[1], reference.plane[1])
+        return _through_the_plane(frame.plane[1], reference.plane[1], frame.shape, wanted)
     for facts, role in ((frame, "frame"), (reference, "reference")):
         if not facts.wcs_header:
             raise AlignError(
@@ -101,11 +101,21 @@ def map_by_headers(frame: FrameFacts, reference: FrameFacts, wanted: str = "auto
     )
 
 
-def _through_the_plane(here: tuple[float, ...], there: tuple[float, ...]) -> Transform:
-    """Pixels to pixels by two linear systems of the same axes, such as the Sun's own coordinates."""
+def _through_the_plane(
+    here: tuple[float, ...], there: tuple[float, ...], shape: tuple[int, int], wanted: str
+) -> Transform:
+    """Pixels to pixels by two linear systems of the same axes, such as the Sun's own coordinates: an affine
+    transform, or the one of the model wanted that comes nearest.
+    """
     a, b = np.eye(3), np.eye(3)
     a[:2], b[:2] = np.reshape(here, (2, 3)), np.reshape(there, (2, 3))
-    return Transform("affine", np.linalg.inv(b) @ a)
+    whole = Transform("affine", np.linalg.inv(b) @ a)
+    if wanted in ("auto", "affine", "polynomial"):
+        return whole
+    domain = (0.0, 0.0, shape[1] - 1.0, shape[0] - 1.0)
+    x, y = _grid_over(domain, *_GRID)
+    X, Y = whole(x, y)
+    return replace(fit_transform(x, y, X, Y, None, wanted, 1, domain), domain=domain)
 
 
 @lru_cache(maxsize=16)

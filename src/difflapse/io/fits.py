@@ -166,6 +166,9 @@ def read_frame(facts: FrameFacts) -> Frame:
     raw = _compressed_pixels(facts.path, hdu) if hdu.compressed else _plain_pixels(facts.path, hdu)
     raw = raw.reshape(facts.shape)
     blank = _blank(hdu)
+    if blank is not None and raw.dtype == _dtype(hdu) and raw.dtype.kind == "u" and raw.dtype.itemsize > 1:
+        # Decoded straight into unsigned pixels, while BLANK is a stored value.
+        blank += int(_scaling(hdu)[0])
     bad = raw == blank if blank is not None and raw.dtype.kind in "iu" else None
     data = _scaled(raw, hdu)
     if data.dtype.kind == "f":

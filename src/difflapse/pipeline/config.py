@@ -39,7 +39,9 @@ class RunOptions:
     transform: str = _option("auto", "model of the transform", TRANSFORM)
     detector: str = _option("orb", "keypoints of --align features", DETECTOR)
     reference: str = _option(
-        "best", "frame whose pixel grid is kept: best, first, middle, or a frame number", metavar="WHICH"
+        "best",
+        "frame whose pixel grid is kept: best, first, middle, a frame number or a file",
+        metavar="WHICH",
     )
     diff: str = _option("template", "what is subtracted (base is another name for template)", DIFF)
     lag: str = _option("1", "running difference: frames, or a time such as 10min", metavar="LAG")
@@ -73,6 +75,8 @@ class RunOptions:
     overwrite: bool = _option(False, "replace an earlier run's products in the output folder")
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            object.__setattr__(self, item.name, _convert(item, getattr(self, item.name)))
         if self.diff == "base":
             object.__setattr__(self, "diff", "template")
         for item in fields(self):
@@ -84,22 +88,21 @@ class RunOptions:
                     _check_choice(item.name, one, choices)
             elif choices:
                 _check_choice(item.name, value, choices)
-        _check_reference(self.reference)
+        if not self.reference:
+            raise OptionError("reference is empty; it must be best, first, middle, a frame number or a file")
         parse_lag(self.lag)
-        if self.window < 3:
-            raise OptionError(f"window is {self.window}; a rolling median needs 3 frames or more")
+        if not 3 <= self.window <= 255:
+            raise OptionError(f"window is {self.window}; a rolling median takes 3 to 255 frames")
         if self.width < 64:
             raise OptionError(f"width is {self.width}; a movie needs 64 pixels or more")
-        if not 0 < self.fps <= 120:
-            raise OptionError(f"fps is {self.fps:g}; it must lie between 0 and 120")
+        if not 0.01 <= self.fps <= 120:
+            raise OptionError(f"fps is {self.fps:g}; it must lie between 0.01 and 120")
         if not 0 <= self.max_failed <= 1:
             raise OptionError(f"max_failed is {self.max_failed:g}; it is a fraction, 0 to 1")
         if self.workers < 0:
             raise OptionError(f"workers is {self.workers}; it must be 0 (one per core) or more")
         if not self.panels:
             raise OptionError("no panels: the movie needs at least one", f"choose from {', '.join(PANELS)}")
-        if self.diff == "none" and self.panels == ("aligned", "difference"):
-            object.__setattr__(self, "panels", ("aligned",))
         if self.roi and (self.center or self.size):
             raise OptionError("both a roi and a centre are given", "use one of them")
         if bool(self.center) != bool(self.size):
@@ -110,6 +113,13 @@ class RunOptions:
             parse_roi(self.roi)
         if self.memory:
             parse_memory(self.memory)
+
+    @property
+    def shown_panels(self) -> tuple[str, ...]:
+        """Panels of the movie: without a difference the default pair is the aligned one alone."""
+        if self.diff == "none" and self.panels == ("aligned", "difference"):
+            return ("aligned",)
+        return self.panels
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> RunOptions:
@@ -173,11 +183,6 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise OptionError(
             f"{name} is {value!r}; it must be one of {', '.join(choices)}", suggest(str(value), list(choices))
         )
-
-
-def _check_reference(value: str) -> None:
-    if value not in ("best", "first", "middle") and not str(value).isdecimal():
-        raise OptionError(f"reference is {value!r}; it must be best, first, middle or a frame number")
 
 
 def _convert(item: dataclasses.Field[Any], value: Any) -> Any:

@@ -15,9 +15,9 @@ from difflapse.model import FrameFacts
 from difflapse.pipeline.config import RunOptions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Night:
-    """One sequence being run; small enough to be sent with every task."""
+    """One sequence being run. It travels to workers by the name of its scratch folder: one copy per process."""
 
     name: str
     frames: tuple[FrameFacts, ...]
@@ -26,6 +26,14 @@ class Night:
     """Folder for shared values; removed when the run ends."""
     out: str
     """Folder of the products."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        path = Path(self.scratch) / "night.pickle"
+        if not path.exists():
+            part = path.with_suffix(".part")
+            part.write_bytes(pickle.dumps((self.name, self.frames, self.options, self.scratch, self.out)))
+            part.replace(path)
+        return _open_night, (self.scratch,)
 
     def share(self, name: str, value: Any) -> None:
         """Write a value of the whole night where all workers find it; once only."""
@@ -60,6 +68,14 @@ class Night:
     def array(self, name: str) -> np.ndarray:
         """A large array of the night, mapped from disk: all workers share its memory."""
         return _load_array(self.scratch, name)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_night(scratch: str) -> Night:
+    """The night of a scratch folder. A worker that comes to another night lets go of the last one's files."""
+    forget()
+    with (Path(scratch) / "night.pickle").open("rb") as file:
+        return Night(*pickle.load(file))
 
 
 @functools.lru_cache(maxsize=16)

@@ -43,7 +43,6 @@ class Desk:
         task: Callable[..., Any],
         jobs: Iterable[tuple[int, tuple[Any, ...]]],
         total: int,
-        ordered: bool = False,
     ) -> Iterator[tuple[int, Any]]:
         """Run a task for (frame, arguments) pairs, with progress; failures are recorded, not yielded."""
         self.progress.start(stage, total)
@@ -54,7 +53,7 @@ class Desk:
                 frames.append(frame)
                 yield job
 
-        for n, result in self.pool.run(task, arguments(), ordered):
+        for n, result in self.pool.run(task, arguments()):
             if isinstance(result, FrameError):
                 self.fail(frames[n], result.message)
             else:

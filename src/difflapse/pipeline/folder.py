@@ -104,9 +104,15 @@ def staging(out: Path) -> Iterator[Path]:
 def publish(staged: Path, out: Path, products: Sequence[str], overwrite: bool) -> None:
     """Move finished products to their place, after removing those of the run that they replace."""
     try:
-        if overwrite and (out / "run.toml").exists():
-            _remove(out, [*read_products(out), "run.toml"])
-        # run.toml last: a folder that has it is complete.
+        old = read_products(out) if overwrite and (out / "run.toml").exists() else []
+        foreign = [name for name in products if name not in (*old, "run.toml") and (out / name).exists()]
+        if foreign:
+            raise OutputError(
+                f"{out / foreign[0]} is in the way: it is no product of the run in that folder",
+                "move it, or give another folder with -o OUT",
+            )
+        _remove(out, old)
+        # run.toml last: a folder that has the new one is complete, and the old one serves --overwrite until then.
         for name in sorted(products, key=lambda n: n == "run.toml"):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(staged / name, out / name)

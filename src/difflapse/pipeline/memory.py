@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+import numpy as np
+
 from difflapse.errors import OptionError
 from difflapse.model import Inventory, Sequence
 from difflapse.mosaic import channels
@@ -12,7 +14,7 @@ from difflapse.pipeline.config import RunOptions, parse_memory
 from difflapse.pipeline.crop import product_grid, typical_frame
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.pool import cores
-from difflapse.pipeline.tasks import neighbours_kept
+from difflapse.pipeline.tasks import CHUNK, neighbours_kept
 
 SMALL_NIGHT = 30_000_000
 """Native pixels in a night below which starting worker processes costs more than it saves."""
@@ -68,13 +70,14 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     members = min(len(sequence.frames), TEMPLATE_FRAMES) if mode == "template" else 1
     native = facts.shape[0] * facts.shape[1]
     product = grid.shape[0] * grid.shape[1]
-    raw = native * (2 if "16" in facts.dtype else 4)
+    raw = native * np.dtype(facts.dtype).itemsize
     picture = 4 * n_channels * product
     worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 10 * product
     worker += neighbours_kept(mode, options) * (picture + product)
     sensor = _PROCESS + min(len(sequence.frames), DEFECT_FRAMES) * raw + 2 * 4 * native
     template = (2 * picture + product) if mode == "template" else 0
-    main = _PROCESS + 150_000_000 + picture
+    pictures = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
+    main = _PROCESS + 100_000_000 + picture + pictures
     peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
     return Need(int(main + template + peak), int(members * (picture + product) + template))
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from difflapse.difference import fit_offset
+from difflapse.difference import Noise, fit_offset
 from difflapse.difference.mesh import constant
 from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.fits import read_frame
 from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
-from difflapse.model import Quality
+from difflapse.model import Frame, FrameFacts, Inventory, Quality
 from difflapse.model.times import iso_utc
 from difflapse.movie.diverging import VMAX
 from difflapse.movie.layout import make_layout
@@ -37,6 +37,8 @@ def find_defects(desk: Desk) -> None:
     night = desk.night
     desk.progress.start("sensor", 1)
     result = next(iter(desk.pool.run(_defects_task, [(night,)])))[1]
+    if isinstance(result, FrameError):
+        desk.progress.note(f"hot and dead pixels were not looked for: {result.message}")
     defects = Defects.none() if isinstance(result, FrameError) else result
     night.share("defects", defects)
     desk.progress.advance("sensor")
@@ -55,10 +57,9 @@ def choose_reference(desk: Desk) -> None:
             {"found": len(alive), "needed": 2},
         )
     wanted = night.options.reference
-    if wanted.isdigit():
-        k = int(wanted)
-        if k >= len(night.frames):
-            raise OptionError(f"reference is frame {k}; there are frames 0 to {len(night.frames) - 1}")
+    named = int(wanted) if wanted.isdigit() else _by_file(night.frames, wanted)
+    if named is not None:
+        k = named
         if k in desk.failed:
             raise InputError(
                 f"reference frame {k} cannot be used: {desk.failed[k]}", "choose another, or best"
@@ -68,7 +69,9 @@ def choose_reference(desk: Desk) -> None:
     elif wanted == "middle":
         k = alive[len(alive) // 2]
     else:
-        k = _best(desk, alive)
+        # A crop on the sky needs a reference that knows where it looks.
+        solved = [k for k in alive if night.frames[k].wcs_header] if night.options.center else []
+        k = _best(desk, solved or alive)
     quality: Quality = desk.value("quality", k)
     facts = night.frames[k]
     night.share(
@@ -93,10 +96,9 @@ def make_template(desk: Desk) -> None:
         )
     used = desk.alive()
     mode = _mode(desk, used)
-    smooth = (
-        all(desk.value("scale", k) is not None for k in used if k != reference.frame)
-        and len(reference.stars) >= 5
-    )
+    # A hazy frame without stars of its own must not cost the others their smooth background.
+    with_stars = sum(desk.value("scale", k) is not None for k in used)
+    smooth = 2 * with_stars >= len(used) and len(reference.stars) >= 5
     chosen = _choose(desk, used) if mode == "template" else (reference.frame,)
     steps = len(chosen)
     desk.progress.start("template", steps)
@@ -112,7 +114,9 @@ def make_template(desk: Desk) -> None:
     desk.progress.advance("template")
     others = [k for k in chosen if k != reference.frame]
     for n, result in desk.pool.run(tasks.template_member, [arguments[k] for k in others]):
-        if not isinstance(result, FrameError):
+        if isinstance(result, FrameError):
+            desk.progress.note(f"{night.frames[others[n]].file} is not in the template: {result.message}")
+        else:
             noises[others[n]] = result
         desk.progress.advance("template")
     chosen = tuple(k for k in chosen if k in noises)
@@ -133,7 +137,7 @@ def make_template(desk: Desk) -> None:
     )
     options = night.options
     layout = make_layout(
-        options.panels,
+        options.shown_panels,
         reference.grid.shape,
         reference.grid.step,
         reference.grid.origin,
@@ -152,7 +156,8 @@ def make_template(desk: Desk) -> None:
         _cadence(night),
         layout,
         stretch,
-        _vmax(night, desk, noises[reference.frame], picture, sky),
+        _vmax(night, noises[reference.frame], sky),
+        4 * _combined_sigma(noises[reference.frame]),
     )
     night.share("scene", scene)
     if mode in ("running", "rolling"):
@@ -178,6 +183,13 @@ def _defects_task(night: Night) -> Defects:
     return measure_defects(frames, night.frames[0].mosaic)
 
 
+def _filled(frame: Frame) -> np.ndarray:
+    """A frame's pixels in their own small type, bad ones at the median."""
+    if frame.mask is None:
+        return frame.data
+    return np.where(frame.mask, np.median(frame.data), frame.data).astype(frame.data.dtype)
+
+
 def _best(desk: Desk, alive: list[int]) -> int:
     """The sharpest, deepest frame that is not far from the middle of the night."""
     quality = [desk.value("quality", k) for k in alive]
@@ -191,9 +203,38 @@ def _best(desk: Desk, alive: list[int]) -> int:
     if np.median(stars) >= 5:
         score += 0.7 * np.log(np.maximum(stars, 1))
     # Products take their sky positions from the reference: one with a WCS is worth some sharpness.
-    score += 0.3 * np.array([bool(desk.night.frames[k].wcs_header) for k in alive])
+    score += 0.5 * np.array([bool(desk.night.frames[k].wcs_header) for k in alive])
     middle = np.abs(np.linspace(-1, 1, len(alive)))
     return alive[int(np.argmax(score - 0.4 * middle))]
+
+
+def check_reference(inventory: Inventory, options: RunOptions) -> None:
+    """Refuse, before anything is read, a reference frame that a sequence does not have; raises OptionError."""
+    wanted = options.reference
+    if wanted in ("best", "first", "middle"):
+        return
+    if wanted.isdigit():
+        for sequence in inventory.sequences:
+            n = len(sequence.frames)
+            if int(wanted) >= n:
+                raise OptionError(
+                    f"reference is frame {wanted}; {sequence.name} has frames 0 to {n - 1}",
+                    "or --reference best",
+                )
+    elif all(_by_file(sequence.frames, wanted) is None for sequence in inventory.sequences):
+        raise OptionError(
+            f"reference is {wanted!r}; it must be best, first, middle, a frame number or the file of a frame",
+            "frames.ecsv of an earlier run names both",
+        )
+
+
+def _by_file(frames: tuple[FrameFacts, ...], wanted: str) -> int | None:
+    """Number of the frame whose file is meant; None if it is not among them."""
+    name = wanted.replace("\\", "/")
+    for k, facts in enumerate(frames):
+        if name in (facts.file, facts.path) or facts.file.rsplit("/", 1)[-1] == name.rsplit("/", 1)[-1]:
+            return k
+    return None
 
 
 def mode_for(options: RunOptions, frames: int) -> str:
@@ -268,17 +309,21 @@ def _cadence(night: Night) -> float | None:
     return float(np.median(np.diff(sorted(times))) * 86400)
 
 
-def _vmax(night: Night, desk: Desk, noise: Any, picture: np.ndarray, sky: np.ndarray) -> float:
-    """Ends of the differential panel's scale: 10 sigma, or the same in ADU or percent, as a round number."""
+def _vmax(night: Night, noise: Noise, sky: np.ndarray) -> float:
+    """Ends of the differential panel's scale: as for sigma, or the same in ADU or percent, as a round number."""
     if night.options.units == "sigma":
         return VMAX
-    sigma = 1 / math.sqrt(sum(1 / max(float(np.mean(s)), 1e-12) for s in noise.sky))
+    sigma = _combined_sigma(noise)
     if night.options.units == "percent":
-        level = max(float(np.mean(sky)), 1e-6)
-        sigma = 100 * sigma / level
+        sigma = 100 * sigma / max(float(np.mean(sky)), 1e-6)
     raw = VMAX * sigma
     power = 10 ** math.floor(math.log10(raw)) if raw > 0 else 1.0
     return next(power * step for step in (1, 2, 5, 10) if power * step >= raw)
+
+
+def _combined_sigma(noise: Noise) -> float:
+    """Noise of an empty pixel of the reference, all channels combined, ADU."""
+    return 1 / math.sqrt(sum(1 / max(float(np.mean(s)), 1e-12) for s in noise.sky))
 
 
 def time_range(night: Night) -> str:

@@ -10,12 +10,13 @@ from typing import Any
 from difflapse.io.discover import discover
 from difflapse.model import LeftOut
 from difflapse.model import Sequence as FrameSequence
+from difflapse.mosaic import channels
 from difflapse.movie.layout import make_layout
 from difflapse.pipeline import folder
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.crop import product_grid, typical_frame
 from difflapse.pipeline.memory import choose_workers, foresee
-from difflapse.pipeline.night_stages import TEMPLATE_FRAMES, mode_for
+from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, check_reference, mode_for
 
 _MOVIE_BYTES_PER_PIXEL = 0.07
 """Of H.264 at the default quality on noisy frames; measured, and no promise."""
@@ -97,6 +98,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     target = Path(out) if out is not None else folder.default_out(many)
     folder.check_free(target, options.overwrite)
     inventory = discover(many, mosaic=options.mosaic, split=options.split)
+    check_reference(inventory, options)
     workers = choose_workers(inventory, options)
     return Plan(
         str(target),
@@ -113,17 +115,17 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     members = min(n, TEMPLATE_FRAMES) if diff == "template" else 0
     grid = product_grid(facts, options)
     layout = make_layout(
-        options.panels, grid.shape, grid.step, grid.origin, options.width, options.labels, options.fps
+        options.shown_panels, grid.shape, grid.step, grid.origin, options.width, options.labels, options.fps
     )
-    channels = 3 if facts.mosaic else 1
+    n_channels = len(channels(facts.mosaic))
     need = foresee(sequence, options, workers)
-    image = 4 * channels * grid.shape[0] * grid.shape[1]
+    image = 4 * n_channels * grid.shape[0] * grid.shape[1]
     saved = len(options.save) * n * (2 * image + image // 4)
     movie = int(layout.width * layout.height * n * _MOVIE_BYTES_PER_PIXEL)
     template = 2 * image + image // 4 if members else 0
     ny, nx = grid.shape
     steps = (
-        f"find hot and dead pixels of the sensor from {min(n, 6)} frames",
+        f"find hot and dead pixels of the sensor from {min(n, DEFECT_FRAMES)} frames",
         f"measure stars, sky and noise of {n} frames",
         f"align by {options.align}, transform {options.transform}, reference {options.reference}",
         f"template of {members} frames" if members else f"{diff} difference, no template",

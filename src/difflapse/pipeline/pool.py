@@ -56,7 +56,9 @@ def _hidden_main() -> Iterator[None]:
     Without this a script would have to guard its main part by ``if __name__ == "__main__"``.
     """
     main = sys.modules["__main__"]
-    kept = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    kept: dict[str, Any] = {
+        name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__
+    }
     try:
         main.__dict__["__spec__"] = None
         yield
@@ -98,7 +100,11 @@ class Pool:
             self._executor.shutdown(wait=True, cancel_futures=True)
 
     def run(
-        self, task: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], ordered: bool = False
+        self,
+        task: Callable[..., Any],
+        jobs: Iterable[tuple[Any, ...]],
+        ordered: bool = False,
+        in_flight: int | None = None,
     ) -> Iterator[tuple[int, Any]]:
         """Run ``task(*job)`` for each job.
 
@@ -113,7 +119,7 @@ class Pool:
                 yield n, guarded(task, *job)
             return
         try:
-            yield from self._run(task, jobs, ordered)
+            yield from self._run(task, jobs, ordered, in_flight or self.in_flight)
         except BrokenProcessPool:
             raise DifflapseError(
                 "a worker process was ended from outside, most likely for lack of memory",
@@ -121,13 +127,13 @@ class Pool:
             ) from None
 
     def _run(
-        self, task: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], ordered: bool
+        self, task: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], ordered: bool, in_flight: int
     ) -> Iterator[tuple[int, Any]]:
         assert self._executor is not None
         source = enumerate(jobs)
         pending: deque[tuple[int, Future[Any]]] = deque()
         while True:
-            while len(pending) < self.in_flight:
+            while len(pending) < in_flight:
                 following = next(source, None)
                 if following is None:
                     break

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from difflapse.align.warp import BadPixels
-from difflapse.difference import Template
 from difflapse.measure import Defects
 from difflapse.model import ProductGrid, Stars
 from difflapse.movie.layout import Layout
@@ -76,10 +75,6 @@ class Scene:
     layout: Layout
     stretch: Stretch
     vmax: float
-
-
-def load_template(night_array: dict[str, np.ndarray], sky: np.ndarray) -> Template:
-    """The night's template from its mapped arrays."""
-    return Template(
-        night_array["template"], night_array["template_variance"], night_array["template_count"], sky
-    )
+    """Ends of the differential panel's scale, in its units."""
+    sigma_top: float
+    """White of the panel of expected noise, ADU; the same for all frames."""

@@ -74,6 +74,9 @@ class Night:
         """The sequence's name."""
         return str(self.table.meta.get("sequence", self.folder.name))
 
+    def __repr__(self) -> str:
+        return f"<Night {self.name}: {len(self.frames)} frames in {self.folder}>"
+
     @functools.cached_property
     def table(self) -> Table:
         """`frames.ecsv`: a row per input frame."""
@@ -101,6 +104,10 @@ class Night:
     @property
     def reference(self) -> RunFrame:
         """The frame whose pixel grid is kept."""
+        if "reference_frame" not in self.table.meta:
+            raise InputError(
+                "the run ended before it had a reference", "frames.ecsv says why its frames were skipped"
+            )
         return self.frames[int(self.table.meta["reference_frame"])]
 
     @functools.cached_property

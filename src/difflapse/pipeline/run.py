@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,16 +25,16 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.memory import choose_workers
-from difflapse.pipeline.night_stages import time_range
+from difflapse.pipeline.night_stages import check_reference, time_range
 from difflapse.pipeline.pool import Pool, cores, guarded, prestart
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Reference, Scene, Shown
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
-from difflapse.pipeline.tasks import forget_pictures
+from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
-CHUNK = 8
-"""Frames that a worker takes in a row where each needs its neighbours."""
+_TABLED = {"quality", "alignment", "scale", "digest"}
+"""Values that the tables need at the end."""
 
 
 def run(
@@ -131,6 +132,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     if options.workers != 1 and cores() > 1:
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
+    check_reference(inventory, options)
     done: list[_Done] = []
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
@@ -142,14 +144,15 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
                     done.append(
                         _run_sequence(sequence, inventory, place, options, pool, progress, not several)
                     )
-                except (DifflapseError, KeyboardInterrupt) as error:
+                except DifflapseError as error:
                     # One sequence's failure must not lose another's night.
-                    if not several or not isinstance(error, DifflapseError) or error.exit_code in (1, 2, 6):
+                    if not several or error.exit_code in (1, 2, 6):
                         raise
                     progress.note(f"{sequence.name}: {error.message}")
                     failed.append((sequence, error))
                 finally:
                     forget()
+                    shutil.rmtree(place / ".scratch", ignore_errors=True)
                     forget_pictures()
         if failed and not done:
             raise failed[0][1]
@@ -212,6 +215,9 @@ def _run_sequence(
             for frame, values in desk.each(group.name, _task, _jobs(desk, group), len(desk.alive())):
                 for name, value in values[0].items():
                     desk.values.setdefault(name, {})[frame] = value
+        needed = {name for later in groups[groups.index(group) + 1 :] for name in later.reads} | _TABLED
+        for name in desk.values.keys() - needed:
+            del desk.values[name]
         too_many = _too_many(desk, options)
         if too_many is not None:
             break
@@ -276,7 +282,12 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     ) as encoder:
         movie = _Movie(encoder)
         order = iter(chunks)
-        for _, results in desk.pool.run(_task, ((group, night, items) for _, items in jobs), ordered=True):
+        for _, results in desk.pool.run(
+            _task,
+            ((group, night, items) for _, items in jobs),
+            ordered=True,
+            in_flight=(desk.pool.workers + 1) if size > 1 else None,
+        ):
             chunk = next(order)
             for k, result in zip(chunk, results if isinstance(results, list) else [results], strict=True):
                 if isinstance(result, FrameError):
@@ -341,7 +352,15 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
             k, facts, facts.file, reason, in_template=k in chosen, pixel_arcsec=arcsec, **get
         )
         if not reason and get["scale"] is None and night.options.match != "none" and k not in chosen:
-            row["note"] = "; ".join(filter(None, (row["note"], "brightness matched on pixels, not on stars")))
+            row["note"] = "; ".join(
+                filter(
+                    None,
+                    (
+                        row["note"],
+                        "fewer than 5 stars in common: brightness matched on pixels where they allow it",
+                    ),
+                )
+            )
         yield row
 
 

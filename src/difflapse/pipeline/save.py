@@ -11,7 +11,7 @@ from difflapse.difference.mesh import image
 from difflapse.difference.noise import correlation_factor
 from difflapse.io.celestial import binned_wcs_header
 from difflapse.io.products import write_image
-from difflapse.model import Alignment, bits
+from difflapse.model import Alignment, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.pipeline.context import Night
@@ -31,16 +31,15 @@ def product_name(night: Night, k: int) -> str:
     return f"{stem}.fits" if len(twins) == 1 else f"{stem}_{k:04d}.fits"
 
 
-def save_aligned(night: Night, k: int, science: Science, alignment: Alignment) -> str:
+def save_aligned(night: Night, k: int, science: Science, alignment: Alignment, quality: Quality) -> str:
     """Write one frame on the reference's grid: its own brightness, bias taken off. Returns its name."""
     shape = science.data.shape
     variance = np.empty(shape, np.float32)
-    scene: Scene = night.shared("scene")
     for c in range(shape[0]):
         back = float(np.mean(science.inverse_scale[c])) or 1.0
         sky = image(science.noise.sky[c], shape[1:]) / back**2
         photon = image(science.noise.photon[c], shape[1:]) / back
-        variance[c] = sky + photon * np.maximum(science.data[c] - image(scene.sky[c], shape[1:]) / back, 0)
+        variance[c] = sky + photon * np.maximum(science.data[c] - np.float32(quality.background_adu[c]), 0)
     cards: list[Card] = [
         ("ALIGNMTH", alignment.method, "how it was aligned"),
         ("ALIGNRMS", _finite(alignment.rms_pix), "[px] radial, held-out stars; -1: unknown"),

@@ -23,7 +23,6 @@ class Scope(Enum):
 
     EACH = "each"
     WINDOW = "window"
-    IN_ORDER = "in order"
     NIGHT = "night"
 
 
@@ -54,12 +53,12 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "subtract", Scope.WINDOW, tasks.subtract, ("warped", "scale"), ("science", "difference"), large=True
     ),
-    Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment"), ("saved",)),
+    Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(
         "draw",
         Scope.EACH,
         tasks.draw,
-        ("science", "difference", "quality", "alignment"),
+        ("science", "difference", "quality", "alignment", "scale"),
         ("picture", "shown"),
     ),
 )
@@ -80,6 +79,11 @@ class Group:
     def name(self) -> str:
         """The last stage's name: what the task is for."""
         return self.stages[-1].name
+
+    @property
+    def reads(self) -> set[str]:
+        """All per-frame values that any of its stages reads."""
+        return {value for stage in self.stages for value in stage.reads}
 
     @property
     def is_night(self) -> bool:

@@ -42,6 +42,10 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.records import Pixels, Reference, Scene, Shown, Subtracted
 
 _PICTURE_PIXELS = 1_000_000
+CHUNK = 8
+"""Frames that a worker takes in a row where each needs its neighbours."""
+_DIM = 0.7
+"""Transparency below which the movie says so."""
 _LONGEST_KEPT = 8
 """Lag in frames up to which a worker keeps the frames in between, rather than make the earlier one again."""
 
@@ -56,8 +60,6 @@ def read_pixels(night: Night, k: int, defects: Any) -> Pixels:
     facts = night.frames[k]
     frame = read_frame(facts)
     data, mask = frame.data, frame.mask
-    if not data.dtype.isnative:
-        data = data.astype(data.dtype.newbyteorder("="))
     if not data.flags.writeable:
         data = data.copy()
     xs, ys, why = [defects.x], [defects.y], [np.full(len(defects), bits.DEFECT, np.uint8)]
@@ -66,15 +68,12 @@ def read_pixels(night: Night, k: int, defects: Any) -> Pixels:
         xs, ys, why = [*xs, x], [*ys, y], [*why, np.full(len(x), bits.BLANK, np.uint8)]
     else:
         mask = None
+    repair(data, np.concatenate(xs), np.concatenate(ys), 2 if facts.mosaic else 1)
     if facts.saturation_adu is not None:
+        # After the repair: a hot pixel is not saturated. Saturated cores stay, for filling them would dig holes.
         x, y = find_saturated(data, facts.saturation_adu)
-        n_fill = sum(len(part) for part in xs)
         xs, ys, why = [*xs, x], [*ys, y], [*why, np.full(len(x), bits.SATURATED, np.uint8)]
-    else:
-        n_fill = sum(len(part) for part in xs)
     bx, by, bit = np.concatenate(xs), np.concatenate(ys), np.concatenate(why)
-    # Saturated cores stay: filling them would dig holes into stars.
-    repair(data, bx[:n_fill], by[:n_fill], 2 if facts.mosaic else 1)
     return Pixels(data, mask, BadPixels(bx.astype(float), by.astype(float), bit))
 
 
@@ -99,13 +98,13 @@ def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     stars: Stars = values["stars"]
     quality: Quality = values["quality"]
     if k == reference.frame or night.options.align == "none":
-        method = "reference" if k == reference.frame else "none"
-        alignment = Alignment(
-            Transform.identity(), method, len(stars), 0.0 if k == reference.frame else float("nan")
-        )
+        if k == reference.frame:
+            alignment = Alignment(Transform.identity(), "reference", len(stars), 0.0)
+        else:
+            alignment = Alignment(Transform.identity(), "none", 0, float("nan"))
     else:
         options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
-        frame = View(facts, stars, lambda: reduced_picture(night, k))
+        frame = View(facts, stars, functools.cache(lambda: reduced_picture(night, k)))
         other = View(
             night.frames[reference.frame], reference.stars, lambda: _reference_picture(night, reference.frame)
         )
@@ -183,6 +182,12 @@ def match_to(
         if fitted is not None:
             inverse = constant(1.0 / fitted[0])
             noise = noise.scaled(1.0 / fitted[0])
+        elif night.options.match == "scale":
+            raise FrameError(
+                "neither 5 stars nor the structure of its pixels tell how bright it is beside the template",
+                "--match auto takes it as it is",
+                {"found": 0, "needed": 5},
+            )
     offset = fit_offset(science.data, inverse, target, bad, smooth)
     return Science(science.data, science.mask, inverse, offset, noise)
 
@@ -221,7 +226,7 @@ def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Write the images that were asked for."""
     made = []
     if "aligned" in night.options.save:
-        made.append(saving.save_aligned(night, k, values["science"], values["alignment"]))
+        made.append(saving.save_aligned(night, k, values["science"], values["alignment"], values["quality"]))
     if "differences" in night.options.save and values["difference"].data is not None:
         made.append(saving.save_difference(night, k, values["difference"]))
     return {"saved": tuple(made)}
@@ -260,9 +265,9 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             )
             title = difference.title
         else:
-            panels[name], title = _sigma_panel(night, science, scene)
+            panels[name], title = _sigma_panel(science, quality, scene)
         titles.append(title)
-    caption = _caption(night, k, scene, tuple(titles), values["alignment"])
+    caption = _caption(night, k, scene, tuple(titles), values["alignment"], values["scale"])
     return {"picture": compose(layout, panels, caption), "shown": difference.shown}
 
 
@@ -387,7 +392,7 @@ def _neighbours(night: Night, k: int, scene: Scene) -> list[int]:
     best: tuple[float, int] | None = None
     for j in used:
         then = night.frames[j].mid_mjd
-        if then is None or j == k:
+        if then is None or then >= now:
             continue
         miss = abs((now - then) * 86400 - seconds)
         if best is None or miss < best[0]:
@@ -475,20 +480,29 @@ def _template_panel(night: Night, scene: Scene) -> np.ndarray:
     )
 
 
-def _sigma_panel(night: Night, science: Science, scene: Scene) -> tuple[np.ndarray, str]:
-    """Expected noise of the frame, all channels together, in ADU."""
+def _sigma_panel(science: Science, quality: Quality, scene: Scene) -> tuple[np.ndarray, str]:
+    """Expected noise of the frame on the template's brightness, all channels combined, in ADU."""
     shape = science.data.shape[1:]
-    weight = sum(1 / np.maximum(image(s, shape), 1e-12) for s in science.noise.sky)
-    noise = np.sqrt(1 / weight).astype(np.float32)
-    signal = np.maximum((science.data.mean(axis=0) - image(scene.sky.mean(axis=0), shape)), 0)
-    noise = np.sqrt(noise**2 + signal * float(mean(science.noise.photon).mean())).astype(np.float32)
-    typical = float(np.median(noise[::7, ::7]))
-    panel = sigma_panel(noise, science.mask != 0, scene.layout, 0.0, 4 * typical)
-    return panel, f"sigma: expected noise, 0 to {4 * typical:.3g} ADU"
+    weight = np.zeros(shape, np.float32)
+    for c, data in enumerate(science.data):
+        factor = float(np.mean(science.inverse_scale[c]))
+        signal = np.maximum((data - np.float32(quality.background_adu[c])) * np.float32(factor), 0)
+        photon = image(science.noise.photon[c], shape)
+        weight += 1 / np.maximum(image(science.noise.sky[c], shape) + photon * signal, 1e-12)
+    panel = sigma_panel(1 / np.sqrt(weight), science.mask != 0, scene.layout, 0.0, scene.sigma_top)
+    return panel, f"sigma: expected noise, 0 to {scene.sigma_top:.3g} ADU"
 
 
-def _caption(night: Night, k: int, scene: Scene, titles: tuple[str, ...], alignment: Alignment) -> Caption:
+def _caption(
+    night: Night,
+    k: int,
+    scene: Scene,
+    titles: tuple[str, ...],
+    alignment: Alignment,
+    scale: np.ndarray | None,
+) -> Caption:
     facts = night.frames[k]
+    light = 1.0 if scale is None else float(np.mean(scale))
     rms = (
         f", rms {alignment.rms_pix:.2f} px"
         if np.isfinite(alignment.rms_pix) and alignment.method != "reference"
@@ -502,6 +516,7 @@ def _caption(night: Night, k: int, scene: Scene, titles: tuple[str, ...], alignm
         exposure=f"{facts.exposure_s:g} s" if facts.exposure_s else "",
         titles=titles,
         method=f"{alignment.method}{rms}",
+        note=f"clouds? {100 * light:.0f} % of the reference's light" if light < _DIM else "",
         units=night.options.units,
         vmax=scene.vmax,
     )

@@ -38,7 +38,9 @@ def header(sip: bool = False) -> str:
 
 
 def grid(mosaic: str, shape: tuple[int, int] = SHAPE, **options: str) -> ProductGrid:
-    return product_grid(facts(mosaic=mosaic, shape=shape, wcs_header=header()), RunOptions(**options))
+    return product_grid(
+        facts(mosaic=mosaic, shape=shape, wcs_header=header()), RunOptions.from_mapping(options)
+    )
 
 
 def test_without_a_crop_it_is_the_whole_frame() -> None:
