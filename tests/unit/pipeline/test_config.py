@@ -121,8 +121,9 @@ def test_crops_are_whole_and_one(given: dict[str, str]) -> None:
 
 
 def test_without_a_difference_there_is_one_panel_less() -> None:
-    assert RunOptions(diff="none").panels == ("aligned",)
-    assert RunOptions(diff="none", panels=("aligned", "sigma")).panels == ("aligned", "sigma")
+    assert RunOptions(diff="none").shown_panels == ("aligned",)
+    assert RunOptions(diff="none").panels == RunOptions().panels  # what run.toml keeps for another run
+    assert RunOptions(diff="none", panels=("aligned", "sigma")).shown_panels == ("aligned", "sigma")
 
 
 def test_options_survive_toml() -> None:

@@ -34,6 +34,7 @@ def test_after_forgetting_the_files_may_change(night: Night) -> None:
 
 def test_a_night_is_small_and_survives_the_way_to_a_worker(night: Night) -> None:
     text = pickle.dumps(night)
-    assert len(text) < 6000
-    assert pickle.loads(text) == night
-    assert hash(pickle.loads(text)) == hash(night)
+    assert len(text) < 400  # however many frames it has
+    other = pickle.loads(text)
+    assert (other.name, other.frames, other.options) == (night.name, night.frames, night.options)
+    assert pickle.loads(text) is other  # one copy per process
