@@ -57,7 +57,7 @@ def choose_reference(desk: Desk) -> None:
             {"found": len(alive), "needed": 2},
         )
     wanted = night.options.reference
-    named = int(wanted) if wanted.isdigit() else _by_file(night.frames, wanted)
+    named = int(wanted) if wanted.isdecimal() else _by_file(night.frames, wanted)
     if named is not None:
         k = named
         if k in desk.failed:
@@ -213,7 +213,7 @@ def check_reference(inventory: Inventory, options: RunOptions) -> None:
     wanted = options.reference
     if wanted in ("best", "first", "middle"):
         return
-    if wanted.isdigit():
+    if wanted.isdecimal():
         for sequence in inventory.sequences:
             n = len(sequence.frames)
             if int(wanted) >= n:

@@ -146,9 +146,8 @@ def test_records_are_frozen() -> None:
 
 def test_stars_are_taken_with_all_their_columns() -> None:
     n = 5
-    stars = Stars(
-        *(np.arange(n) + 10.0 * k for k in range(5)), np.arange(3 * n).reshape(3, n), np.arange(n) > 2
-    )
+    x, y, flux, snr, fwhm = (np.arange(n) + 10.0 * k for k in range(5))
+    stars = Stars(x, y, flux, snr, fwhm, np.arange(3 * n).reshape(3, n), np.arange(n) > 2)
     some = stars.take(np.array([4, 1]))
     assert len(some) == 2
     assert np.array_equal(some.xy, [[4.0, 14.0], [1.0, 11.0]])

@@ -28,7 +28,7 @@ def test_what_is_there_is_accepted(wanted: str) -> None:
     check_reference(inventory(5, 5), RunOptions(reference=wanted))
 
 
-@pytest.mark.parametrize("wanted", ["5", "99", "a5.fits", "third", "-1", "2.5"])
+@pytest.mark.parametrize("wanted", ["5", "99", "a5.fits", "third", "-1", "2.5", "²"])
 def test_what_is_not_there_is_refused_by_name(wanted: str) -> None:
     with pytest.raises(OptionError, match=wanted):
         check_reference(inventory(5, 5), RunOptions(reference=wanted))
