@@ -101,6 +101,23 @@ def test_blank_pixels_are_masked(make):
     assert frame.data[2, 7] > 1000
 
 
+@pytest.mark.parametrize(
+    ("name", "compression"), [("a.fits", ""), ("a.fits.fz", "RICE_1"), ("b.fits.fz", "GZIP_1")]
+)
+def test_blank_is_a_stored_value_of_unsigned_pixels_too(make, name, compression):
+    """BLANK counts before BZERO: astropy masks the same pixels of a floating-point copy."""
+    data = RAMP.copy()
+    data[3, 4:9] = 65535
+    path = make(name, {"BLANK": 32767}, data=data, compression=compression)
+    frame = read_frame(read_facts(path))
+    with fits.open(path, uint=False) as hdus:
+        expected = np.isnan(hdus[-1].data)
+    assert expected.sum() == 5
+    assert frame.data.dtype == np.uint16
+    np.testing.assert_array_equal(frame.mask, expected)
+    assert frame.data.max() < 2000
+
+
 def test_nan_and_infinity_are_masked_and_made_finite(make):
     data = RAMP.astype(np.float32)
     data[0, 1], data[5, 6] = np.nan, np.inf
