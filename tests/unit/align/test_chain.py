@@ -97,6 +97,16 @@ def test_a_header_is_confirmed_by_pixels_where_there_are_no_stars() -> None:
     assert "none fitted" in result.note
 
 
+@pytest.mark.parametrize(
+    ("wanted", "model"), [("auto", "affine"), ("shift", "shift"), ("similarity", "similarity")]
+)
+def test_a_header_without_stars_gives_the_transform_asked_for(wanted: str, model: str) -> None:
+    pair = [view(dx, wcs_dx=dx, n=3, texture=1.0) for dx in (24.0, 0.0)]
+    result = auto(pair[0], pair[1], AlignOptions(transform=wanted))
+    assert (result.method, result.transform.model) == ("wcs", model)
+    assert float(result.transform(450.0, 300.0)[0]) == pytest.approx(426.0, abs=0.01)
+
+
 def test_nothing_in_common_names_every_refusal() -> None:
     other = view(0.0, texture=1.0)
     flipped = replace(

@@ -100,3 +100,15 @@ def test_frames_on_opposite_sides_of_the_sky_are_refused() -> None:
     with pytest.raises(AlignError) as caught:
         map_by_headers(facts(other), facts(cards(kind="TAN")))
     assert caught.value.facts["found"] < caught.value.facts["needed"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "model"), [("auto", "affine"), ("polynomial", "affine"), ("shift", "shift")]
+)
+def test_linear_coordinates_give_the_transform_asked_for(wanted: str, model: str) -> None:
+    """In the Sun's or a detector's coordinates: 3 px per 1.5 units, whatever the model."""
+    planes = (("sun", (0.5, 0.0, 1.5, 0.0, 0.5, -2.0)), ("sun", (0.5, 0.0, 0.0, 0.0, 0.5, 0.0)))
+    here, there = (FrameFacts("", "f", 0, SHAPE, plane=plane) for plane in planes)
+    transform = map_by_headers(here, there, wanted)
+    assert transform.model == model
+    assert np.allclose(transform(100.0, 50.0), [103.0, 46.0], atol=1e-6)
