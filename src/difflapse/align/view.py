@@ -32,7 +32,7 @@ class View:
     stars: Stars
     """Brightest first, native pixels."""
     picture: Callable[[], Reduced]
-    """Makes the small picture. A method may call it more than once; its result is never written to."""
+    """Makes the small picture; may be called more than once. Its result is never written to."""
 
 
 @dataclass(frozen=True)
