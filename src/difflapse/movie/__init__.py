@@ -7,7 +7,7 @@ The way of a frame: `make_layout` once, `measure_stretch` once; then for each fr
 from __future__ import annotations
 
 from difflapse.movie.annotate import Caption
-from difflapse.movie.compose import compose, render_png
+from difflapse.movie.compose import compose
 from difflapse.movie.diverging import VMAX, difference_panel, diverging_table, hatched_panel, sigma_panel
 from difflapse.movie.encode import Encoder
 from difflapse.movie.layout import Layout, Panel, Strip, make_layout
@@ -30,7 +30,6 @@ __all__ = [
     "hatched_panel",
     "make_layout",
     "measure_stretch",
-    "render_png",
     "sigma_panel",
     "timelapse_record",
 ]

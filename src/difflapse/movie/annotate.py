@@ -19,8 +19,9 @@ class Caption:
     time_utc: str
     """Middle of the exposure, ISO text without zone; empty if unknown."""
     frame: int
-    """Number of this frame, 0-based."""
+    """Number of this frame as in the column ``frame`` of the tables, 0-based."""
     n_frames: int
+    """How many there are."""
     name: str = ""
     """Field or sequence."""
     exposure: str = ""
@@ -79,14 +80,18 @@ def _clock(band: np.ndarray, layout: Layout, caption: Caption) -> None:
         return
     used = time.shape[1] + 2 * pad
     digits = len(str(caption.n_frames))
-    # Spaces as wide as digits keep the number in its place from 9 to 10.
-    number = text_mask(f"{caption.frame + 1}", size)
+    # A slot as wide as the most digits keeps the number in its place from 9 to 10.
+    word = text_mask("frame", size)
+    number = text_mask(f"{caption.frame}", size)
     slot = text_mask("0" * digits, size).shape[1]
-    total = text_mask(f" / {caption.n_frames}", size)
-    if used + slot + total.shape[1] <= room:
-        paste(band, number, x + used + slot - number.shape[1], y, BRIGHT)
-        paste(band, total, x + used + slot + round(0.25 * size), y, DIM)
-        used += slot + total.shape[1] + 2 * pad
+    total = text_mask(f"of {caption.n_frames}", size)
+    gap = round(0.3 * size)
+    if used + word.shape[1] + slot + total.shape[1] + 2 * gap <= room:
+        paste(band, word, x + used, y, BRIGHT)
+        used += word.shape[1] + gap + slot
+        paste(band, number, x + used - number.shape[1], y, BRIGHT)
+        paste(band, total, x + used + gap, y, DIM)
+        used += gap + total.shape[1] + 2 * pad
     if not caption.note:
         return
     if _lines(layout) == 2:

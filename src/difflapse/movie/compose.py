@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from difflapse.errors import OptionError, OutputError
+from difflapse.errors import OptionError
 from difflapse.movie.annotate import Caption, annotate
 from difflapse.movie.layout import Layout
 from difflapse.movie.text import GROUND
@@ -53,16 +51,3 @@ def compose(layout: Layout, panels: Mapping[str, np.ndarray], caption: Caption) 
     picture[top : top + layout.panels[0].height, right:] = GROUND
     annotate(picture, layout, caption)
     return picture
-
-
-def render_png(path: str | Path, rgb: np.ndarray) -> None:
-    """Write an (H, W, 3) uint8 picture as a PNG file; raises OutputError where that is impossible."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        Image.fromarray(np.ascontiguousarray(rgb)).save(part, format="PNG", compress_level=4)
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -17,6 +17,10 @@ from difflapse.errors import OptionError, OutputError
 from difflapse.movie.layout import MAX_BLOCKS, MAX_BLOCKS_PER_SECOND, MAX_HEIGHT, MAX_WIDTH
 
 
+SLOWEST = 0.01
+"""Pictures per second at least: a picture that stays for 100 s."""
+
+
 class Encoder:
     """Encode pictures of one size to `path`; a context manager.
 
@@ -44,7 +48,7 @@ class Encoder:
     Raises
     ------
     OptionError
-        Odd or too large a size, or more pictures a second than level 5.1 can carry.
+        Odd or too large a size, less than 0.01 pictures a second, or more than level 5.1 can carry.
     OutputError
         The file cannot be written.
 
@@ -175,7 +179,11 @@ def _check(size: tuple[int, int], fps: float) -> None:
     blocks = -(-width // 16) * -(-height // 16)
     if width > MAX_WIDTH or height > MAX_HEIGHT or blocks > MAX_BLOCKS:
         raise OptionError(f"the movie is {width}x{height}; players stop at {MAX_WIDTH}x{MAX_HEIGHT}")
-    if not fps > 0 or blocks * fps > MAX_BLOCKS_PER_SECOND:
+    if not fps >= SLOWEST:
+        raise OptionError(
+            f"fps is {fps:g}; it must be {SLOWEST:g} or more", "0.1 shows each picture for 10 s"
+        )
+    if blocks * fps > MAX_BLOCKS_PER_SECOND:
         most = MAX_BLOCKS_PER_SECOND / blocks
         raise OptionError(
             f"fps is {fps:g}; players can show at most {most:.0f} at {width}x{height}", "use a smaller width"

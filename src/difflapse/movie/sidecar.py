@@ -18,7 +18,7 @@ class MovieFrame:
     time_utc: str | None
     """Middle of the exposure, ISO text; None if unknown."""
     template: str | None
-    """What was subtracted: ``template`` or a file's name; None where there is no difference."""
+    """What was subtracted: ``template``, ``rolling median``, or a file's name; None where there is no difference."""
 
 
 def timelapse_record(

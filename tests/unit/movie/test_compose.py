@@ -4,22 +4,21 @@ import dataclasses
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from difflapse.errors import OptionError, OutputError
+from difflapse.errors import OptionError
 from difflapse.movie import (
     Caption,
     MovieFrame,
     compose,
     hatched_panel,
     make_layout,
-    render_png,
     timelapse_record,
 )
+from difflapse.movie import annotate, text
 from difflapse.movie.text import sanitise, text_mask
 
 CAPTION = Caption(
-    "2018-08-24T04:01:18", 8, 60, "Wasp 35", "120 s", ("aligned", "difference: in sigma"), "wcs", "cloud"
+    "2018-08-24T04:01:18", 9, 60, "Wasp 35", "120 s", ("aligned", "difference: in sigma"), "wcs", "cloud"
 )
 
 
@@ -35,13 +34,32 @@ def frame(layout, caption):
 def test_caption_changes_only_the_strips_and_only_its_part(layout):
     """From frame 9 to frame 10 nothing moves but the number and the time."""
     first = frame(layout, CAPTION)
-    then = frame(layout, dataclasses.replace(CAPTION, frame=9, time_utc="2018-08-24T04:11:11"))
+    then = frame(layout, dataclasses.replace(CAPTION, frame=10, time_utc="2018-08-24T04:11:11"))
     changed = (first != then).any(2)
     assert changed.any()
     assert not changed[: layout.bottom.y].any()
     assert not changed[:, layout.width // 2 :].any()
     shape = [text_mask(f"{k:02d}:11:{k:02d} UTC", 30).shape for k in range(60)]
     assert len(set(shape)) == 1
+
+
+def test_the_number_is_that_of_the_tables(layout, monkeypatch):
+    """Frame 12 of the column `frame` is called 12, and its digits end where those of frame 9 end."""
+    ends = {}
+    for number in (9, 12):
+        drawn = []
+
+        def paste(band, mask, x, y, colour, drawn=drawn):
+            drawn.append((mask, x + mask.shape[1], colour))
+
+        monkeypatch.setattr(annotate, "paste", paste)
+        frame(layout, dataclasses.replace(CAPTION, frame=number, n_frames=36))
+        for word, colour in (("frame", text.BRIGHT), (str(number), text.BRIGHT), ("of 36", text.DIM)):
+            wanted = text_mask(word, layout.text)
+            found = [end for mask, end, c in drawn if np.array_equal(mask, wanted) and c == colour]
+            assert found, word
+            ends.setdefault(word if not word.isdigit() else "number", set()).add(found[-1])
+    assert all(len(places) == 1 for places in ends.values())
 
 
 def test_the_same_input_gives_the_same_output(layout):
@@ -107,12 +125,3 @@ def test_the_record_describes_the_movie(layout):
     assert panel["width"] == layout.panels[1].width
     assert np.shape(panel["native_to_movie"]) == (2, 3)
     assert record["frames"][1] == {"file": None, "time_utc": None, "template": None}
-
-
-def test_png_is_written_whole_or_not_at_all(tmp_path, layout):
-    picture = frame(layout, CAPTION)
-    render_png(tmp_path / "a.png", picture)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), picture)
-    with pytest.raises(OutputError):
-        render_png(tmp_path / "none" / "a.png", picture)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -80,7 +80,8 @@ def test_colours_are_converted_with_the_matrix_that_is_tagged(movie):
 
 
 @pytest.mark.parametrize(
-    ("fps", "rate"), [(0.5, Fraction(1, 2)), (29.97, Fraction(2997, 100)), (3, Fraction(3))]
+    ("fps", "rate"),
+    [(0.5, Fraction(1, 2)), (29.97, Fraction(2997, 100)), (3, Fraction(3)), (0.01, Fraction(1, 100))],
 )
 def test_fractional_rates_are_kept(tmp_path, fps, rate):
     with Encoder(tmp_path / "m.mp4", (64, 48), fps, threads=1) as encoder:
@@ -134,6 +135,9 @@ def test_sizes_players_refuse_are_refused_here():
         ((100, 2306), 12),
         (full, 30),
         ((64, 64), 0),
+        ((64, 64), 0.0004),
+        ((64, 64), 0.0099),
+        ((64, 64), float("nan")),
     ]:
         with pytest.raises(OptionError):
             Encoder("m.mp4", size, fps)
