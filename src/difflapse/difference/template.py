@@ -9,6 +9,10 @@ import numba
 import numpy as np
 
 
+MOST_FRAMES = 255
+"""The frames behind a pixel are counted in 8 bits."""
+
+
 @dataclass(frozen=True, eq=False)
 class Template:
     """What is subtracted."""
@@ -39,7 +43,7 @@ def combine(
     Parameters
     ----------
     frames : sequence of ndarray, shape (c, h, nx), float32
-        The band of each frame, already on the reference's scale and background.
+        255 at most: the band of each frame, already on the reference's scale and background.
     masks : sequence of ndarray, shape (h, nx), uint8
         0 = good.
     sky_variance, photon : sequences of ndarray, shape (c, my, mx)
@@ -62,10 +66,17 @@ def combine(
     count : ndarray, shape (h, nx), uint8
         The smallest number of frames behind any channel.
 
+    Raises
+    ------
+    ValueError
+        More than 255 frames.
+
     Notes
     -----
     With fewer than 4 frames behind a pixel the median is taken for the value (of two, the mean).
     """
+    if len(frames) > MOST_FRAMES:
+        raise ValueError(f"{len(frames)} frames to combine; {MOST_FRAMES} at most can be counted")
     c, h, nx = frames[0].shape
     data = np.empty((c, h, nx), np.float32)
     variance = np.empty((c, h, nx), np.float32)

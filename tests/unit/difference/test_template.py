@@ -193,3 +193,11 @@ def test_nothing_given_is_changed() -> None:
     combined(frames, masks, statistic="median")
     assert all(np.array_equal(a, b) for a, b in zip(frames, before, strict=True))
     assert all((m == 0).all() for m in masks)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_more_frames_than_can_be_counted_are_refused(statistic: str) -> None:
+    one = draw(1)[0]
+    assert combined([one] * 255, statistic=statistic)[2].min() == 255
+    with pytest.raises(ValueError, match="256 frames"):
+        combined([one] * 256, statistic=statistic)
