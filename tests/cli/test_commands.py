@@ -194,7 +194,14 @@ def test_an_interrupt_leaves_nothing_under_a_final_name(
 ) -> None:
     out = tmp_path / "out"
     words = [sys.executable, "-m", "difflapse", "run", str(small_night), "-o", str(out), "--workers", "1"]
-    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # What started the tests may ignore Ctrl-C (a shell's background job does), and its children with it.
+    running = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert running.stderr is not None
     running.stderr.readline()  # the first line of progress: it is at work
     time.sleep(0.05)

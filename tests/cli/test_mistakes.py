@@ -40,7 +40,7 @@ def test_a_command_that_does_not_exist_yet_is_not_known(call) -> None:
         (["--diff", "runing"], ["diff is 'runing'", "Did you mean 'running'?"]),
         (["--panels", "aligned,diference"], ["panels is 'diference'", "Did you mean 'difference'?"]),
         (["--save", "all"], ["save is 'all'", "aligned"]),
-        (["--window", "1"], ["window is 1", "3 frames"]),
+        (["--window", "1"], ["window is 1", "3 to 255 frames"]),
         (["--window", "few"], ["window is 'few'"]),
         (["--workers", "-2"], ["workers is -2"]),
         (["--workers", "2.5"], ["workers is '2.5'"]),
@@ -53,11 +53,19 @@ def test_a_command_that_does_not_exist_yet_is_not_known(call) -> None:
         (["--roi", "1,2,3"], ["roi is '1,2,3'", "X,Y,W,H"]),
         (["--roi", "0,0,20,20", "--center", "1,2", "--size", "1deg"], ["roi", "centre"]),
         (["--center", "303.2,46.0"], ["center and size"]),
-        (["--reference", "nicest"], ["reference is 'nicest'", "best"]),
     ],
 )
 def test_a_wrong_value_is_told_with_what_would_be_right(call, tmp_path: Path, words, told) -> None:
     call("run", tmp_path, *words).assert_failed(2, *told)
+
+
+def test_a_reference_that_is_no_frame_is_refused_before_pixels_are_read(
+    call, small_night: Path, tmp_path: Path
+) -> None:
+    call("run", small_night, "-o", tmp_path / "out", "--reference", "nicest").assert_failed(
+        2, "'nicest'", "best"
+    )
+    call("run", small_night, "--plan", "--reference", "99").assert_failed(2, "frame 99", "0 to 4")
 
 
 def test_an_option_without_its_value(call) -> None:

@@ -123,13 +123,14 @@ def test_the_memory_foreseen_is_that_of_the_run(tmp_path: Path) -> None:
     made = difflapse.plan(tmp_path / "night", tmp_path / "out", RunOptions(workers=1))
     code = (
         "import resource, sys, difflapse\n"
-        "difflapse.run(sys.argv[1], sys.argv[2], workers=1)\n"
+        "difflapse.run(sys.argv[1], sys.argv[2], workers=1, overwrite=True)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "night"), str(tmp_path / "out")],
-        capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    for _ in range(2):  # the first may have to compile, once on a machine, which takes memory of its own
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "night"), str(tmp_path / "out")],
+            capture_output=True, text=True, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
     peak = int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
     foreseen = made.sequences[0].memory_bytes
     assert 0.4 * foreseen < peak < 1.3 * foreseen
