@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-
 MOST_FRAMES = 255
 """The frames behind a pixel are counted in 8 bits."""
 

@@ -16,7 +16,6 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from difflapse.errors import OptionError, OutputError
 from difflapse.movie.layout import MAX_BLOCKS, MAX_BLOCKS_PER_SECOND, MAX_HEIGHT, MAX_WIDTH
 
-
 SLOWEST = 0.01
 """Pictures per second at least: a picture that stays for 100 s."""
 

@@ -9,12 +9,13 @@ from difflapse.errors import OptionError
 from difflapse.movie import (
     Caption,
     MovieFrame,
+    annotate,
     compose,
     hatched_panel,
     make_layout,
+    text,
     timelapse_record,
 )
-from difflapse.movie import annotate, text
 from difflapse.movie.text import sanitise, text_mask
 
 CAPTION = Caption(
