@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from difflapse.mosaic import native_order
+
 _BAND = 32
 _LEAST_SIGMA = 4.0
 """A defect smaller than this many sigma of a single frame's pixel harms nothing."""
@@ -62,7 +64,7 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
     if len(frames) < 2:
         return Defects.none()
     step = 2 if pattern else 1
-    native = [f if f.dtype.isnative else f.astype(f.dtype.newbyteorder("=")) for f in frames]
+    native = [native_order(frame) for frame in frames]
     rank = 1 if len(frames) >= 4 else 0
     low, high = _persistent(native, rank)
     grain = np.float32(_LEAST_SIGMA * _grain(native[0], step))

@@ -13,7 +13,7 @@ import sep
 
 from difflapse.measure.background import channel_levels
 from difflapse.model import Frame, Quality, Stars
-from difflapse.mosaic import bin_image, channels, sites, superpixels
+from difflapse.mosaic import bin_image, channels, native_order, sites, superpixels
 
 _DETECTION_PIXELS = 1_400_000
 """The picture that stars are found on has at most about this many pixels."""
@@ -28,21 +28,19 @@ _NARROWEST = 1.0
 _GROUPS = 24
 
 
-def find_stars(
-    frame: Frame, threshold: float = 5.0, limit: int = 2000, gain: float | None = None
-) -> tuple[Stars, Quality]:
+def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple[Stars, Quality]:
     """Find and measure the stars of a frame, bad pixels already filled.
 
     Parameters
     ----------
     frame : Frame
-        Native pixels; `frame.mask` True pixels are not used.
+        Native pixels. A star is left out if its aperture (of 1.3 to 1.6 FWHM radius) touches a pixel where
+        `frame.mask` is True; elsewhere such pixels count as the frame's median. `facts.gain_e_adu`, where
+        known, gives `Stars.snr` its photon noise.
     threshold : float
         Detection limit in units of the binned picture's noise.
     limit : int
         At most this many stars are kept: the brightest, well spread over the field.
-    gain : float, optional
-        Electrons per ADU, for the photon noise of `Stars.snr`; the frame's own where not given.
 
     Returns
     -------
@@ -56,7 +54,6 @@ def find_stars(
     """
     facts = frame.facts
     pattern, bias = facts.mosaic, facts.bias_adu or 0.0
-    gain = gain or facts.gain_e_adu
     levels, noises = channel_levels(frame.data, pattern, bias, frame.mask)
     empty = Stars.empty(len(channels(pattern)))
     if not np.all(np.isfinite(noises)):
@@ -76,9 +73,7 @@ def find_stars(
     sky = _MeshSampler(mesh, grey.shape)(x, y)
     half = (step - 1) / 2
     x, y = x * step + half, y * step + half
-    native = (
-        frame.data if frame.data.dtype.isnative else frame.data.astype(frame.data.dtype.newbyteorder("="))
-    )
+    native = native_order(frame.data)
     if frame.mask is not None:
         native = np.where(frame.mask, np.median(native[~frame.mask]).astype(native.dtype), native)
     sky = sky + step**2 * bias
@@ -112,10 +107,12 @@ def find_stars(
     for c in range(len(levels)):
         total += flux[c]
         variance += count[c] * noises[c] ** 2
-    if gain:
-        variance += np.maximum(total, 0) / gain
+    if facts.gain_e_adu:
+        variance += np.maximum(total, 0) / facts.gain_e_adu
     snr = total / np.sqrt(np.maximum(variance, 1e-12))
     good = (snr > 3) & np.isfinite(total) & ~spiky
+    if frame.mask is not None:
+        good &= ~_touches(frame.mask, x, y, radius)
     order = np.flatnonzero(good)
     order = order[np.argsort(-total[order], kind="stable")]
     order = _unique(x, y, order, max(1.0, 0.7 * typical))
@@ -131,6 +128,21 @@ def find_stars(
         elongation=float(np.median(elong)) if len(elong) else float("nan"),
     )
     return stars, quality
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _touches(mask: np.ndarray, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+    """Whether a True pixel of the mask lies within a circle around each position."""
+    ny, nx = mask.shape
+    found = np.zeros(len(x), np.bool_)
+    for k in range(len(x)):
+        for j in range(max(0, int(np.ceil(y[k] - radius))), min(ny - 1, int(np.floor(y[k] + radius))) + 1):
+            for i in range(
+                max(0, int(np.ceil(x[k] - radius))), min(nx - 1, int(np.floor(x[k] + radius))) + 1
+            ):
+                if mask[j, i] and np.hypot(i - x[k], j - y[k]) <= radius:
+                    found[k] = True
+    return found
 
 
 def _grey_mask(mask: np.ndarray | None, shape: tuple[int, ...], step: int) -> np.ndarray | None:

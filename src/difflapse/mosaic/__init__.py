@@ -7,7 +7,7 @@ value of each colour from its own four sites, and the eye gets pictures made of 
 
 from __future__ import annotations
 
-from difflapse.mosaic.planes import CHANNELS, Site, channels, sites, split
+from difflapse.mosaic.planes import CHANNELS, Site, channels, native_order, sites, split
 from difflapse.mosaic.superpixel import bin_image, superpixels
 
-__all__ = ["CHANNELS", "Site", "bin_image", "channels", "sites", "split", "superpixels"]
+__all__ = ["CHANNELS", "Site", "bin_image", "channels", "native_order", "sites", "split", "superpixels"]

@@ -60,7 +60,7 @@ def split(data: np.ndarray, pattern: str, offset: float = 0.0, out: np.ndarray |
     shape = (4, ny // 2, nx // 2) if pattern else (1, ny, nx)
     if out is None:
         out = np.empty(shape, np.float32)
-    data = _native(data)
+    data = native_order(data)
     if pattern:
         _split_four(data, np.float32(offset), out)
     else:
@@ -68,8 +68,10 @@ def split(data: np.ndarray, pattern: str, offset: float = 0.0, out: np.ndarray |
     return out
 
 
-def _native(data: np.ndarray) -> np.ndarray:
-    """Compiled code takes native byte order only; FITS is big-endian."""
+def native_order(data: np.ndarray) -> np.ndarray:
+    """The same pixels in the machine's byte order, copied only if need be: FITS is big-endian, and compiled code
+    takes native order only.
+    """
     return data if data.dtype.isnative else data.astype(data.dtype.newbyteorder("="))
 
 

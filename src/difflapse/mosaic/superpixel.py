@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from difflapse.mosaic.planes import _native
+from difflapse.mosaic.planes import native_order
 
 
 def superpixels(data: np.ndarray, pattern: str, offset: float = 0.0) -> np.ndarray:
@@ -27,9 +27,9 @@ def superpixels(data: np.ndarray, pattern: str, offset: float = 0.0) -> np.ndarr
         monochrome.
     """
     if not pattern:
-        return np.subtract(_native(data), np.float32(offset), dtype=np.float32, casting="unsafe")
+        return np.subtract(native_order(data), np.float32(offset), dtype=np.float32, casting="unsafe")
     out = np.empty((data.shape[0] // 2, data.shape[1] // 2), np.float32)
-    _sum_cells(_native(data), np.float32(4 * offset), out)
+    _sum_cells(native_order(data), np.float32(4 * offset), out)
     return out
 
 

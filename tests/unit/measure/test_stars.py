@@ -227,6 +227,27 @@ def test_masked_regions_and_nan_give_no_stars_and_take_none_away(
     assert np.isfinite(quality.noise_adu).all()
 
 
+@pytest.mark.parametrize("mosaic", ["GBRG", ""])
+def test_a_star_with_a_masked_pixel_in_its_aperture_is_left_out(
+    plain: Callable[[str], Night], mosaic: str
+) -> None:
+    """Its light would be that of the sky there; stars a few widths away stay, with the same flux."""
+    frame = plain(mosaic).frame(0)
+    whole, _ = find_stars(frame)
+    victims = whole.take(np.arange(20))
+    mask = np.zeros(SHAPE, bool)
+    mask[np.round(victims.y).astype(int), np.round(victims.x + 2).astype(int)] = True
+    stars, _ = find_stars(replace(frame, mask=mask))
+    my, mx = np.nonzero(mask)
+    assert cKDTree(np.column_stack([mx, my])).query(stars.xy)[0].min() > 2.0
+    clear = cKDTree(np.column_stack([mx, my])).query(whole.xy)[0] > 20
+    away, at = cKDTree(stars.xy).query(whole.xy[clear])
+    assert (away < 0.1).mean() > 0.97
+    same = away < 0.1
+    # A few faint ones settle elsewhere, for the background's mesh knows of the mask too.
+    assert np.mean(np.abs(stars.flux[at[same]] / whole.flux[clear][same] - 1) < 0.02) > 0.97
+
+
 def test_nan_without_a_mask_is_no_crash(plain: Callable[[str], Night]) -> None:
     data = plain("").frames[0].astype(np.float32)
     data[200:210, 100:160] = np.nan
@@ -335,7 +356,7 @@ def test_a_limit_keeps_stars_from_all_of_the_field(plain: Callable[[str], Night]
 
 def test_the_gain_matters_to_the_noise_of_bright_stars_only(plain: Callable[[str], Night]) -> None:
     frame = plain("").frame(0)
-    coarse, _ = find_stars(frame, gain=0.2)
-    fine, _ = find_stars(frame, gain=50.0)
+    coarse, _ = find_stars(replace(frame, facts=replace(frame.facts, gain_e_adu=0.2)))
+    fine, _ = find_stars(replace(frame, facts=replace(frame.facts, gain_e_adu=50.0)))
     assert np.array_equal(coarse.flux[:50], fine.flux[:50])
     assert np.all(coarse.snr[:50] < 0.5 * fine.snr[:50])

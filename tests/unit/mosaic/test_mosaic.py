@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.mosaic import CHANNELS, bin_image, channels, sites, split, superpixels
+from difflapse.mosaic import CHANNELS, bin_image, channels, native_order, sites, split, superpixels
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 SHAPES = [(10, 14), (11, 14), (10, 15), (11, 15)]
@@ -110,3 +110,12 @@ def test_binned_pixels_lie_where_they_say() -> None:
     assert np.allclose(small[2], 3 * np.arange(16) + 1.0, atol=1e-5)
     grey = superpixels(ramp, "RGGB") / 4
     assert np.allclose(grey[5], 2 * np.arange(24) + 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_native_order_keeps_values_and_copies_only_if_need_be(order: str) -> None:
+    data = coloured("RGGB", (4, 6)).astype(f"{order}u2")
+    found = native_order(data)
+    assert found.dtype.isnative
+    assert np.array_equal(found, data)
+    assert native_order(found) is found
