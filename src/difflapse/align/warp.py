@@ -19,8 +19,8 @@ from scipy.interpolate import RectBivariateSpline
 from difflapse.model import ProductGrid, Transform, bits
 from difflapse.mosaic import Site
 
-KERNELS = ("linear", "cubic")
 _TAPS = {"linear": 2, "cubic": 4}
+KERNELS = tuple(_TAPS)
 _SPACING = 16
 """Product pixels between the nodes of the inverse map; in between it is taken for linear, good to 1e-4 px."""
 _SHORTEST_RUN = 8
@@ -79,9 +79,12 @@ def warp(
     grid : ProductGrid
         Where the output pixels lie on the reference.
     bad : BadPixels, optional
-        Pixels of the frame that must not count; an output pixel that would take from one gets its bit.
+        Pixels of the frame and their bits. An output pixel gets the bit of one that lies within 1 sample of it
+        on both axes, if that is of a region (saturated, blank), or within 0.75 samples, if it is a single
+        defect, filled from its neighbours; a sample is an output pixel, or more where the transform enlarges.
+        The wider tails of the cubic are not counted.
     kernel : str
-        ``linear`` or ``cubic`` (Keys 1981, a = -0.5); weights sum to 1.
+        One of `KERNELS`: ``linear`` or ``cubic`` (Keys 1981, a = -0.5); weights sum to 1.
     out : ndarray, shape (c, ny, nx), float32, optional
         Buffer to write into.
 
@@ -89,10 +92,17 @@ def warp(
     -------
     Warped
 
+    Raises
+    ------
+    ValueError
+        An unknown kernel.
+
     References
     ----------
     Keys 1981, IEEE Trans. ASSP 29, 1153, doi:10.1109/TASSP.1981.1163711.
     """
+    if kernel not in KERNELS:
+        raise ValueError(f"kernel is {kernel!r}; it must be {' or '.join(KERNELS)}")
     step = 2 if len(sites) == 4 else 1
     n_channels = max(site.channel for site in sites) + 1
     ny, nx = grid.shape

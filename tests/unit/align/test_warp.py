@@ -311,3 +311,15 @@ def test_a_buffer_is_filled_whole(name: str) -> None:
     result = warped(image(), "GBRG", TRANSFORMS[name], out=out)
     assert result.data is out
     assert np.array_equal(out, warped(image(), "GBRG", TRANSFORMS[name]).data)
+
+
+def test_an_unknown_kernel_is_named() -> None:
+    with pytest.raises(ValueError, match="'lanczos'; it must be linear or cubic"):
+        warp(
+            np.zeros((1, *SHAPE), np.float32),
+            sites(""),
+            Transform.identity(),
+            ProductGrid(SHAPE),
+            None,
+            "lanczos",
+        )
