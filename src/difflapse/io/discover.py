@@ -130,12 +130,13 @@ def is_fits_name(name: str) -> bool:
     return lower.endswith(SUFFIXES) and not os.path.basename(name).startswith(".")
 
 
-def _expanded(inputs: Iterable[str | Path]) -> list[str]:
+def _expanded(inputs: Iterable[str | Path], within: tuple[str, ...] = ()) -> list[str]:
+    """Files, folders and URLs that the inputs stand for; `within` are the lists being read."""
     entries: list[str] = []
     for item in inputs:
         entry = os.path.expanduser(str(item)) if not is_url(str(item)) else str(item)
         if entry.startswith("@") and not os.path.exists(entry):
-            entries += _listed(entry[1:])
+            entries += _listed(entry[1:], within)
         elif is_url(entry) or os.path.exists(entry):
             entries.append(entry)
         elif glob.has_magic(entry):
@@ -151,7 +152,12 @@ def _expanded(inputs: Iterable[str | Path]) -> list[str]:
     return entries
 
 
-def _listed(path: str) -> list[str]:
+def _listed(path: str, within: tuple[str, ...]) -> list[str]:
+    here = os.path.realpath(path)
+    if here in within:
+        raise InputError(
+            f"the list {path} names itself, outright or through other lists", "take that line out"
+        )
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -163,7 +169,7 @@ def _listed(path: str) -> list[str]:
     placed = [
         e if is_url(e) or not _exists(os.path.join(base, e)) else os.path.join(base, e) for e in entries
     ]
-    return _expanded(placed)
+    return _expanded(placed, (*within, here))
 
 
 def _exists(path: str) -> bool:

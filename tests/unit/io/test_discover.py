@@ -286,3 +286,11 @@ def test_description_is_json_and_complete(night, tmp_path):
     assert sequence["first_utc"] == "2024-03-01T22:00:15.000"
     assert sequence["time_reason"]
     assert sequence["mosaic_reason"]
+
+
+@pytest.mark.parametrize("lists", [{"a.txt": "a.txt"}, {"a.txt": "b.txt", "b.txt": "a.txt"}])
+def test_a_list_that_names_itself_says_so(tmp_path, lists):
+    for name, other in lists.items():
+        (tmp_path / name).write_text(f"@{tmp_path / other}\n")
+    with pytest.raises(InputError, match=r"a\.txt names itself"):
+        discover([f"@{tmp_path / 'a.txt'}"])
