@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from difflapse.cli import app
+from difflapse.cli.failures import explain
 from difflapse.errors import InputError
 
 
@@ -212,3 +214,11 @@ def test_a_reader_that_leaves_is_no_fault() -> None:
     os.close(writing)
     assert done.returncode == 141
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC])
+def test_what_cannot_be_written_is_the_folders_fault(number: int) -> None:
+    text, code = explain(OSError(number, os.strerror(number), "out/night.fits"))
+    assert code == 6
+    assert text.startswith("cannot write: ")
+    assert "out/night.fits" in text

@@ -21,7 +21,7 @@ MISSING = 4
 WRONG_OPTION = 2
 OUR_FAULT = 1
 
-_CANNOT_WRITE = (*DISK_FULL, errno.EROFS)
+_CANNOT_WRITE = (*DISK_FULL, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def report(error: BaseException) -> int:
