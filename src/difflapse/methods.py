@@ -1,8 +1,9 @@
 """The table of named methods: what can be asked for by name, and where it lives.
 
-Third parties add their own under the entry-point group ``difflapse.methods``: the entry point's name is
-``KIND.NAME`` (such as ``align.mymethod``) and its object is a callable with the signature of its kind. A
-broken plug-in is a warning, not a failure.
+Third parties add ways of aligning under the entry-point group ``difflapse.methods``: the entry point's name is
+``align.NAME`` and its object a callable ``(frame: View, reference: View, options: AlignOptions) -> Alignment``
+(see `difflapse.align.view`). Other kinds take no plug-ins, and a name of the house's own stays the house's: such
+an entry point is passed over with a warning.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ class Method:
     name: str
     line: str
     where: str = ""
-    extra: str = ""
-    """The optional dependency it needs, as in ``pip install difflapse[EXTRA]``."""
 
 
 TABLE: tuple[Method, ...] = (
@@ -45,7 +44,7 @@ TABLE: tuple[Method, ...] = (
     Method(
         "align",
         "asterism",
-        "stars matched by triangles, fitted with all that match; any rotation, mirror, 0.5-2x scale",
+        "stars matched by triangles, fitted with all that match; any rotation, mirror, scales 0.4 to 2.5",
         "difflapse.align.asterism:find",
     ),
     Method(
@@ -72,31 +71,50 @@ TABLE: tuple[Method, ...] = (
 
 
 def find_method(kind: str, name: str) -> Callable[..., Any]:
-    """Load the callable of a named method; raises `OptionError` for an unknown name."""
+    """Load the callable of a named method, which may be a plug-in's.
+
+    Raises
+    ------
+    OptionError
+        No method of the kind has this name.
+    MissingDependencyError
+        A module that it needs is not installed; ``module`` in its facts is the module's name.
+    """
     for method in all_methods():
         if method.kind == kind and method.name == name and method.where:
             module, _, attribute = method.where.partition(":")
             try:
                 return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
-            except ImportError as error:
-                if not method.extra:
-                    raise
+            except ModuleNotFoundError as error:
+                missing = error.name or module
                 raise MissingDependencyError(
-                    f"{kind} method {name!r} needs {error.name}", f"pip install 'difflapse[{method.extra}]'"
+                    f"{kind} method {name!r} ({method.line}) needs the module {missing}, which is not installed",
+                    f"pip install {missing.partition('.')[0]}",
+                    {"module": missing},
                 ) from error
-    known = ", ".join(m.name for m in all_methods() if m.kind == kind)
-    raise OptionError(f"no {kind} method is called {name!r}; there are {known}")
+    raise OptionError(f"no {kind} method is called {name!r}; there are {', '.join(names(kind))}")
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Names of all methods of a kind, plug-ins last: what its option may be."""
+    return tuple(method.name for method in all_methods() if method.kind == kind)
 
 
 def all_methods() -> tuple[Method, ...]:
     """Every named method: the house's own, then those of installed plug-ins."""
     found = list(TABLE)
+    taken = {(method.kind, method.name) for method in TABLE}
     for point in entry_points(group="difflapse.methods"):
         kind, _, name = point.name.partition(".")
-        if not name:
-            warnings.warn(f"plug-in {point.name!r} ignored: its name is not KIND.NAME", stacklevel=2)
+        reason = ""
+        if kind != "align" or not name:
+            reason = "its name is not align.NAME"
+        elif (kind, name) in taken:
+            reason = "the name is taken"
+        if reason:
+            warnings.warn(f"plug-in {point.name!r} ignored: {reason}", stacklevel=2)
             continue
-        found.append(
-            Method(kind, name, f"from {point.dist.name if point.dist else 'a plug-in'}", point.value)
-        )
+        taken.add((kind, name))
+        source = point.dist.name if point.dist else "a plug-in"
+        found.append(Method(kind, name, f"from {source}", point.value))
     return tuple(found)

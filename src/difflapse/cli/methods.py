@@ -10,17 +10,12 @@ from difflapse.cli import terminal
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="print JSON instead of a table")
 def methods(as_json: bool) -> None:
-    """Every named method, one line each, with the extra it needs."""
+    """Every named method, one line each; installed plug-ins too."""
     from difflapse.methods import all_methods
 
     table = all_methods()
     if as_json:
-        terminal.print_json(
-            [{"kind": m.kind, "name": m.name, "line": m.line, "extra": m.extra} for m in table]
-        )
+        terminal.print_json([{"kind": m.kind, "name": m.name, "line": m.line} for m in table])
         return
-    rows = [
-        (f"--{m.kind}", m.name, m.line + (f"  (needs difflapse[{m.extra}])" if m.extra else ""))
-        for m in table
-    ]
+    rows = [(f"--{m.kind}", m.name, m.line) for m in table]
     terminal.print_table(("option", "method", "what it does"), rows)

@@ -128,3 +128,17 @@ def test_saturated_stars_help_to_find_but_do_not_pull_the_fit() -> None:
     ]
     a, b = (View(FrameFacts("", "f", 0, SHAPE), s, no_picture) for s in lists)
     assert float(find(a, b, AlignOptions()).transform(0.0, 0.0)[0]) == pytest.approx(6.25, abs=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.42, 0.5, 1.0, 2.0, 2.4])
+def test_scales_from_0_4_to_2_5_are_found(scale: float) -> None:
+    """The larger picture sees a part of the field only: the densest stars of both lists are in common."""
+    rng = np.random.default_rng(4)
+    ny, nx = SHAPE
+    x, y = rng.uniform(0, nx, 400), rng.uniform(0, ny, 400)
+    flux = rng.exponential(1000, 400) + 100
+    u, v = (x - nx / 2) * scale + nx / 2, (y - ny / 2) * scale + ny / 2
+    inside = (u >= 0) & (v >= 0) & (u < nx) & (v < ny)
+    result = find(view(x, y, flux), view(u[inside], v[inside], flux[inside]), AlignOptions())
+    fx, fy = result.transform(x[inside], y[inside])
+    assert np.hypot(fx - u[inside], fy - v[inside]).max() < 0.1
