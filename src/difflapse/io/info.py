@@ -89,7 +89,9 @@ def _wcs(frames: tuple[FrameFacts, ...]) -> str:
     solved = [f.wcs_header for f in frames if f.wcs_header]
     planes = [f.plane[0] for f in frames if f.plane]
     if planes and not solved:
-        return f"not on the sky: linear {planes[0].replace(',', ', ')} in {len(planes)} of {len(frames)} frames"
+        return (
+            f"not on the sky: linear {planes[0].replace(',', ', ')} in {len(planes)} of {len(frames)} frames"
+        )
     if not solved:
         return "none"
     kinds = Counter(str(fits.Header.fromstring(text)["CTYPE1"])[5:].strip("-") or "linear" for text in solved)
