@@ -27,7 +27,6 @@ class Noise:
 def noise_of(
     variance_factor: np.ndarray,
     noise_adu: tuple[float, ...],
-    shape_mesh: np.ndarray | None,
     gain: float | None,
 ) -> Noise:
     """Noise of a warped frame from what was measured on its native pixels.
@@ -38,8 +37,6 @@ def noise_of(
         Sum of squared resampling weights (`Warped.variance_factor`).
     noise_adu : tuple of float
         Robust noise of an empty native pixel, per channel, the mean of the field.
-    shape_mesh : ndarray, shape (c, my, mx), optional
-        Sky variance relative to that mean, on the same mesh: vignetted corners are less noisy.
     gain : float, optional
         Electrons per ADU; without it there is no photon term.
 
@@ -49,8 +46,6 @@ def noise_of(
     """
     native = np.square(np.asarray(noise_adu, np.float32))[:, None, None]
     sky = variance_factor * native
-    if shape_mesh is not None:
-        sky = sky * shape_mesh
     photon = variance_factor / np.float32(gain) if gain else np.zeros_like(variance_factor)
     return Noise(np.maximum(sky, 1e-12).astype(np.float32), photon.astype(np.float32))
 

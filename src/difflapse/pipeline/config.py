@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from difflapse.errors import OptionError
+from difflapse.methods import names
 
 ALIGN = ("auto", "wcs", "asterism", "features", "phase", "none")
 TRANSFORM = ("auto", "shift", "euclidean", "similarity", "affine", "homography", "polynomial")
@@ -81,7 +82,8 @@ class RunOptions:
             object.__setattr__(self, "diff", "template")
         for item in fields(self):
             value = getattr(self, item.name)
-            choices = item.metadata["choices"]
+            # Plug-ins add ways of aligning; of all else the house's own are all there are.
+            choices = names("align") if item.name == "align" else item.metadata["choices"]
             if item.metadata["many"]:
                 object.__setattr__(self, item.name, tuple(value))
                 for one in value:

@@ -154,7 +154,7 @@ def warp_frame(
         planes, sites(pattern), alignment.transform, reference.grid, pixels.bad, out=out if reuse else None
     )
     inverse = constant([1.0] * n_channels) if scale is None else (1.0 / scale).astype(np.float32)
-    noise = noise_of(warped.variance_factor, quality.noise_adu, None, facts.gain_e_adu).scaled(mean(inverse))
+    noise = noise_of(warped.variance_factor, quality.noise_adu, facts.gain_e_adu).scaled(mean(inverse))
     return Science(warped.data, warped.mask, inverse, constant([0.0] * n_channels), noise)
 
 

@@ -27,7 +27,7 @@ def test_a_warped_frame_is_as_noisy_as_the_model_says(pattern: str, shift: tuple
         plane[:] = rng.normal(100, sigma[s.channel], plane.shape)
     transform = Transform.from_matrix(np.array([[1, 0, shift[0]], [0, 1, shift[1]]]))
     warped = warp(split(data, pattern), sites(pattern), transform, ProductGrid.whole(SHAPE, pattern))
-    noise = noise_of(warped.variance_factor, sigma, None, None)
+    noise = noise_of(warped.variance_factor, sigma, None)
     good = warped.mask == 0
     for plane, sky in zip(warped.data, noise.sky, strict=True):
         expected = float(image(sky, plane.shape)[good].mean())
@@ -37,15 +37,9 @@ def test_a_warped_frame_is_as_noisy_as_the_model_says(pattern: str, shift: tuple
 
 def test_the_photon_term_is_one_over_the_gain_after_resampling() -> None:
     factor = constant([0.5, 0.25])
-    noise = noise_of(factor, (10.0, 20.0), None, 2.0)
+    noise = noise_of(factor, (10.0, 20.0), 2.0)
     assert np.allclose(noise.photon, factor / 2)
     assert np.allclose(noise.sky[:, 0, 0], [50.0, 100.0])
-
-
-def test_the_shape_of_the_sky_is_followed() -> None:
-    factor = np.ones((1, 2, 3), np.float32)
-    shape = np.array([[[1.0, 0.8, 0.5], [1.2, 1.0, 0.7]]], np.float32)
-    assert np.allclose(noise_of(factor, (3.0,), shape, None).sky, 9 * shape)
 
 
 def test_scaling_a_frame_scales_its_noise() -> None:
