@@ -194,7 +194,8 @@ def test_an_interrupt_leaves_nothing_under_a_final_name(
     out = tmp_path / "out"
     words = [sys.executable, "-m", "difflapse", "run", str(small_night), "-o", str(out), "--workers", "1"]
     for attempt in range(5):  # so small a night may be over before the signal comes: then it is run again
-        words[words.index(str(out))] = str(out := tmp_path / f"out{attempt}")
+        out = tmp_path / f"out{attempt}"
+        words[6] = str(out)
         # What started the tests may ignore Ctrl-C (a shell's background job does), and its children with it.
         running = subprocess.Popen(
             words,
