@@ -167,6 +167,8 @@ def guarded(task: Callable[..., Any], *job: Any) -> Any:
             raise OutputError("the disk is full", "free some space, or -o a folder on another disk") from None
         return FrameError(f"{type(error).__name__}: {error.strerror or error}")
     except Exception as error:  # whatever is wrong with one frame must not end the night
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # compiled code turns an interrupt into a SystemError of its own
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next

@@ -108,5 +108,16 @@ def test_guarded_lets_interrupts_through() -> None:
         guarded(interrupted)
 
 
+def test_an_interrupt_that_compiled_code_took_for_its_own_error_is_no_bad_frame() -> None:
+    def compiled() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    with pytest.raises(KeyboardInterrupt):
+        guarded(compiled)
+
+
 def test_there_is_at_least_one_core() -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)
