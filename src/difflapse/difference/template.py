@@ -85,33 +85,12 @@ def combine(
     per_adu = np.stack([np.asarray(m, np.float32) for m in photon])
     for k in range(c):
         values = np.stack([f[k] for f in frames])
+        noise = (sky[:, k], per_adu[:, k], np.asarray(level[k], np.float32), ny, row0)
+        target = (data[k], variance[k], count)
         if statistic == "median":
-            _median(
-                values,
-                stack,
-                sky[:, k],
-                per_adu[:, k],
-                np.asarray(level[k], np.float32),
-                ny,
-                row0,
-                data[k],
-                variance[k],
-                count,
-            )
-            continue
-        _combine(
-            values,
-            stack,
-            sky[:, k],
-            per_adu[:, k],
-            np.asarray(level[k], np.float32),
-            ny,
-            row0,
-            np.float32(clip),
-            data[k],
-            variance[k],
-            count,
-        )
+            _median(values, stack, *noise, *target)
+        else:
+            _combine(values, stack, *noise, np.float32(clip), *target)
     return data, variance, count
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ class Night:
             part.write_bytes(pickle.dumps((self.name, self.frames, self.options, self.scratch, self.out)))
             part.replace(path)
         return _open_night, (self.scratch,)
+
+    def times(self, frames: Iterable[int] | None = None) -> list[float]:
+        """Mid-exposure times (MJD, UTC) of all frames, or of those asked for, where they are known."""
+        numbers = range(len(self.frames)) if frames is None else frames
+        return [t for t in (self.frames[k].mid_mjd for k in numbers) if t is not None]
 
     def share(self, name: str, value: Any) -> None:
         """Write a value of the whole night where all workers find it; once only."""

@@ -145,7 +145,7 @@ def make_template(desk: Desk) -> None:
         options.labels,
         options.fps,
     )
-    times = [t for t in (night.frames[k].mid_mjd for k in chosen) if t is not None]
+    times = night.times(chosen)
     scene = Scene(
         mode,
         tuple(used),
@@ -303,7 +303,7 @@ def _combine(
 
 
 def _cadence(night: Night) -> float | None:
-    times = [t for t in (f.mid_mjd for f in night.frames) if t is not None]
+    times = night.times()
     if len(times) < 2:
         return None
     return float(np.median(np.diff(sorted(times))) * 86400)
@@ -328,5 +328,5 @@ def _combined_sigma(noise: Noise) -> float:
 
 def time_range(night: Night) -> str:
     """First and last time of the night as text; empty where unknown."""
-    times = [t for t in (f.mid_mjd for f in night.frames) if t is not None]
+    times = night.times()
     return f"{iso_utc(min(times), 0)} to {iso_utc(max(times), 0)} UTC" if times else ""

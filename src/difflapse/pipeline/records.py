@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from difflapse.align.warp import BadPixels
+from difflapse.difference import Difference
 from difflapse.measure import Defects
 from difflapse.model import ProductGrid, Stars
 from difflapse.movie.layout import Layout
@@ -36,12 +37,8 @@ class Shown:
 class Subtracted:
     """A difference (large) and what it is the difference of."""
 
-    combined: np.ndarray
-    units: str
-    noise: float
-    mask: np.ndarray
-    data: np.ndarray | None
-    variance: np.ndarray | None
+    result: Difference | None
+    """None where there is nothing to subtract from the frame."""
     shown: Shown
     title: str
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from difflapse.align.warp import weights
 from difflapse.difference import Science
 from difflapse.difference.mesh import image
 from difflapse.difference.noise import correlation_factor
 from difflapse.io.celestial import binned_wcs_header
-from difflapse.io.products import write_image
+from difflapse.io.products import Card, write_image
 from difflapse.model import Alignment, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
@@ -18,7 +20,6 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.records import Reference, Scene, Subtracted
 
 BITS = {text: bit for bit, text in bits.NAMES.items()}
-Card = tuple[str, str | int | float | bool, str]
 
 
 def product_name(night: Night, k: int) -> str:
@@ -49,7 +50,8 @@ def save_aligned(night: Night, k: int, science: Science, alignment: Alignment, q
 
 def save_difference(night: Night, k: int, difference: Subtracted) -> str:
     """Write one difference, science - template, in the template's ADU. Returns the name below OUT."""
-    assert difference.data is not None and difference.variance is not None
+    result = difference.result
+    assert result is not None and result.data is not None and result.variance is not None
     scene: Scene = night.shared("scene")
     cards: list[Card] = [("DIFFMODE", scene.mode, "what was subtracted")]
     when = difference.shown.template_mjd
@@ -60,7 +62,7 @@ def save_difference(night: Night, k: int, difference: Subtracted) -> str:
             cards.append(("LAG", round((now - when) * 86400, 3), "[s] this frame's time - TMPLTIME"))
     if scene.mode == "running":
         cards.append(("TMPLFILE", str(difference.shown.template), "what was subtracted"))
-    return _write(night, k, "differences", difference.data, difference.variance, difference.mask, cards)
+    return _write(night, k, "differences", result.data, result.variance, result.mask, cards)
 
 
 def save_template(night: Night) -> str:
@@ -96,7 +98,7 @@ def _write(
         ("LTV1", ltv1, ""),
         ("LTV2", ltv2, ""),
         ("REFFILE", facts.file, "frame whose grid this is"),
-        ("NOISECOR", round(_noise_correlation(night), 4), "noise of large sums / of independent pixels"),
+        ("NOISECOR", round(_noise_correlation(), 4), "noise of large sums / of independent pixels"),
     ]
     if planes:
         common.append(("PLANES", ",".join(channels(facts.mosaic)), "colours of the third axis"))
@@ -123,10 +125,9 @@ def _write(
     return name
 
 
-def _noise_correlation(night: Night) -> float:
+@functools.cache
+def _noise_correlation() -> float:
     """Mean over all phases of the default kernel: see `difflapse.difference.noise.correlation_factor`."""
-    from difflapse.align.warp import weights
-
     table = (weights(np.arange(64) / 64, 4) ** 2).sum(-1)
     return correlation_factor(np.full((1, 1, 1), table.mean() ** 2))
 

@@ -198,28 +198,11 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     science: Science = values["warped"]
     stars = values["scale"] is not None
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
-    if template is None:
-        return {
-            "science": science,
-            "difference": Subtracted(
-                np.empty((0, 0), np.float32), night.options.units, 1.0, science.mask, None, None, shown, title
-            ),
-        }
-    keep = "differences" in night.options.save
-    result = take_difference(matched, template, own, night.options.units, keep)
-    return {
-        "science": science,
-        "difference": Subtracted(
-            result.combined,
-            result.units,
-            result.noise,
-            result.mask,
-            result.data,
-            result.variance,
-            shown,
-            title,
-        ),
-    }
+    result = None
+    if template is not None:
+        keep = "differences" in night.options.save
+        result = take_difference(matched, template, own, night.options.units, keep)
+    return {"science": science, "difference": Subtracted(result, shown, title)}
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,7 +210,7 @@ def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     made = []
     if "aligned" in night.options.save:
         made.append(saving.save_aligned(night, k, values["science"], values["alignment"], values["quality"]))
-    if "differences" in night.options.save and values["difference"].data is not None:
+    if "differences" in night.options.save and values["difference"].result is not None:
         made.append(saving.save_difference(night, k, values["difference"]))
     return {"saved": tuple(made)}
 
@@ -237,6 +220,7 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     scene: Scene = night.shared("scene")
     science: Science = values["science"]
     difference: Subtracted = values["difference"]
+    result = difference.result
     quality: Quality = values["quality"]
     layout = scene.layout
     panels: dict[str, np.ndarray] = {}
@@ -255,13 +239,12 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
                 title = f"template: {len(scene.template_frames)} frames"
             else:
                 panels[name] = hatched_panel(layout, "no template")
-        elif difference.combined.size == 0:
+        elif result is None:
             panels[name] = hatched_panel(layout)
             title = difference.title
         elif name == "difference":
-            units = difference.units
             panels[name] = difference_panel(
-                difference.combined, difference.mask != 0, layout, scene.vmax, units, difference.noise
+                result.combined, result.mask != 0, layout, scene.vmax, result.units, result.noise
             )
             title = difference.title
         else:
@@ -341,9 +324,8 @@ def _template_for(
     members = [recent.get(j) or recent.keep(j, _levelled_again(night, scene, j)) for j in others]
     n = len(data)
     science = Science(data, science.mask, constant([1.0] * n), constant([0.0] * n), noise)
-    times = [night.frames[j].mid_mjd for j in others]
-    known = [t for t in times if t is not None]
-    when = float(np.mean(known)) if known else None
+    times = night.times(others)
+    when = float(np.mean(times)) if times else None
     if scene.mode == "running":
         data, mask, noise = members[0]
         sky = resample(noise.sky, data.shape[1:], 16)
