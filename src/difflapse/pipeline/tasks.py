@@ -498,7 +498,7 @@ def _caption(
         exposure=f"{facts.exposure_s:g} s" if facts.exposure_s else "",
         titles=titles,
         method=f"{alignment.method}{rms}",
-        note=f"clouds? {100 * light:.0f} % of the reference's light" if light < _DIM else "",
+        note=f"clouds? {100 * light:.0f} % of the light" if light < _DIM else "",
         units=night.options.units,
         vmax=scene.vmax,
     )
