@@ -2,7 +2,8 @@
 
 Python raises KeyboardInterrupt wherever the program happens to be, and compiled code may turn it into an
 error of its own, which then looks like one bad frame. So the request is also remembered, and checked when
-progress is told.
+progress is told. While the compiler is at work nothing is raised at all: it calls back into Python, and an
+exception there is lost and can crash it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import signal
 from types import FrameType
 
 from difflapse.pipeline.progress import Progress
+
+_COMPILER = ("llvmlite", "numba")
 
 
 class Request:
@@ -31,7 +34,8 @@ class Request:
                 os.kill(os.getpid(), signum)
                 return
             self.made = True
-            raise KeyboardInterrupt
+            if not _compiling(frame):
+                raise KeyboardInterrupt
 
         for signum in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(
@@ -44,6 +48,15 @@ class Request:
         """Raise KeyboardInterrupt if the request was made."""
         if self.made:
             raise KeyboardInterrupt
+
+
+def _compiling(frame: FrameType | None) -> bool:
+    """Whether the compiler, or its loading of what it compiled before, is anywhere above this frame."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _COMPILER:
+            return True
+        frame = frame.f_back
+    return False
 
 
 REQUEST = Request()
