@@ -8,7 +8,7 @@ out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -292,15 +292,7 @@ def _search_without(
     if rests(moving.transform, frame.facts.shape):
         return None
     refused = f"asterism: {resting.n_matched} stars that do not move at all: taken for hot pixels"
-    return Alignment(
-        moving.transform,
-        moving.method,
-        moving.n_matched,
-        moving.rms_pix,
-        moving.p95_pix,
-        (refused,),
-        moving.note,
-    )
+    return replace(moving, refused=(refused,))
 
 
 def _found(error: AlignError) -> int:

@@ -47,6 +47,8 @@ class Choice:
     """Points that were kept."""
     keep: np.ndarray
     """(n_points,) bool: the points that were kept."""
+    residuals: np.ndarray
+    """(n, 2): x and y of the held-out residuals of the points kept, transformed minus measured."""
 
 
 def fit_transform(
@@ -209,8 +211,9 @@ def choose_model(
     ladder = _ladder(wanted, n)
     keep = _clip_before_choice(x, y, X, Y, w, ladder[-1], domain)
     for _ in range(4):
-        _, residual, transform = _climb(x[keep], y[keep], X[keep], Y[keep], w[keep], ladder, domain, area)
+        residuals, transform = _climb(x[keep], y[keep], X[keep], Y[keep], w[keep], ladder, domain, area)
         # A wrong pair at the edge bends the fit towards itself; held out it cannot.
+        residual = np.hypot(*residuals.T)
         reduced = residual * np.sqrt(w[keep])
         sigma = np.median(reduced) / 1.1774
         wrong = reduced > 5.0 * (1.0 + 8.0 / len(reduced)) * sigma + 1e-9 * np.sqrt(np.median(w))
@@ -218,7 +221,7 @@ def choose_model(
             break
         keep[np.flatnonzero(keep)[wrong]] = False
     rms, p95 = _statistics(residual)
-    return Choice(transform, rms, p95, int(keep.sum()), keep)
+    return Choice(transform, rms, p95, int(keep.sum()), keep, residuals)
 
 
 def held_out(
@@ -231,10 +234,10 @@ def held_out(
     degree: int,
     domain: tuple[float, float, float, float],
 ) -> np.ndarray:
-    """Radial residuals of each point under a model fitted to the other folds' points, px; shape (n,)."""
+    """Residuals of each point under a model fitted to the other folds' points, px; shape (n, 2)."""
     n = len(x)
     folds = _folds(n)
-    residual = np.full(n, np.nan)
+    residual = np.full((n, 2), np.nan)
     needed = len(powers(degree)) if model == "polynomial" else NEEDED[model]
     if n - np.bincount(folds).max() < needed:
         return residual
@@ -247,14 +250,13 @@ def held_out(
         for f in range(len(normal)):
             solution = _solve(normal.sum(0) - normal[f], right.sum(0) - right[f])
             out = folds == f
-            difference = basis[out] @ solution - (target[out] - centre)
-            residual[out] = np.hypot(difference[:, 0], difference[:, 1])
+            residual[out] = basis[out] @ solution - (target[out] - centre)
         return residual
     for f in range(folds.max() + 1):
         out = folds == f
         fit = fit_transform(x[~out], y[~out], X[~out], Y[~out], weights[~out], model, degree, domain)
         fx, fy = fit(x[out], y[out])
-        residual[out] = np.hypot(fx - X[out], fy - Y[out])
+        residual[out] = np.column_stack([fx - X[out], fy - Y[out]])
     return residual
 
 
@@ -295,12 +297,14 @@ def _climb(
     ladder: list[tuple[str, int]],
     domain: tuple[float, float, float, float],
     area: np.ndarray,
-) -> tuple[tuple[str, int], np.ndarray, Transform]:
-    """The ladder's best rung by held-out residuals: (model, degree), its residuals, its fit to all points."""
+) -> tuple[np.ndarray, Transform]:
+    """The ladder's best rung by held-out residuals: those, shape (n, 2), and its fit to all points."""
     best = ladder[0]
-    residual = held_out(x, y, X, Y, w, best[0], best[1], domain)
+    residuals = held_out(x, y, X, Y, w, best[0], best[1], domain)
+    residual = np.hypot(*residuals.T)
     for rung in ladder[1:]:
-        new = held_out(x, y, X, Y, w, rung[0], rung[1], domain)
+        wanted = held_out(x, y, X, Y, w, rung[0], rung[1], domain)
+        new = np.hypot(*wanted.T)
         if not np.all(np.isfinite(new)):
             continue
         gain = w * (residual**2 - new**2)
@@ -316,8 +320,8 @@ def _climb(
             continue
         if _worst_uncertainty(x, y, w, new, rung, domain, area) > np.sqrt(np.mean(residual**2)):
             continue
-        best, residual = rung, new
-    return best, residual, fit_transform(x, y, X, Y, w, best[0], best[1], domain)
+        best, residual, residuals = rung, new, wanted
+    return residuals, fit_transform(x, y, X, Y, w, best[0], best[1], domain)
 
 
 def _worst_uncertainty(

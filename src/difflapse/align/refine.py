@@ -11,7 +11,7 @@ from difflapse.align.fit import choose_model
 from difflapse.align.match import Matches, match_stars, position_variance
 from difflapse.align.view import AlignOptions, View
 from difflapse.errors import AlignError
-from difflapse.model import Alignment, Transform
+from difflapse.model import Alignment, HeldOut, Transform
 
 
 def refine_on_stars(
@@ -79,6 +79,7 @@ def settle(
     verdict = judge_stars(frame, reference, choice, i, j, found, trials)
     if not verdict.passed:
         raise AlignError(verdict.line, "", {"method": method, **verdict.facts})
-    return Alignment(
-        choice.transform, method, int(np.sum(choice.keep)), choice.rms, choice.p95, (), verdict.line
-    )
+    i, j = i[choice.keep], j[choice.keep]
+    columns = (a.x[i], a.y[i], *choice.residuals.T, np.minimum(a.snr[i], b.snr[j]))
+    held_out = HeldOut(*(np.asarray(column, np.float32) for column in columns))
+    return Alignment(choice.transform, method, len(i), choice.rms, choice.p95, (), verdict.line, held_out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from difflapse.model.alignment import Alignment
+from difflapse.model.alignment import Alignment, HeldOut
 from difflapse.model.frame import Frame, FrameFacts
 from difflapse.model.grid import ProductGrid
 from difflapse.model.sequence import Inventory, LeftOut, Sequence
@@ -13,6 +13,7 @@ __all__ = [
     "Alignment",
     "Frame",
     "FrameFacts",
+    "HeldOut",
     "Inventory",
     "LeftOut",
     "ProductGrid",

@@ -4,7 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from difflapse.model.transform import Transform
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What a transform gets wrong on stars it was not fitted to: each star, while the fit did without it."""
+
+    x: np.ndarray
+    """(n,) float32: position on the frame, native pixels."""
+    y: np.ndarray
+    """(n,) float32."""
+    dx: np.ndarray
+    """(n,) float32: transformed position minus the one measured on the reference, its native pixels."""
+    dy: np.ndarray
+    """(n,) float32."""
+    snr: np.ndarray
+    """(n,) float32: the fainter of its two measurements."""
+
+    def __len__(self) -> int:
+        return len(self.x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,3 +45,5 @@ class Alignment:
     refused: tuple[str, ...] = ()
     """What was tried before and refused, one line each, with the numbers."""
     note: str = ""
+    held_out: HeldOut | None = None
+    """The residuals behind `rms_pix`; None where it was not aligned on stars."""
