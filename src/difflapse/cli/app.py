@@ -26,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "difflapse.cli.info:info",
         "What is there: sequences, times, mosaic, WCS, and what was decided.",
     ),
+    "certificate": (
+        "difflapse.cli.certificate:certificate",
+        "How well a finished run is aligned: numbers and figures.",
+    ),
     "methods": ("difflapse.cli.methods:methods", "Every named method, one line each."),
 }
 """Name of each command: where it lives, and its one line in ``difflapse --help``."""
