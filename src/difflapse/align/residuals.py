@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy.special import gammaincc
 
 from difflapse.model import HeldOut
 
@@ -58,7 +58,7 @@ class Field:
     def probability(self) -> float:
         """Chance that noise alone gives such a `chi2_dof`."""
         n = 2 * int(np.isfinite(self.significance).sum())
-        return float(stats.chi2.sf(self.chi2_dof * n, n)) if n else float("nan")
+        return float(gammaincc(n / 2, self.chi2_dof * n / 2)) if n else float("nan")
 
     @property
     def is_systematic(self) -> bool:
@@ -174,13 +174,15 @@ def noise_law(dx: np.ndarray, dy: np.ndarray, snr: np.ndarray) -> NoiseLaw:
     NoiseLaw
         A non-negative fit to groups of equal size in `snr`; a residual beyond 5 sigma of its group counts as 5.
     """
+    from scipy.optimize import nnls
+
     groups = np.array_split(np.argsort(snr), int(np.clip(len(snr) // 20, 1, 24)))
     sigma2 = np.array([max(_variance(dx[g] ** 2 + dy[g] ** 2), 1e-12) for g in groups])
     inverse = np.array([np.median(1 / np.asarray(snr[g], float) ** 2) for g in groups])
     if len(groups) < 3:
         return NoiseLaw(float(np.sqrt(np.median(sigma2))), 0.0)
     design = np.column_stack([np.ones_like(inverse), inverse]) / sigma2[:, None]
-    (floor2, slope2), _ = optimize.nnls(design, np.ones(len(groups)))
+    (floor2, slope2), _ = nnls(design, np.ones(len(groups)))
     return NoiseLaw(float(np.sqrt(floor2)), float(np.sqrt(slope2)))
 
 
@@ -236,7 +238,7 @@ def residual_field(
 
 def per_star(
     star: np.ndarray, sigma: np.ndarray, *values: np.ndarray
-) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
+) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
     """Weighted means over the frames in which each star was seen.
 
     Parameters
@@ -250,16 +252,17 @@ def per_star(
 
     Returns
     -------
+    means : tuple of (m,) array
+        A value a star.
     which : (n,) int array
         Place of each row's star in the means.
-    means : tuple of (m,) array
-    count : (m,) int array
-        Rows of each star.
+    share : (n,) array
+        The part of its star's mean that each row makes up, 0 to 1.
     """
-    _, which, count = np.unique(star, return_inverse=True, return_counts=True)
+    which = np.unique(star, return_inverse=True)[1]
     w = 1.0 / np.maximum(np.asarray(sigma, float), 1e-6) ** 2
     weight = np.bincount(which, w)
-    return which, tuple(np.bincount(which, w * v) / weight for v in values), count
+    return tuple(np.bincount(which, w * v) / weight for v in values), which, w / weight[which]
 
 
 def cell_numbers(n: int, shape: tuple[int, int]) -> tuple[int, int]:

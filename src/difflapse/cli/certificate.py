@@ -11,6 +11,7 @@ import click
 from difflapse.cli import terminal
 from difflapse.cli.options import collect, run_options
 from difflapse.cli.terminal import human_number
+from difflapse.errors import OptionError
 
 
 @click.command()
@@ -62,11 +63,16 @@ def certificate(
     from difflapse.pipeline.results import open_run
 
     nights = open_run(out).sequences
+    if pair is not None and len(nights) > 1:
+        raise OptionError(
+            f"--pair {pair} is a frame of one sequence; {out} holds {len(nights)}",
+            f"difflapse certificate {nights[0].folder} --pair {pair}",
+        )
     told, faults = [], []
     for night in nights:
         proof = night.certificate()
         files = [str(path) for path in proof.save(pair, inputs, theme, form)] if figures else []
-        told.append({**proof.to_mapping(), "figures": files})
+        told.append({**proof.to_mapping(limit or None), "figures": files})
         faults.append(proof.judge(limit))
     if as_json:
         terminal.print_json({"out": str(Path(out)), "sequences": told})

@@ -36,8 +36,8 @@ MOST_ROWS = 100_000
 """Rows of `residuals.fits` at most: 3 MB."""
 MOST_PER_FRAME = 2_000
 """Rows of one frame at most."""
-_FEW = 3
-"""Frames in which a star must be seen before its own mean may be taken off its residuals."""
+_FEW, _MOST_SHARE = 3, 0.45
+"""A star's mean is taken off its residual only where it has so many, and this one makes up no more of the mean."""
 _SIGMA_OF_FWHM = 2 * np.sqrt(2 * np.log(2))
 
 
@@ -117,7 +117,7 @@ def judge_precision(name: str, frames: Iterable[tuple[str, float]], limit: float
         rms, who = known[-1]
         parts.append(f"{who} is aligned to {rms:.3g} px rms when held out; at most {limit:g} is required")
         median = float(np.median([r for r, _ in known]))
-        parts.append(f"{worse} of {len(frames)} frames are worse, the median is {median:.3g} px")
+        parts.append(f"{worse} of {len(frames)} frames exceed it, the median is {median:.3g} px")
         hint = f", or --require-rms {np.ceil(rms * 100) / 100:g}"
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
@@ -163,9 +163,19 @@ class Certificate:
         return noise_law(self.column("dx_pix"), self.column("dy_pix"), self.column("snr"))
 
     @functools.cached_property
+    def sigma(self) -> np.ndarray:
+        """Expected scatter of each residual on one axis, px: by signal to noise, and by how good its frame is."""
+        expected = self.noise(self.column("snr"))
+        square = (self.column("dx_pix") ** 2 + self.column("dy_pix") ** 2) / (
+            2 * np.maximum(expected, 1e-6) ** 2
+        )
+        which = np.unique(self.column("frame"), return_inverse=True)[1]
+        return expected * np.sqrt(np.bincount(which, square) / np.bincount(which))[which]
+
+    @functools.cached_property
     def field(self) -> Field:
         """What the residuals of all frames have in common, by place on the reference."""
-        x, y, dx, dy, sigma = self._stars()[1]
+        x, y, dx, dy, sigma = self._stars()[0]
         return residual_field(x, y, dx, dy, sigma, self.shape)
 
     @functools.cached_property
@@ -175,17 +185,15 @@ class Certificate:
         A star's mean over the frames is taken off first, since its centroid on the reference errs alike in all.
         """
         frame = self.column("frame")
-        which, means, count = self._stars()
-        often = count[which] >= _FEW
-        if len(np.unique(frame)) < _FEW or not often.any():
-            return {}
+        means, which, share = self._stars()
+        often = (share < _MOST_SHARE) & (np.bincount(which)[which] >= _FEW)
         # A mean that holds the residual itself takes a part of it away.
-        whole = np.sqrt(count / np.maximum(count - 1, 1))[which]
+        whole = 1 / np.sqrt(1 - np.minimum(share, _MOST_SHARE))
         dx = (self.column("dx_pix") - means[2][which]) * whole
         dy = (self.column("dy_pix") - means[3][which]) * whole
-        columns = (self.column("x_pix"), self.column("y_pix"), dx, dy, self.noise(self.column("snr")))
+        columns = (self.column("x_pix"), self.column("y_pix"), dx, dy, self.sigma)
         numbers = np.unique(frame[often])
-        cells = cell_numbers(int(often.sum() / len(numbers)), self.shape)
+        cells = cell_numbers(int(often.sum() / max(len(numbers), 1)), self.shape)
         fields = {}
         for k in numbers:
             own = often & (frame == k)
@@ -200,11 +208,11 @@ class Certificate:
 
     @property
     def photon_limit(self) -> float:
-        """Radial rms that photons alone would leave, px: sigma / snr on each axis and in both frames (King 1983).
+        """Radial rms that photons alone would leave, px: sigma / snr on each axis and in both frames.
 
         References
         ----------
-        King 1983, doi:10.1086/131139
+        Mendez, Silva & Lobos 2013, arXiv:1304.6361 (the bound without a background, which can only add to it)
         """
         return float(np.sqrt(np.mean(2 * self.photon_sigma(self.column("snr")) ** 2)))
 
@@ -233,8 +241,14 @@ class Certificate:
         """The error where the night does not reach a limit, see `judge_precision`; None where it does."""
         return judge_precision(self.night.name, told_frames(self.others), limit)
 
-    def to_mapping(self) -> dict[str, Any]:
-        """All of it as plain values, ready for JSON; None where something is unknown."""
+    def to_mapping(self, require_rms: float | None = None) -> dict[str, Any]:
+        """All of it as plain values, ready for JSON; None where something is unknown.
+
+        Parameters
+        ----------
+        require_rms : float, optional
+            The limit to judge the night by, px; by default what the run required.
+        """
         told: dict[str, Any] = {
             "name": self.night.name,
             "folder": str(self.night.folder),
@@ -245,11 +259,11 @@ class Certificate:
                 "methods": self.night.summary()["methods"],
             },
             "pixel_arcsec": self.night.table.meta.get("pixel_arcsec"),
-            "corner": f"{CORNER:g} of width and height, {CORNER_STARS} stars or more in all four",
+            "corners": f"{CORNER:g} of width and height, {CORNER_STARS} stars or more in all four",
         }
         for name in ("rms", "p95", "corner"):
             told[name] = self._figures(name)
-        limit = self.limit
+        limit = self.limit if require_rms is None else require_rms
         told["required_rms_pix"] = limit or None
         told["reached"] = self.judge(limit) is None if limit else None
         told["systematic"] = told["noise"] = None
@@ -370,11 +384,10 @@ class Certificate:
         rows = [row for row in self.others if int(row["frame"]) in known]
         return int(max(rows, key=lambda row: np.hypot(row["dx_pix"], row["dy_pix"]))["frame"])
 
-    def _stars(self) -> tuple[np.ndarray, tuple[np.ndarray, ...], np.ndarray]:
+    def _stars(self) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]:
         """See `per_star`: means of position, residual and sigma."""
-        sigma = self.noise(self.column("snr"))
         values = (self.column(name) for name in ("x_pix", "y_pix", "dx_pix", "dy_pix"))
-        return per_star(self.column("star"), sigma, *values, sigma)
+        return per_star(self.column("star"), self.sigma, *values, self.sigma)
 
     def _figures(self, name: str) -> dict[str, Any] | None:
         """Median and worst frame of a column of `frames.ecsv`, in pixels and arcsec."""

@@ -261,8 +261,8 @@ def _draw_field(ax: Any, certificate: Certificate, look: _Theme) -> None:
         ax.quiver([], [], [], [], color=look.first, **shape),
     )
     key = {"coordinates": "axes", "labelpos": "E", "labelsep": 0.08, "fontproperties": {"size": 9.5}}
-    ax.quiverkey(handles[0], 0.24, 1.035, nice, f"{nice:g} px, beyond {_CLEAR:g} sigma", **key)
-    ax.quiverkey(handles[1], 0.58, 1.035, nice, "within that (disc: 1 sigma)", **key)
+    ax.quiverkey(handles[0], 0.28, 1.035, nice, f"{nice:g} px, beyond {_CLEAR:g} sigma", **key)
+    ax.quiverkey(handles[1], 0.60, 1.035, nice, "within that (disc: 1 sigma)", **key)
     _draw_corners(ax, certificate, look)
 
 
@@ -382,12 +382,14 @@ def _draw_rms(ax: Any, certificate: Certificate, when: np.ndarray, look: _Theme,
 
 
 def _draw_picture(ax: Any, picture: Picture, look: _Theme) -> None:
-    """A picture in grey on a flat sky, stretched so that noise shows faintly and stars are not burnt out."""
+    """A picture in grey on a flat sky: the sky's noise shows faintly, and stars are not burnt out."""
     flat = picture.data - _background(picture.data)
     known = flat[np.isfinite(flat)]
-    noise = 1.4826 * float(np.median(np.abs(known))) if known.size else 0.0
-    soft = np.arcsinh(flat / (4 * (noise or 1.0)))
-    shown = {"cmap": look.pictures, "vmin": -0.3, "vmax": 3.0, "interpolation": "antialiased"}
+    noise, bright = 1.0, 0.0
+    if known.size:
+        noise, bright = 1.4826 * float(np.median(np.abs(known))), float(np.percentile(known, 99))
+    soft = np.arcsinh(flat / max(4 * noise, bright, 1e-9))
+    shown = {"cmap": look.pictures, "vmin": -0.3, "vmax": 2.6, "interpolation": "antialiased"}
     ax.imshow(soft, extent=picture.box, origin="lower", **shown)
 
 
