@@ -114,7 +114,8 @@ def test_inputs_that_moved_are_found_where_they_are_said_to_be(
     for folder in (tmp_path / "far" / "out", tmp_path / "elsewhere"):
         folder.mkdir(exist_ok=True, parents=True)
     proof = difflapse.open_run(tmp_path / "far" / "out").certificate()
-    assert not proof.draw_pair(3).axes[0].get_images()
+    with pytest.warns(UserWarning, match="no pictures but stars are shown"):
+        assert not proof.draw_pair(3).axes[0].get_images()
     assert proof.draw_pair(3, small_night).axes[0].get_images()
     words = ["certificate", tmp_path / "far" / "out", "--inputs"]
     call(*words, tmp_path / "elsewhere").assert_failed(3, "is not in", "--inputs")

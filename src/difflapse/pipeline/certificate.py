@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -317,7 +318,7 @@ class Certificate:
             Number of the frame; by default that which lies farthest off.
         inputs : str or Path, optional
             The folder that holds the run's inputs now; by default where they were. Where they are not, the
-            pictures are those of ``aligned/``, or without them the stars alone.
+            pictures are those of ``aligned/``, or without them the stars alone, with a warning.
         theme : str
             ``light`` or ``dark``.
 
@@ -331,7 +332,10 @@ class Certificate:
         from difflapse.pipeline.figures import draw_pair
         from difflapse.pipeline.pair import make_pair
 
-        return draw_pair(make_pair(self, self.farthest() if frame is None else frame, inputs), theme)
+        pair = make_pair(self, self.farthest() if frame is None else frame, inputs)
+        if pair.note:
+            warnings.warn(f"{pair.note}; --inputs FOLDER says where the inputs are", stacklevel=2)
+        return draw_pair(pair, theme)
 
     def save(
         self,

@@ -203,8 +203,7 @@ def draw_pair(pair: Pair, theme: str = "light") -> Figure:
             x=0.01, ha="left", fontsize=12,
         )  # fmt: skip
         if pair.note:
-            shown = "aligned frames are shown" if pair.pictures else "stars alone are shown"
-            figure.supxlabel(f"{shown}: {pair.note}", fontsize=9, color=look.third)
+            figure.supxlabel(pair.note, fontsize=9, color=look.third)
     return figure
 
 

@@ -51,7 +51,7 @@ class Pair:
     """Areas of the left and the right panel: left, right, bottom, top, native pixels."""
     pictures: tuple[Picture, Picture] | None
     note: str
-    """Why the pictures are not those of the inputs; empty if they are."""
+    """What is shown where the inputs are not, and why; empty where they are."""
 
 
 def make_pair(certificate: Certificate, k: int, inputs: str | Path | None) -> Pair:
@@ -87,6 +87,7 @@ def make_pair(certificate: Certificate, k: int, inputs: str | Path | None) -> Pa
         aligned = [_from_aligned(night, f) for f in (frame, reference)]
         if aligned[0] is not None and aligned[1] is not None:
             pictures, xy = (aligned[0], aligned[1]), carried
+        note = f"{'aligned frames are' if pictures else 'no pictures but stars are'} shown: {note}"
     shape = next(f["shape"] for f in read_json(night.folder / "transforms.json")["frames"] if f["frame"] == k)
     boxes = (pictures[0].box, pictures[1].box) if pictures else (_box(shape), _box(certificate.shape))
     row = certificate.frames[[int(n) == k for n in certificate.frames["frame"]]][0]
