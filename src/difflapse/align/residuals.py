@@ -45,8 +45,9 @@ class Field:
     @property
     def significance(self) -> np.ndarray:
         """(ny, nx): length of each mean vector in units of its error, corrected for an error from few stars."""
-        few = (self.n - 3) / np.maximum(self.n - 1, 1)  # E[t^2] = (n - 1) / (n - 3)
-        return np.sqrt(((self.dx / self.dx_error) ** 2 + (self.dy / self.dy_error) ** 2) * few / 2)
+        few = np.maximum(self.n - 3, 0) / np.maximum(self.n - 1, 1)  # E[t^2] = (n - 1) / (n - 3)
+        with np.errstate(invalid="ignore", divide="ignore"):  # without any scatter nothing can be said
+            return np.sqrt(((self.dx / self.dx_error) ** 2 + (self.dy / self.dy_error) ** 2) * few / 2)
 
     @property
     def chi2_dof(self) -> float:

@@ -356,6 +356,8 @@ class Certificate:
         OutputError
             They cannot be written, or a file that is not ours bears such a name.
         """
+        from difflapse.pipeline.figures import write_figure
+
         folder = self.night.folder / "certificate"
         figures = {"night": self.draw_night(theme)}
         if self.has_residuals:
@@ -379,7 +381,7 @@ class Certificate:
         add_products(self.night.folder, names)  # first: an interrupt then leaves nothing that no one knows of
         for path, figure in zip(paths, figures.values(), strict=True):
             with atomic(path) as temporary:
-                figure.savefig(temporary, format=form)
+                write_figure(figure, temporary, form)
         return paths
 
     def farthest(self) -> int:

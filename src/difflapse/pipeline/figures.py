@@ -6,6 +6,7 @@ No pyplot: figures are plain objects that belong to who asked for them, whatever
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,6 @@ class _Theme:
         """The same as matplotlib's settings."""
         return {
             "figure.facecolor": self.paper,
-            "savefig.facecolor": self.paper,
             "axes.facecolor": self.paper,
             "axes.edgecolor": self.ink,
             "axes.labelcolor": self.ink,
@@ -69,8 +69,6 @@ class _Theme:
             "legend.frameon": False,
             "legend.fontsize": 9.5,
             "figure.dpi": 144,
-            "savefig.dpi": 144,
-            "svg.hashsalt": "difflapse",
         }
 
 
@@ -207,6 +205,12 @@ def draw_pair(pair: Pair, theme: str = "light") -> Figure:
     return figure
 
 
+def write_figure(figure: Figure, path: Path, form: str) -> None:
+    """Write a figure as ``png`` or ``svg``; the same figure gives the same bytes."""
+    with rc_context({"svg.hashsalt": "difflapse"}):
+        figure.savefig(path, format=form, metadata={"Date": None} if form == "svg" else None)
+
+
 def _draw_field(ax: Any, certificate: Certificate, look: _Theme) -> None:
     """Mean residuals as arrows, with discs of one sigma, and the rms of each corner outside of it."""
     field = certificate.field
@@ -291,7 +295,7 @@ def _draw_noise(ax: Any, certificate: Certificate, look: _Theme) -> None:
     square = certificate.column("dx_pix") ** 2 + certificate.column("dy_pix") ** 2
     groups = np.array_split(np.argsort(snr), int(np.clip(len(snr) // 30, 1, 16)))
     middle = np.array([np.median(snr[g]) for g in groups])
-    rms = np.array([np.sqrt(square[g].mean()) for g in groups])
+    rms = np.array([max(np.sqrt(square[g].mean()), 1e-6) for g in groups])
     error = rms / (2 * np.sqrt([len(g) for g in groups]))
     along = np.geomspace(max(snr.min(), 1), max(snr.max(), snr.min() * 1.1, 2), 100)
     ax.errorbar(middle, rms, error, fmt="o", color=look.first, markersize=5, label="held-out rms")

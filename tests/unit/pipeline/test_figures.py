@@ -12,6 +12,7 @@ import difflapse
 from difflapse.errors import InputError, OptionError
 from difflapse.io.products import product_names, write_image
 
+from . import test_certificate
 from .conftest import SHAPE
 from .test_certificate import N, finished
 
@@ -172,7 +173,9 @@ def test_figures_are_saved_and_listed(tmp_path: Path, form: str) -> None:
     assert {path.name for path in paths} == {f"{name}.{form}" for name in ("night", "residuals", "pair")}
     assert all(path.stat().st_size > 20_000 for path in paths)
     assert {f"certificate/{path.name}" for path in paths} <= set(proof.night.summary()["products"])
+    before = [path.read_bytes() for path in paths]
     assert proof.save(form=form) == paths
+    assert [path.read_bytes() for path in paths] == before
 
 
 def test_without_stars_there_is_the_night_alone(tmp_path: Path) -> None:
@@ -180,3 +183,15 @@ def test_without_stars_there_is_the_night_alone(tmp_path: Path) -> None:
     assert [path.name for path in proof.save()] == ["night.png"]
     with pytest.raises(InputError, match="no frame was aligned on stars"):
         proof.draw_residuals()
+
+
+@pytest.mark.filterwarnings("ignore:no pictures")
+def test_a_night_of_copies_has_no_scatter_and_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(test_certificate, "NOISE", 0.0)
+    proof = certificate(tmp_path / "out")
+    told = proof.to_mapping()
+    assert told["rms"]["worst_pix"] < 1e-4
+    assert told["systematic"]["fixed"]["verdict"] in ("unknown", "noise")
+    assert len(proof.save()) == 3
