@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from difflapse.difference import Noise, fit_offset
+from difflapse.difference import Noise, Science, fit_offset
 from difflapse.difference.mesh import constant
 from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.fits import read_frame
@@ -16,6 +16,7 @@ from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
 from difflapse.model import Frame, FrameFacts, Inventory, Quality
 from difflapse.model.times import iso_utc
+from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
 from difflapse.movie.layout import make_layout
 from difflapse.movie.stretch import measure_stretch
@@ -24,7 +25,7 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.records import Reference, Scene
+from difflapse.pipeline.records import Member, Reference, Scene
 
 TEMPLATE_FRAMES = 12
 """Frames in a template at most: more add cost, and hardly any depth to a difference."""
@@ -36,7 +37,7 @@ def find_defects(desk: Desk) -> None:
     """Find hot and dead pixels from a few frames spread over the night."""
     night = desk.night
     desk.progress.start("sensor", 1)
-    result = next(iter(desk.pool.run(_defects_task, [(night,)])))[1]
+    result = next(iter(desk.pool.run(_defects_task, [(night, desk.pool.workers)])))[1]
     if isinstance(result, FrameError):
         desk.progress.note(f"hot and dead pixels were not looked for: {result.message}")
     defects = Defects.none() if isinstance(result, FrameError) else result
@@ -100,40 +101,27 @@ def make_template(desk: Desk) -> None:
     with_stars = sum(desk.value("scale", k) is not None for k in used)
     smooth = 2 * with_stars >= len(used) and len(reference.stars) >= 5
     chosen = _choose(desk, used) if mode == "template" else (reference.frame,)
-    steps = len(chosen)
-    desk.progress.start("template", steps)
-    arguments = {
-        k: (night, k, desk.value("alignment", k), desk.value("quality", k), desk.value("scale", k), smooth)
-        for k in chosen
-    }
-    noises: dict[int, Any] = {}
-    first = next(iter(desk.pool.run(tasks.template_member, [arguments[reference.frame]])))[1]
-    if isinstance(first, FrameError):
-        raise InputError(f"the reference frame cannot be read again: {first.message}")
-    noises[reference.frame] = first
-    desk.progress.advance("template")
-    others = [k for k in chosen if k != reference.frame]
-    for n, result in desk.pool.run(tasks.template_member, [arguments[k] for k in others]):
-        if isinstance(result, FrameError):
-            desk.progress.note(f"{night.frames[others[n]].file} is not in the template: {result.message}")
-        else:
-            noises[others[n]] = result
-        desk.progress.advance("template")
-    chosen = tuple(k for k in chosen if k in noises)
-    base = night.array(f"member{reference.frame}")
-    base_mask = night.array(f"mask{reference.frame}")
-    c, ny, nx = base.shape
-    one, zero = constant([1.0] * c), np.broadcast_to(np.float32(0), base.shape)
-    sky = fit_offset(np.asarray(base), one, zero, base_mask != 0, smooth)
+    desk.progress.start("template", len(chosen))
+    members = _members(desk, chosen)
+    chosen = tuple(members)
+    night.share("members", members)
+    base = members[reference.frame]
+    image = tasks.kept_member(night, base)
+    one = constant([1.0] * len(image.data))
+    sky = fit_offset(
+        image.data, one, np.broadcast_to(np.float32(0), image.data.shape), image.mask != 0, smooth
+    )
     if mode == "template":
-        _combine(desk, chosen, tuple(noises[k] for k in chosen), sky, (c, ny, nx))
-        picture, hidden = night.array("template"), night.array("template_count") == 0
+        matched = _match(desk, members, base, smooth)
+        _combine(desk, {k: members[k].slot for k in matched}, tuple(matched.values()), sky)
+        chosen = tuple(matched)
+        picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
     else:
-        picture, hidden = base, base_mask != 0
+        picture, hidden = image.data, image.mask != 0
         chosen = ()
     desk.progress.finish("template")
     stretch = measure_stretch(
-        np.asarray(picture), hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
+        picture, hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
     )
     options = night.options
     layout = make_layout(
@@ -156,8 +144,8 @@ def make_template(desk: Desk) -> None:
         _cadence(night),
         layout,
         stretch,
-        _vmax(night, noises[reference.frame], sky),
-        4 * _combined_sigma(noises[reference.frame]),
+        _vmax(night, base.noise, sky),
+        4 * _combined_sigma(base.noise),
     )
     night.share("scene", scene)
     if mode in ("running", "rolling"):
@@ -167,20 +155,22 @@ def make_template(desk: Desk) -> None:
         )
 
 
-def _defects_task(night: Night) -> Defects:
+def _defects_task(night: Night, threads: int) -> Defects:
     """Read a few frames and compare them; frames that cannot be read do not count."""
     n = len(night.frames)
-    frames = []
-    for k in np.unique(np.linspace(0, n - 1, min(n, DEFECT_FRAMES)).round().astype(int)):
-        try:
-            frame = read_frame(night.frames[k])
-        except FrameError:
-            continue
-        if frame.mask is None or frame.mask.mean() < 0.1:
-            frames.append(
-                frame.data if frame.mask is None else np.where(frame.mask, np.median(frame.data), frame.data)
-            )
-    return measure_defects(frames, night.frames[0].mosaic)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, DEFECT_FRAMES)).round().astype(int))
+    with ThreadPoolExecutor(threads) as pool:  # the other workers have nothing to do yet
+        read = [frame for frame in pool.map(lambda k: _readable(night, k), chosen) if frame is not None]
+    return measure_defects(read, night.frames[0].mosaic, threads=threads)
+
+
+def _readable(night: Night, k: int) -> np.ndarray | None:
+    """A frame's pixels; None if it cannot be read or has too many bad ones."""
+    try:
+        frame = read_frame(night.frames[k])
+    except FrameError:
+        return None
+    return _filled(frame) if frame.mask is None or frame.mask.mean() < 0.1 else None
 
 
 def _filled(frame: Frame) -> np.ndarray:
@@ -280,26 +270,60 @@ def _choose(desk: Desk, used: list[int]) -> tuple[int, ...]:
     return tuple(sorted(int(k) for k in chosen))
 
 
-def _combine(
-    desk: Desk, chosen: tuple[int, ...], noises: tuple[Any, ...], sky: np.ndarray, shape: tuple[int, int, int]
-) -> None:
+def _members(desk: Desk, chosen: tuple[int, ...]) -> dict[int, Member]:
+    """Resample the template's frames, all on scratch; those that cannot be read again are left out."""
+    night = desk.night
+    reference: Reference = night.shared("reference")
+    shape = (len(channels(night.frames[reference.frame].mosaic)), *reference.grid.shape)
+    night.make_array("members", (len(chosen), *shape), np.float32)
+    night.make_array("member_masks", (len(chosen), *shape[1:]), np.uint8)
+    jobs = [
+        (night, slot, k, *(desk.value(name, k) for name in ("alignment", "quality", "scale")))
+        for slot, k in enumerate(chosen)
+    ]
+    found = {}
+    for n, result in desk.pool.run(tasks.template_member, jobs):
+        k = chosen[n]
+        if not isinstance(result, FrameError):
+            found[k] = result
+        elif k == reference.frame:
+            raise InputError(f"the reference frame cannot be read again: {result.message}")
+        else:
+            desk.progress.note(f"{night.frames[k].file} is not in the template: {result.message}")
+        desk.progress.advance("template")
+    return dict(sorted(found.items()))
+
+
+def _match(desk: Desk, members: dict[int, Member], base: Member, smooth: bool) -> dict[int, Science]:
+    """Match the template's frames to the reference, which stays as it is."""
+    night = desk.night
+    c = len(base.inverse_scale)
+    nothing = np.empty(0, np.uint8)
+    found = {}
+    others = [k for k in members if members[k] is not base]
+    jobs = [(night, members[k], base, smooth, desk.value("scale", k) is not None) for k in others]
+    for n, result in desk.pool.run(tasks.match_member, jobs):
+        if isinstance(result, FrameError):
+            desk.progress.note(f"{night.frames[others[n]].file} is not in the template: {result.message}")
+        else:
+            found[others[n]] = result
+    itself = next(k for k in members if members[k] is base)
+    found[itself] = Science(nothing, nothing, constant([1.0] * c), constant([0.0] * c), base.noise)
+    return dict(sorted(found.items()))
+
+
+def _combine(desk: Desk, slots: dict[int, int], matched: tuple[Science, ...], sky: np.ndarray) -> None:
     """Make the template by bands of rows, so that memory stays bounded however many frames there are."""
     night = desk.night
-    c, ny, nx = shape
-    # Written in full, not as holes: a full disk is found here, where it can be told, and not by a mapped write.
+    _, c, ny, nx = night.array("members").shape
     for name in ("template", "template_variance"):
-        night.save_array(name, np.zeros(shape, np.float32))
-    night.save_array("template_count", np.zeros((ny, nx), np.uint8))
-    rows = max(16, min(ny, int(150e6 / (4 * c * nx * max(1, len(chosen))))))
-    edges = list(range(0, ny, rows)) + [ny]
-    jobs = [(night, chosen, noises, sky, a, b) for a, b in pairwise(edges)]
+        night.make_array(name, (c, ny, nx), np.float32)
+    night.make_array("template_count", (ny, nx), np.uint8)
+    edges = np.linspace(0, ny, min(ny, 4 * desk.pool.workers) + 1).astype(int)
+    jobs = [(night, tuple(slots.values()), matched, sky, (int(a), int(b))) for a, b in pairwise(edges)]
     for _, result in desk.pool.run(tasks.template_band, jobs):
         if isinstance(result, FrameError):
             raise InputError(f"the template cannot be made: {result.message}", result.hint)
-    for k in chosen:
-        if k != night.shared("reference").frame:
-            night.array_path(f"member{k}").unlink(missing_ok=True)
-            night.array_path(f"mask{k}").unlink(missing_ok=True)
 
 
 def _cadence(night: Night) -> float | None:

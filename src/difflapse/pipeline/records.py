@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from difflapse.align.warp import BadPixels
-from difflapse.difference import Difference
+from difflapse.difference import Difference, Noise
 from difflapse.measure import Defects
 from difflapse.model import ProductGrid, Stars
 from difflapse.movie.layout import Layout
@@ -52,6 +52,17 @@ class Reference:
     grid: ProductGrid
     background_adu: tuple[float, ...]
     defects: Defects
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A frame of the template, whose resampled pixels lie in the night's arrays `members` and `member_masks`."""
+
+    slot: int
+    """Its place there."""
+    inverse_scale: np.ndarray
+    """(c, my, mx) mesh, see `difflapse.difference.Science`."""
+    noise: Noise
 
 
 @dataclass(frozen=True, eq=False)

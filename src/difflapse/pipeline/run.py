@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from difflapse.errors import DifflapseError, FrameError, TooManyFailedError
+from difflapse.errors import DifflapseError, FrameError, OutputError, TooManyFailedError
 from difflapse.io.discover import discover
 from difflapse.io.products import write_json, write_table, write_text, write_toml
 from difflapse.model import Inventory
@@ -272,6 +272,7 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     chunks = [used[n : n + size] for n in range(0, len(used), size)]
     jobs = ((chunk, [(k, _given(desk, group, k)) for k in chunk]) for chunk in chunks)
     products: list[str] = []
+    written = desk.pool.start(save.save_template, night) if scene.mode == "template" else None
     desk.progress.start("movie", len(used))
     metadata = {
         "title": night.frames[0].object or night.name,
@@ -300,8 +301,11 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     record = timelapse_record(scene.layout, movie.frames, night.options.fps, night.options.units, scene.vmax)
     write_json(place / "timelapse.json", record)
     products += ["timelapse.mp4", "timelapse.json"]
-    if scene.mode == "template":
-        products.append(save.save_template(night))
+    if written is not None:
+        result = written()
+        if isinstance(result, FrameError):
+            raise OutputError(f"template.fits cannot be written: {result.message}", result.hint)
+        products.append(result)
     reference: Reference = night.shared("reference")
     items = [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()]
     write_json(

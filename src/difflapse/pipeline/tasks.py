@@ -39,19 +39,23 @@ from difflapse.movie.stretch import aligned_panel
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Pixels, Reference, Scene, Shown, Subtracted
+from difflapse.pipeline.records import Member, Pixels, Reference, Scene, Shown, Subtracted
 
 _PICTURE_PIXELS = 1_000_000
 CHUNK = 8
 """Frames that a worker takes in a row where each needs its neighbours."""
 _DIM = 0.7
 """Transparency below which the movie says so."""
+_BAND = 64
+"""Rows of several frames that are combined at a time, so that their copies stay small."""
 _LONGEST_KEPT = 8
 """Lag in frames up to which a worker keeps the frames in between, rather than make the earlier one again."""
 
 
 def read(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a frame, fill its bad pixels, list them with their reasons."""
+    """Read a frame, fill its bad pixels, list them with their reasons; None where it lies resampled already."""
+    if night.has("members") and k in night.shared("members"):
+        return {"pixels": None}
     return {"pixels": read_pixels(night, k, night.shared("defects"))}
 
 
@@ -121,6 +125,8 @@ def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def warp(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Resample the frame onto the product grid and match its brightness."""
+    if values["pixels"] is None:
+        return {"warped": kept_member(night, night.shared("members")[k])}
     # Neighbours that are kept for later differences need memory of their own.
     reuse = night.shared("scene").mode in ("template", "none")
     return {
@@ -255,41 +261,62 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def template_member(
-    night: Night, k: int, alignment: Alignment, quality: Quality, scale: np.ndarray | None, smooth: bool
-) -> Noise:
-    """Prepare one frame of the template: warped, matched to the reference, written to scratch; returns its noise."""
-    reference: Reference = night.shared("reference")
+    night: Night, slot: int, k: int, alignment: Alignment, quality: Quality, scale: np.ndarray | None
+) -> Member:
+    """Resample one frame of the template and keep it on scratch."""
     pixels = read_pixels(night, k, night.shared("defects"))
     science = warp_frame(night, k, pixels, alignment, quality, scale, reuse=True)
-    if k != reference.frame:
-        target = night.array(f"member{reference.frame}")
-        target_mask = night.array(f"mask{reference.frame}") != 0
-        science = match_to(science, target, target_mask, night, smooth, scale is not None)
-        levelled(science, copy=False)
-    night.save_array(f"member{k}", science.data)
-    night.save_array(f"mask{k}", science.mask)
-    return science.noise
+    night.write("members", (slot, 0, 0, 0), science.data)
+    night.write("member_masks", (slot, 0, 0), science.mask)
+    return Member(slot, science.inverse_scale, science.noise)
+
+
+def kept_member(night: Night, member: Member) -> Science:
+    """A frame of the template as `warp_frame` made it; its background not yet matched."""
+    data = np.asarray(night.array("members")[member.slot])
+    mask = np.asarray(night.array("member_masks")[member.slot])
+    return Science(data, mask, member.inverse_scale, constant([0.0] * len(data)), member.noise)
+
+
+def match_member(night: Night, member: Member, base: Member, smooth: bool, stars: bool) -> Science:
+    """What takes a frame of the template to the reference's brightness and background; its pixels are left out."""
+    science, target = kept_member(night, member), kept_member(night, base)
+    matched = match_to(science, target.data, target.mask != 0, night, smooth, stars)
+    nothing = np.empty(0, np.uint8)
+    return Science(nothing, nothing, matched.inverse_scale, matched.offset, matched.noise)
 
 
 def template_band(
-    night: Night, frames: tuple[int, ...], noises: tuple[Noise, ...], level: np.ndarray, row0: int, row1: int
+    night: Night,
+    slots: tuple[int, ...],
+    matched: tuple[Science, ...],
+    level: np.ndarray,
+    rows: tuple[int, int],
 ) -> None:
-    """Combine a band of rows of the template's frames into the mapped template arrays."""
-    ny = night.array(f"mask{frames[0]}").shape[0]
+    """Combine a band of rows of the template's frames into the template's arrays."""
+    frames, masks = np.asarray(night.array("members")), np.asarray(night.array("member_masks"))
+    first, end = rows
+    row0, ny = 0, frames.shape[2]
+    if slots != tuple(range(len(frames))):  # a frame was lost on the way
+        frames, masks = frames[list(slots), :, first:end], masks[list(slots), first:end]
+        row0, rows = first, (0, end - first)
     data, variance, count = combine(
-        [np.asarray(night.array(f"member{k}")[:, row0:row1]) for k in frames],
-        [np.asarray(night.array(f"mask{k}")[row0:row1]) & ~np.uint8(bits.SATURATED) for k in frames],
-        [noise.sky for noise in noises],
-        [noise.photon for noise in noises],
+        frames,
+        masks,
+        [m.noise.sky for m in matched],
+        [m.noise.photon for m in matched],
         level,
         ny,
         row0,
+        rows=rows,
+        factor=[m.inverse_scale for m in matched],
+        offset=[m.offset for m in matched],
+        ignore=bits.SATURATED,
     )
-    for name, part in (("template", data), ("template_variance", variance)):
-        target = np.load(night.array_path(name), mmap_mode="r+")
-        target[:, row0:row1] = part  # never flushed: other processes see it, and the disk need not
-    target = np.load(night.array_path("template_count"), mmap_mode="r+")
-    target[row0:row1] = count
+    for c in range(len(data)):
+        night.write("template", (c, first, 0), data[c])
+        night.write("template_variance", (c, first, 0), variance[c])
+    night.write("template_count", (first, 0), count)
 
 
 def levelled(science: Science, copy: bool = True) -> np.ndarray:
@@ -338,22 +365,32 @@ def _template_for(
         title = f"running difference, {lag}: minus {_clock(night, others[0])}, {units}"
         shown = Shown(night.frames[others[0]].file, when)
     else:
-        ny = science.data.shape[1]
-        data, variance, count = combine(
-            [m[0] for m in members],
-            [m[1] for m in members],
-            [m[2].sky for m in members],
-            [m[2].photon for m in members],
-            scene.sky,
-            ny,
-            0,
-            statistic="median",
-        )
+        data, variance, count = _median_of(members, scene.sky)
         template = Template(data, variance, count, scene.sky)
         title = f"difference: minus median of {len(others)} neighbours, {units}"
         shown = Shown("rolling median", when)
     science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
     return science, template, 0.0, shown, title
+
+
+def _median_of(members: list[Levelled], sky: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median of levelled frames, their noise carried, by bands of rows: see `combine`."""
+    c, ny, nx = members[0][0].shape
+    data, variance = np.empty((c, ny, nx), np.float32), np.empty((c, ny, nx), np.float32)
+    count = np.empty((ny, nx), np.uint8)
+    for row in range(0, ny, _BAND):
+        band = slice(row, min(ny, row + _BAND))
+        data[:, band], variance[:, band], count[band] = combine(
+            np.stack([m[0][:, band] for m in members]),
+            np.stack([m[1][band] for m in members]),
+            [m[2].sky for m in members],
+            [m[2].photon for m in members],
+            sky,
+            ny,
+            row,
+            statistic="median",
+        )
+    return data, variance, count
 
 
 def _neighbours(night: Night, k: int, scene: Scene) -> list[int]:
