@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from difflapse.difference.mesh import apply, constant, image, mean, resample
 from difflapse.errors import AlignError, FrameError
 from difflapse.io.fits import read_frame
 from difflapse.io.products import sha256
-from difflapse.measure import find_saturated, find_stars, repair
+from difflapse.measure import find_saturated, find_stars, noise_shape, relative_variance, repair
 from difflapse.methods import find_method
-from difflapse.model import Alignment, Frame, Quality, Stars, Transform, bits
+from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image, channels, sites, split, superpixels
 from difflapse.movie.annotate import Caption
@@ -88,9 +89,10 @@ def measure(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     stars, quality = find_stars(Frame(facts, pixels.data, pixels.mask))
     if not all(np.isfinite(quality.noise_adu)):
         raise FrameError("all of its pixels are blank", "", {"found": 0, "needed": 1})
+    shape = noise_shape(pixels.data, facts.mosaic, pixels.mask)
     return {
         "stars": stars,
-        "quality": quality,
+        "quality": replace(quality, noise_shape=shape),
         "digest": sha256(facts.path) if Path(facts.path).exists() else "",
     }
 
@@ -160,8 +162,24 @@ def warp_frame(
         planes, sites(pattern), alignment.transform, reference.grid, pixels.bad, out=out if reuse else None
     )
     inverse = constant([1.0] * n_channels) if scale is None else (1.0 / scale).astype(np.float32)
-    noise = noise_of(warped.variance_factor, quality.noise_adu, facts.gain_e_adu).scaled(mean(inverse))
+    noise = noise_of(
+        warped.variance_factor,
+        quality.noise_adu,
+        facts.gain_e_adu,
+        _noise_shape(facts, quality, alignment.transform, reference.grid, warped.variance_factor.shape),
+    ).scaled(mean(inverse))
     return Science(warped.data, warped.mask, inverse, constant([0.0] * n_channels), noise)
+
+
+def _noise_shape(
+    facts: FrameFacts, quality: Quality, transform: Transform, grid: ProductGrid, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """The frame's relative variance at the nodes of a mesh of `shape` (c, my, mx) over the product grid."""
+    if quality.noise_shape is None:
+        return None
+    i, j = np.linspace(0, grid.shape[1] - 1, shape[2]), np.linspace(0, grid.shape[0] - 1, shape[1])
+    x, y = transform.inverse(*grid.to_native(*np.meshgrid(i, j)))
+    return relative_variance(quality.noise_shape, x, y, facts.shape)
 
 
 @functools.lru_cache(maxsize=1)
