@@ -94,7 +94,8 @@ def make_template(desk: Desk) -> None:
         raise InputError(
             f"the reference frame failed: {desk.failed[reference.frame]}", "choose another --reference"
         )
-    used = desk.alive()
+    # A frame whose place was guessed is shown, but nothing is subtracted from it, nor it from others.
+    used = [k for k in desk.alive() if desk.value("alignment", k).method != "interpolated"]
     mode = _mode(desk, used)
     # A hazy frame without stars of its own must not cost the others their smooth background.
     with_stars = sum(desk.value("scale", k) is not None for k in used)

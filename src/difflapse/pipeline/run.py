@@ -351,7 +351,9 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
         row = tables.frame_row(
             k, facts, facts.file, reason, in_template=k in chosen, pixel_arcsec=arcsec, **get
         )
-        if not reason and get["scale"] is None and night.options.match != "none" and k not in chosen:
+        subtracted = get["alignment"] is not None and get["alignment"].method != "interpolated"
+        matched = get["scale"] is not None or night.options.match == "none" or k in chosen
+        if not reason and subtracted and not matched:
             row["note"] = "; ".join(
                 filter(
                     None,

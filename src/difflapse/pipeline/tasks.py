@@ -105,18 +105,28 @@ def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     else:
         options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
         frame = View(facts, stars, functools.cache(lambda: reduced_picture(night, k)))
-        other = View(
-            night.frames[reference.frame], reference.stars, lambda: _reference_picture(night, reference.frame)
-        )
-        alignment = find_method("align", options.method)(frame, other, options)
-        _check_overlap(alignment.transform, facts.shape, night.frames[reference.frame].shape)
+        alignment = find_method("align", options.method)(frame, reference_view(night), options)
+        check_overlap(alignment.transform, facts.shape, night.frames[reference.frame].shape)
+    return {"alignment": alignment, "scale": brightness(night, stars, quality, alignment)}
+
+
+def reference_view(night: Night) -> View:
+    """What alignment sees of the reference."""
+    reference: Reference = night.shared("reference")
+    k = reference.frame
+    return View(night.frames[k], reference.stars, lambda: _reference_picture(night, k))
+
+
+def brightness(night: Night, stars: Stars, quality: Quality, alignment: Alignment) -> np.ndarray | None:
+    """How bright a frame is beside the reference, as a mesh; None where too few stars tell, or none are asked."""
     if night.options.match == "none":
-        return {"alignment": alignment, "scale": None}
+        return None
+    reference: Reference = night.shared("reference")
     radius = 1.5
     if np.isfinite(quality.fwhm_pix):
         radius = float(np.clip(0.7 * quality.fwhm_pix, 1.5, 6.0))
     fitted = scale_from_stars(stars, reference.stars, alignment.transform, reference.grid, radius)
-    return {"alignment": alignment, "scale": fitted[0] if fitted else None}
+    return fitted[0] if fitted else None
 
 
 def warp(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,6 +207,13 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     scene: Scene = night.shared("scene")
     science: Science = values["warped"]
     stars = values["scale"] is not None
+    if values["alignment"].method == "interpolated":
+        # Good enough to look at; at each star the difference would show where it was guessed wrong.
+        shown = Shown(None, None)
+        return {
+            "science": science,
+            "difference": Subtracted(None, shown, "no difference: position interpolated"),
+        }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
     result = None
     if template is not None:
@@ -490,6 +507,9 @@ def _caption(
         if np.isfinite(alignment.rms_pix) and alignment.method != "reference"
         else ""
     )
+    notes = ["position interpolated"] if alignment.method == "interpolated" else []
+    if light < _DIM:
+        notes.append(f"clouds? {100 * light:.0f} % of the light")
     return Caption(
         time_utc=iso_utc(facts.mid_mjd, 0) if facts.mid_mjd is not None else "",
         frame=k,
@@ -498,7 +518,7 @@ def _caption(
         exposure=f"{facts.exposure_s:g} s" if facts.exposure_s else "",
         titles=titles,
         method=f"{alignment.method}{rms}",
-        note=f"clouds? {100 * light:.0f} % of the light" if light < _DIM else "",
+        note=", ".join(notes),
         units=night.options.units,
         vmax=scene.vmax,
     )
@@ -517,7 +537,7 @@ def _clock(night: Night, j: int) -> str:
     return iso_utc(when, 0)[11:] + " UTC" if when is not None else f"frame {j}"
 
 
-def _check_overlap(transform: Transform, shape: tuple[int, int], reference: tuple[int, int]) -> None:
+def check_overlap(transform: Transform, shape: tuple[int, int], reference: tuple[int, int]) -> None:
     """Refuse frames that share less than a quarter of the reference's sky."""
     ny, nx = reference
     gx, gy = np.meshgrid(np.linspace(0, nx - 1, 21), np.linspace(0, ny - 1, 21))
