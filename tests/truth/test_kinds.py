@@ -74,7 +74,10 @@ def test_a_meridian_flip_is_followed(done: Make, wcs: bool) -> None:
 
 
 def test_a_flip_that_misses_by_a_third_of_the_field_is_followed(done: Make) -> None:
-    """As a night pointed at anew: a third of the width and a sixth of the height are lost on either side."""
+    """As a night pointed at anew: a third of the width and a sixth of the height are lost on either side.
+
+    The pixels' own sensitivity (1 % of 420 ADU beside 17 ADU of noise) does not move with the sky: 5 % more.
+    """
     spec = spec_of((520, 780), frames=5, flip_at=2, wcs=False)
     spec = replace(spec, mount=replace(spec.mount, flip_offset_arcsec=(260 * 10.3, -80 * 10.3)))
     night = done(spec, save="aligned,differences")
@@ -85,7 +88,7 @@ def test_a_flip_that_misses_by_a_third_of_the_field_is_followed(done: Make) -> N
     assert 0.4 < common.mean() < 0.7
     for k in night.used:
         part = night.product("differences", k).significance[common]
-        assert robust(part) == pytest.approx(1.0, abs=0.08)
+        assert 0.94 < robust(part) < 1.1
 
 
 @pytest.mark.parametrize("wcs", [True, False])
