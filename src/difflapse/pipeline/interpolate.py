@@ -73,5 +73,5 @@ def _confirm(night: Night, k: int, stars: Stars, guess: Transform, uncertainty: 
     """Check a guess on what the frame shows; run in a worker, for it may read the frame."""
     reference: Reference = night.shared("reference")
     frame = View(night.frames[k], stars, functools.cache(lambda: reduced_picture(night, k)))
-    check_overlap(guess, night.frames[k].shape, night.frames[reference.frame].shape)
-    return confirm(frame, reference_view(night), guess, uncertainty)
+    check_overlap(guess, night.frames[k].shape, reference.facts.shape)
+    return confirm(frame, reference_view(night, reference), guess, uncertainty)
