@@ -14,7 +14,7 @@ from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.fits import read_frame
 from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
-from difflapse.model import Frame, FrameFacts, Inventory, Quality
+from difflapse.model import Frame, Inventory, Quality
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
@@ -25,6 +25,7 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.external import external_of, frame_named, lay_on_external
 from difflapse.pipeline.records import Member, Reference, Scene
 
 TEMPLATE_FRAMES = 12
@@ -57,8 +58,12 @@ def choose_reference(desk: Desk) -> None:
             f"the first reasons were: {reasons}" if reasons else "",
             {"found": len(alive), "needed": 2},
         )
+    external = external_of(night.frames, night.options)
+    if external is not None:
+        night.share("reference", lay_on_external(desk, external, _ranked(desk, alive)))
+        return
     wanted = night.options.reference
-    named = int(wanted) if wanted.isdecimal() else _by_file(night.frames, wanted)
+    named = int(wanted) if wanted.isdecimal() else frame_named(night.frames, wanted)
     if named is not None:
         k = named
         if k in desk.failed:
@@ -72,19 +77,12 @@ def choose_reference(desk: Desk) -> None:
     else:
         # A crop on the sky needs a reference that knows where it looks.
         solved = [k for k in alive if night.frames[k].wcs_header] if night.options.center else []
-        k = _best(desk, solved or alive)
+        k = _ranked(desk, solved or alive)[0]
     quality: Quality = desk.value("quality", k)
-    facts = night.frames[k]
-    night.share(
-        "reference",
-        Reference(
-            k,
-            desk.value("stars", k),
-            product_grid(facts, night.options),
-            quality.background_adu,
-            night.shared("defects"),
-        ),
-    )
+    facts, stars = night.frames[k], desk.value("stars", k)
+    grid = product_grid(facts, night.options)
+    defects = night.shared("defects")
+    night.share("reference", Reference(k, facts, stars, grid, quality.background_adu, defects, stars))
 
 
 def make_template(desk: Desk) -> None:
@@ -95,7 +93,8 @@ def make_template(desk: Desk) -> None:
         raise InputError(
             f"the reference frame failed: {desk.failed[reference.frame]}", "choose another --reference"
         )
-    used = desk.alive()
+    # A frame whose place was guessed is shown, but nothing is subtracted from it, nor it from others.
+    used = [k for k in desk.alive() if desk.value("alignment", k).method != "interpolated"]
     mode = _mode(desk, used)
     # A hazy frame without stars of its own must not cost the others their smooth background.
     with_stars = sum(desk.value("scale", k) is not None for k in used)
@@ -180,8 +179,8 @@ def _filled(frame: Frame) -> np.ndarray:
     return np.where(frame.mask, np.median(frame.data), frame.data).astype(frame.data.dtype)
 
 
-def _best(desk: Desk, alive: list[int]) -> int:
-    """The sharpest, deepest frame that is not far from the middle of the night."""
+def _ranked(desk: Desk, alive: list[int]) -> list[int]:
+    """Frames by how sharp, deep and near the middle of the night they are, best first."""
     quality = [desk.value("quality", k) for k in alive]
     stars = np.array([q.n_stars for q in quality], float)
     width = np.array(
@@ -195,7 +194,7 @@ def _best(desk: Desk, alive: list[int]) -> int:
     # Products take their sky positions from the reference: one with a WCS is worth some sharpness.
     score += 0.5 * np.array([bool(desk.night.frames[k].wcs_header) for k in alive])
     middle = np.abs(np.linspace(-1, 1, len(alive)))
-    return alive[int(np.argmax(score - 0.4 * middle))]
+    return [alive[n] for n in np.argsort(-(score - 0.4 * middle), kind="stable")]
 
 
 def check_reference(inventory: Inventory, options: RunOptions) -> None:
@@ -211,20 +210,14 @@ def check_reference(inventory: Inventory, options: RunOptions) -> None:
                     f"reference is frame {wanted}; {sequence.name} has frames 0 to {n - 1}",
                     "or --reference best",
                 )
-    elif all(_by_file(sequence.frames, wanted) is None for sequence in inventory.sequences):
+    elif all(
+        frame_named(s.frames, wanted) is None and external_of(s.frames, options) is None
+        for s in inventory.sequences
+    ):
         raise OptionError(
-            f"reference is {wanted!r}; it must be best, first, middle, a frame number or the file of a frame",
-            "frames.ecsv of an earlier run names both",
+            f"reference is {wanted!r}; it must be best, first, middle, a frame number or a file",
+            "frames.ecsv of an earlier run names its frames",
         )
-
-
-def _by_file(frames: tuple[FrameFacts, ...], wanted: str) -> int | None:
-    """Number of the frame whose file is meant; None if it is not among them."""
-    name = wanted.replace("\\", "/")
-    for k, facts in enumerate(frames):
-        if name in (facts.file, facts.path) or facts.file.rsplit("/", 1)[-1] == name.rsplit("/", 1)[-1]:
-            return k
-    return None
 
 
 def mode_for(options: RunOptions, frames: int) -> str:

@@ -62,8 +62,12 @@ def read(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_pixels(night: Night, k: int, defects: Any) -> Pixels:
     """The pixels of frame `k`; `defects` are those of its sensor."""
-    facts = night.frames[k]
-    frame = read_frame(facts)
+    return listed(read_frame(night.frames[k]), defects)
+
+
+def listed(frame: Frame, defects: Any) -> Pixels:
+    """A frame's pixels with the bad ones filled and listed; `defects` are those of its sensor."""
+    facts = frame.facts
     data, mask = frame.data, frame.mask
     if not data.flags.writeable:
         data = data.copy()
@@ -100,29 +104,44 @@ def measure(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Find how the frame lies on the reference, and how bright it is beside it."""
     reference: Reference = night.shared("reference")
-    facts = night.frames[k]
     stars: Stars = values["stars"]
-    quality: Quality = values["quality"]
-    if k == reference.frame or night.options.align == "none":
-        if k == reference.frame:
-            alignment = Alignment(Transform.identity(), "reference", len(stars), 0.0)
-        else:
-            alignment = Alignment(Transform.identity(), "none", 0, float("nan"))
+    if k == reference.frame and reference.external is None:
+        alignment = Alignment(Transform.identity(), "reference", len(stars), 0.0)
     else:
-        options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
-        frame = View(facts, stars, functools.cache(lambda: reduced_picture(night, k)))
-        other = View(
-            night.frames[reference.frame], reference.stars, lambda: _reference_picture(night, reference.frame)
-        )
-        alignment = find_method("align", options.method)(frame, other, options)
-        _check_overlap(alignment.transform, facts.shape, night.frames[reference.frame].shape)
+        alignment = locate(night, k, stars, reference)
+    return {"alignment": alignment, "scale": brightness(night, stars, values["quality"], alignment)}
+
+
+def locate(night: Night, k: int, stars: Stars, reference: Reference) -> Alignment:
+    """Find how a frame lies on the reference."""
+    if night.options.align == "none":
+        return Alignment(Transform.identity(), "none", 0, float("nan"))
+    options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
+    frame = View(night.frames[k], stars, functools.cache(lambda: reduced_picture(night, k)))
+    alignment = find_method("align", options.method)(frame, reference_view(night, reference), options)
+    check_overlap(alignment.transform, night.frames[k].shape, reference.facts.shape)
+    return alignment
+
+
+def reference_view(night: Night, reference: Reference) -> View:
+    """What alignment sees of the reference."""
+    k = None if reference.external else reference.frame
+    return View(reference.facts, reference.stars, lambda: _reference_picture(night, k))
+
+
+def brightness(night: Night, stars: Stars, quality: Quality, alignment: Alignment) -> np.ndarray | None:
+    """How bright a frame is beside the reference, as a mesh; None where too few stars tell, or none are asked."""
     if night.options.match == "none":
-        return {"alignment": alignment, "scale": None}
+        return None
+    reference: Reference = night.shared("reference")
     radius = 1.5
     if np.isfinite(quality.fwhm_pix):
         radius = float(np.clip(0.7 * quality.fwhm_pix, 1.5, 6.0))
-    fitted = scale_from_stars(stars, reference.stars, alignment.transform, reference.grid, radius)
-    return {"alignment": alignment, "scale": fitted[0] if fitted else None}
+    if reference.external is not None:
+        ny, nx = night.frames[reference.frame].shape
+        radius *= alignment.transform.local_scale(0.5 * nx, 0.5 * ny)
+    fitted = scale_from_stars(stars, reference.light, alignment.transform, reference.grid, radius)
+    return fitted[0] if fitted else None
 
 
 def warp(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,6 +240,13 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     scene: Scene = night.shared("scene")
     science: Science = values["warped"]
     stars = values["scale"] is not None
+    if values["alignment"].method == "interpolated":
+        # Good enough to look at; at each star the difference would show where it was guessed wrong.
+        shown = Shown(None, None)
+        return {
+            "science": science,
+            "difference": Subtracted(None, shown, "no difference: position interpolated"),
+        }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
     result = None
     if template is not None:
@@ -545,6 +571,9 @@ def _caption(
         if np.isfinite(alignment.rms_pix) and alignment.method != "reference"
         else ""
     )
+    notes = ["position interpolated"] if alignment.method == "interpolated" else []
+    if light < _DIM:
+        notes.append(f"clouds? {100 * light:.0f} % of the light")
     return Caption(
         time_utc=iso_utc(facts.mid_mjd, 0) if facts.mid_mjd is not None else "",
         frame=k,
@@ -553,7 +582,7 @@ def _caption(
         exposure=f"{facts.exposure_s:g} s" if facts.exposure_s else "",
         titles=titles,
         method=f"{alignment.method}{rms}",
-        note=f"clouds? {100 * light:.0f} % of the light" if light < _DIM else "",
+        note=", ".join(notes),
         units=night.options.units,
         vmax=scene.vmax,
     )
@@ -572,13 +601,16 @@ def _clock(night: Night, j: int) -> str:
     return iso_utc(when, 0)[11:] + " UTC" if when is not None else f"frame {j}"
 
 
-def _check_overlap(transform: Transform, shape: tuple[int, int], reference: tuple[int, int]) -> None:
-    """Refuse frames that share less than a quarter of the reference's sky."""
+def check_overlap(transform: Transform, shape: tuple[int, int], reference: tuple[int, int]) -> None:
+    """Refuse frames that share less than a quarter of the reference's sky, or of their own if that is smaller."""
     ny, nx = reference
     gx, gy = np.meshgrid(np.linspace(0, nx - 1, 21), np.linspace(0, ny - 1, 21))
     x, y = transform.inverse(gx, gy)
     with np.errstate(invalid="ignore"):
         share = float(np.mean((x >= 0) & (x <= shape[1] - 1) & (y >= 0) & (y <= shape[0] - 1)))
+    gx, gy = np.meshgrid(np.linspace(0, shape[1] - 1, 21), np.linspace(0, shape[0] - 1, 21))
+    x, y = transform(gx, gy)
+    share = max(share, float(np.mean((x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1))))
     if share < 0.25:
         raise AlignError(
             f"it shares {100 * share:.0f} % of the reference's field; 25 % is needed",
@@ -589,9 +621,13 @@ def _check_overlap(transform: Transform, shape: tuple[int, int], reference: tupl
 
 def reduced_picture(night: Night, k: int) -> Reduced:
     """The small picture of a frame that feature and phase methods look at."""
-    pixels = read_pixels(night, k, night.shared("defects"))
-    pattern = night.frames[k].mosaic
-    grey = superpixels(pixels.data, pattern, night.frames[k].bias_adu or 0.0)
+    return reduce(read_pixels(night, k, night.shared("defects")), night.frames[k])
+
+
+def reduce(pixels: Pixels, facts: FrameFacts, native: int = 1) -> Reduced:
+    """A small picture of a frame whose pixels are `native` native ones wide."""
+    pattern = facts.mosaic
+    grey = superpixels(pixels.data, pattern, facts.bias_adu or 0.0)
     step = 2 if pattern else 1
     factor = max(1, int(np.ceil(np.sqrt(grey.size / _PICTURE_PIXELS))))
     small = np.ascontiguousarray(bin_image(grey, factor))
@@ -603,12 +639,13 @@ def reduced_picture(night: Night, k: int) -> Reduced:
             np.minimum(y // (step * factor), ny - 1),
             np.minimum(x // (step * factor), nx - 1),
         ] = True
-    total = step * factor
+    total = step * factor * native
     return Reduced(
         small - np.float32(np.median(small)), bad | ~np.isfinite(small), float(total), (total - 1) / 2
     )
 
 
 @functools.lru_cache(maxsize=1)
-def _reference_picture(night: Night, k: int) -> Reduced:
-    return reduced_picture(night, k)
+def _reference_picture(night: Night, k: int | None) -> Reduced:
+    """The reference's: frame `k`, or one from outside the night."""
+    return night.shared("picture") if k is None else reduced_picture(night, k)
