@@ -32,7 +32,7 @@ TABLE: tuple[Method, ...] = (
     Method(
         "align",
         "auto",
-        "cheapest first; the first that passes a check on stars or pixels it was not fitted to",
+        "cheapest first; the first that passes a check on what it was not fitted to; else between its neighbours",
         "difflapse.align.chain:auto",
     ),
     Method(

@@ -94,3 +94,15 @@ def test_a_plan_tells_memory_and_disk(capsys: pytest.CaptureFixture[str]) -> Non
         "900 bytes",
     ):
         assert words in out
+
+
+def test_of_many_files_left_out_for_one_reason_a_few_are_told() -> None:
+    from difflapse.cli.info import _left_out
+
+    items = [{"file": f"d{k:03d}.fits", "reason": "a dark"} for k in range(50)]
+    items.insert(7, {"file": "x.fits", "reason": "truncated"})
+    lines = list(_left_out(items))
+    assert len(lines) == 10
+    assert "left out     d000.fits: a dark" in lines
+    assert "left out     x.fits: truncated" in lines
+    assert any("42 more files: a dark" in line for line in lines)

@@ -28,6 +28,7 @@ def noise_of(
     variance_factor: np.ndarray,
     noise_adu: tuple[float, ...],
     gain: float | None,
+    shape: np.ndarray | None = None,
 ) -> Noise:
     """Noise of a warped frame from what was measured on its native pixels.
 
@@ -39,6 +40,8 @@ def noise_of(
         Robust noise of an empty native pixel, per channel, the mean of the field.
     gain : float, optional
         Electrons per ADU; without it there is no photon term.
+    shape : ndarray, shape (my, mx), optional
+        How the variance of an empty pixel varies over the field, 1 in the mean; None: not at all.
 
     Returns
     -------
@@ -46,6 +49,8 @@ def noise_of(
     """
     native = np.square(np.asarray(noise_adu, np.float32))[:, None, None]
     sky = variance_factor * native
+    if shape is not None:
+        sky = sky * shape
     photon = variance_factor / np.float32(gain) if gain else np.zeros_like(variance_factor)
     return Noise(np.maximum(sky, 1e-12).astype(np.float32), photon.astype(np.float32))
 

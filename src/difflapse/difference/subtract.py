@@ -7,13 +7,10 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from difflapse.difference.mesh import line
+from difflapse.difference.mesh import ROWS_PER_LINE, line
 from difflapse.difference.noise import Noise
 from difflapse.difference.template import Template
 from difflapse.model import bits
-
-_ROWS_PER_LINE = 4
-"""Meshes vary slowly: their rows are interpolated anew for every few rows of the image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +169,8 @@ def _subtract(
     den = np.empty(nx, np.float32)
     base = np.empty(nx, np.float32)
     for j in range(ny):
-        if j % _ROWS_PER_LINE == 0:
-            middle = min(j + 0.5 * (_ROWS_PER_LINE - 1), ny - 1.0)
+        if j % ROWS_PER_LINE == 0:
+            middle = min(j + 0.5 * (ROWS_PER_LINE - 1), ny - 1.0)
             for k in range(c):
                 line(inverse_scale[k], middle, ny, lines[k, 0])
                 line(offset[k], middle, ny, lines[k, 1])

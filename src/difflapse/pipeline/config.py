@@ -41,7 +41,7 @@ class RunOptions:
     detector: str = _option("orb", "keypoints of --align features", DETECTOR)
     reference: str = _option(
         "best",
-        "frame whose pixel grid is kept: best, first, middle, a frame number or a file",
+        "frame whose pixel grid is kept: best, first, middle, a frame number or any FITS file of the same sky",
         metavar="WHICH",
     )
     diff: str = _option("template", "what is subtracted (base is another name for template)", DIFF)

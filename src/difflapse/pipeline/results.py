@@ -27,6 +27,7 @@ class RunFrame:
     """One input frame of a run, used or not."""
 
     number: int
+    """0-based, in time order, as the column ``frame``; -1 for a reference from outside the night."""
     file: str
     used: bool
     reason: str
@@ -105,12 +106,18 @@ class Night:
 
     @property
     def reference(self) -> RunFrame:
-        """The frame whose pixel grid is kept."""
-        if "reference_frame" not in self.table.meta:
+        """The frame whose pixel grid is kept; its number is -1 where it is none of the night's frames."""
+        meta = self.table.meta
+        if "reference_file" in meta:
+            told = read_json(self.folder / "transforms.json")["reference"]
+            reason = "it is the reference, and no frame of the night"
+            time = told["time_utc"] or ""
+            return RunFrame(-1, meta["reference_file"], False, reason, Transform.identity(), time)
+        if "reference_frame" not in meta:
             raise InputError(
                 "the run ended before it had a reference", "frames.ecsv says why its frames were skipped"
             )
-        return self.frames[int(self.table.meta["reference_frame"])]
+        return self.frames[int(meta["reference_frame"])]
 
     @property
     def reference_shape(self) -> tuple[int, int]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from difflapse.errors import DifflapseError, FrameError, TooManyFailedError
+from difflapse.errors import DifflapseError, FrameError, OutputError, TooManyFailedError
 from difflapse.io.discover import discover
-from difflapse.io.products import write_json, write_table, write_text, write_toml
+from difflapse.io.products import sha256, write_json, write_table, write_text, write_toml
 from difflapse.model import Inventory
 from difflapse.model import Sequence as FrameSequence
 from difflapse.model.times import iso_utc
@@ -25,6 +25,7 @@ from difflapse.pipeline.certificate import judge_precision, residuals_table, tol
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.external import external_of
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.night_stages import check_reference, time_range
 from difflapse.pipeline.pool import Pool, cores, guarded, prestart
@@ -80,7 +81,8 @@ def run(
     progress : Progress, optional
         A listener; silent by default.
     align, transform, detector, reference : str
-        How frames are aligned, by which model, and on which frame's pixel grid (`reference` may be a number).
+        How frames are aligned, by which model, and on which frame's pixel grid (`reference` may be a number, or
+        a file of the same sky from anywhere).
     diff, lag, window, match, units : str, window int
         What is subtracted, how it is matched before, and in which units the movie shows it.
     mosaic : str
@@ -250,6 +252,9 @@ def _run_sequence(
             folder.root_from(inventory.root, place.parent if alone else place.parent.parent / place.name),
         ),
     }
+    external = external_of(night.frames, options)
+    if external is not None:
+        record["provenance"]["reference"] = sha256(external.path)
     write_toml(place / "run.toml", record)
     return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
 
@@ -304,6 +309,7 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     chunks = [used[n : n + size] for n in range(0, len(used), size)]
     jobs = ((chunk, [(k, _given(desk, group, k)) for k in chunk]) for chunk in chunks)
     products: list[str] = []
+    written = desk.pool.start(save.save_template, night) if scene.mode == "template" else None
     desk.progress.start("movie", len(used))
     metadata = {
         "title": night.frames[0].object or night.name,
@@ -332,13 +338,18 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     record = timelapse_record(scene.layout, movie.frames, night.options.fps, night.options.units, scene.vmax)
     write_json(place / "timelapse.json", record)
     products += ["timelapse.mp4", "timelapse.json"]
-    if scene.mode == "template":
-        products.append(save.save_template(night))
+    if written is not None:
+        result = written()
+        if isinstance(result, FrameError):
+            raise OutputError(f"template.fits cannot be written: {result.message}", result.hint)
+        products.append(result)
     reference: Reference = night.shared("reference")
     items = [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()]
     write_json(
         place / "transforms.json",
-        tables.transforms_record(night.frames[reference.frame], reference.frame, items, reference.grid),
+        tables.transforms_record(
+            reference.facts, None if reference.external else reference.frame, items, reference.grid
+        ),
     )
     products.append("transforms.json")
     return products
@@ -383,7 +394,9 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
         row = tables.frame_row(
             k, facts, facts.file, reason, in_template=k in chosen, pixel_arcsec=arcsec, **get
         )
-        if not reason and get["scale"] is None and night.options.match != "none" and k not in chosen:
+        subtracted = get["alignment"] is not None and get["alignment"].method != "interpolated"
+        matched = get["scale"] is not None or night.options.match == "none" or k in chosen
+        if not reason and subtracted and not matched:
             row["note"] = "; ".join(
                 filter(
                     None,
@@ -398,7 +411,7 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
 
 def _pixel_arcsec(night: Night) -> float | None:
     """Pixel scale of the reference, from its WCS; None without."""
-    header = night.frames[night.shared("reference").frame].wcs_header
+    header = night.shared("reference").facts.wcs_header
     if not header:
         return None
     from astropy.io import fits
@@ -416,7 +429,11 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     }
     if (Path(night.scratch) / "reference.pickle").exists():
         reference: Reference = night.shared("reference")
-        meta["reference_frame"] = reference.frame
+        if reference.external is None:
+            meta["reference_frame"] = reference.frame
+        else:
+            meta["reference_file"] = reference.facts.file
+            meta["reference_light"] = night.frames[reference.frame].file
         meta["sensor_defects"] = len(reference.defects)
     if finished:
         scene: Scene = night.shared("scene")

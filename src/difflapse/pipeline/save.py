@@ -83,9 +83,9 @@ def _write(
     cards: list[Card],
 ) -> str:
     reference: Reference = night.shared("reference")
-    facts = night.frames[reference.frame]
+    facts, pattern = reference.facts, night.frames[reference.frame].mosaic
     grid = reference.grid
-    planes = len(data) if facts.mosaic else 0
+    planes = len(data) if pattern else 0
     ltm, ltv1, ltv2 = grid.ltv()
     common: list[Card] = [
         ("LTM1_1", ltm, "1-based image pixel = LTM * native + LTV"),
@@ -96,7 +96,7 @@ def _write(
         ("NOISECOR", round(_noise_correlation(), 4), "noise of large sums / of independent pixels"),
     ]
     if planes:
-        common.append(("PLANES", ",".join(channels(facts.mosaic)), "colours of the third axis"))
+        common.append(("PLANES", ",".join(channels(pattern)), "colours of the third axis"))
     if k is not None:
         own = night.frames[k]
         if own.mid_mjd is not None:

@@ -7,7 +7,7 @@ import math
 import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -148,9 +148,15 @@ def frames_table(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> 
 
 
 def transforms_record(
-    reference: FrameFacts, number: int, items: Iterable[tuple[int, FrameFacts, Alignment]], grid: ProductGrid
+    reference: FrameFacts,
+    number: int | None,
+    items: Iterable[tuple[int, FrameFacts, Alignment]],
+    grid: ProductGrid,
 ) -> dict[str, Any]:
-    """What `transforms.json` holds: each used frame's way to the reference and back, and the products' grid."""
+    """What `transforms.json` holds: each used frame's way to the reference and back, and the products' grid.
+
+    The reference has no `number` where it is no frame of the night.
+    """
     return {
         "convention": (
             "0-based native pixels (x right, y up, pixel centres), frame to reference: (X, Y) = "
@@ -162,6 +168,8 @@ def transforms_record(
         "reference": {
             "frame": number,
             "file": reference.file,
+            "source": PurePosixPath(reference.path.replace("\\", "/")).name,
+            "time_utc": iso_utc(reference.mid_mjd) if reference.mid_mjd is not None else None,
             "shape": list(reference.shape),
             "wcs_header": reference.wcs_header,
         },

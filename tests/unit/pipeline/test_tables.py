@@ -78,8 +78,14 @@ def test_the_inverse_in_the_file_errs_by_no_more_than_it_says(name: str) -> None
     error = float(np.hypot(u - x, v - y).max())
     assert error <= 1.5 * item["max_error_pix"] + 1e-9
     assert item["max_error_pix"] < 0.01
-    reference = {"frame": 2, "file": "night/f02.fits.fz", "shape": [NY, NX], "wcs_header": ""}
-    assert record["reference"] == reference
+    assert record["reference"] == {
+        "frame": 2,
+        "file": "night/f02.fits.fz",
+        "source": "f02.fits.fz",
+        "time_utc": "2018-08-24T04:55:00.000",
+        "shape": [NY, NX],
+        "wcs_header": "",
+    }
     assert record["products"] == {"shape": [120, 180], "step": 2, "origin": [10, 4]}
 
 
