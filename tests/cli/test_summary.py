@@ -41,6 +41,12 @@ def test_a_summary_tells_all_that_a_person_wants(capsys: pytest.CaptureFixture[s
     assert "OUT/timelapse.mp4" in out.replace("\\", "/")
 
 
+def test_the_worst_frame_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(summary(worst_rms_pix=0.1384, worst_rms_file="n13.fits"))
+    line = "median rms 0.0412 px (wcs 10, asterism 12), worst 0.138 px: n13.fits"
+    assert line in capsys.readouterr().out
+
+
 def test_many_skipped_frames_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     many = [{"file": f"n{k}.fits", "reason": "clouds"} for k in range(30)]
     print_summary(summary(skipped=many, n_skipped=30))

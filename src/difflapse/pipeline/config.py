@@ -73,6 +73,11 @@ class RunOptions:
     max_failed: float = _option(
         0.5, "give up when more than this fraction of a sequence is skipped", metavar="FRACTION"
     )
+    require_rms: float = _option(
+        0.0,
+        "fail unless every used frame is aligned to this rms on held-out stars, px; 0: not asked",
+        metavar="PX",
+    )
     overwrite: bool = _option(False, "replace an earlier run's products in the output folder")
 
     def __post_init__(self) -> None:
@@ -101,6 +106,8 @@ class RunOptions:
             raise OptionError(f"fps is {self.fps:g}; it must lie between 0.01 and 120")
         if not 0 <= self.max_failed <= 1:
             raise OptionError(f"max_failed is {self.max_failed:g}; it is a fraction, 0 to 1")
+        if not 0 <= self.require_rms < float("inf"):
+            raise OptionError(f"require_rms is {self.require_rms:g}; it must be pixels, or 0 for no limit")
         if self.workers < 0:
             raise OptionError(f"workers is {self.workers}; it must be 0 (one per core) or more")
         if not self.panels:

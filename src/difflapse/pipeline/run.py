@@ -21,6 +21,7 @@ from difflapse.model.times import iso_utc
 from difflapse.movie.encode import Encoder
 from difflapse.movie.sidecar import MovieFrame, timelapse_record
 from difflapse.pipeline import folder, save, tables
+from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.desk import Desk
@@ -66,6 +67,7 @@ def run(
     workers: int = 0,
     memory: str = "",
     max_failed: float = 0.5,
+    require_rms: float = 0.0,
     overwrite: bool = False,
 ) -> Run:
     """Turn a night of frames into an aligned movie, a differential movie and tables.
@@ -97,6 +99,8 @@ def run(
         Worker processes (0: one per core), and what all of them may take.
     max_failed : float
         Give up when more than this fraction of a sequence is skipped.
+    require_rms : float
+        Fail, with all products written, unless each used frame's held-out rms is this small, px; 0: not asked.
     overwrite : bool
         Replace an earlier run's products.
 
@@ -115,6 +119,8 @@ def run(
         Nothing usable among the inputs.
     TooManyFailedError
         More than `max_failed` of a sequence's frames were skipped; `frames.ecsv` says why.
+    PrecisionError
+        A used frame is aligned less well than `require_rms`, or has no rms.
     OutputError
         The folder is in use or cannot be written.
     """
@@ -167,9 +173,11 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         if several:
             products += _write_index(inventory, done, failed, staged, options, seconds, products)
         folder.publish(staged, target, products, options.overwrite)
-    for item in done:
-        if item.too_many is not None:
-            raise item.too_many
+    faults = [d.fault for d in done if d.fault is not None]
+    for fault in faults[1:]:
+        progress.note(fault.message)
+    if faults:
+        raise faults[0]
     frames = sum(len(d.sequence.frames) for d in done)
     return Run(target, {"seconds": round(seconds, 2), "frames_per_second": round(frames / seconds, 2)})
 
@@ -181,7 +189,8 @@ class _Done:
     sequence: FrameSequence
     products: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
-    too_many: TooManyFailedError | None = None
+    fault: DifflapseError | None = None
+    """Why the run fails all the same: too many frames skipped, or not aligned as well as required."""
 
 
 @dataclass
@@ -231,19 +240,42 @@ def _run_sequence(
     meta = _meta(desk, too_many is None)
     write_table(place / "frames.ecsv", tables.frames_table([*rows, *left], meta))
     products.append("frames.ecsv")
+    products += _save_residuals(desk, place)
     digests = {night.frames[k].file: d for k, d in sorted(desk.values.get("digest", {}).items()) if d}
     products.append("run.toml")
     record = {
         **options.to_mapping(),
         "provenance": tables.provenance(
-            digests, [p for p in products if p != "run.toml"], time.monotonic() - started
+            digests,
+            [p for p in products if p != "run.toml"],
+            time.monotonic() - started,
+            folder.root_from(inventory.root, place.parent if alone else place.parent.parent / place.name),
         ),
     }
     external = external_of(night.frames, options)
     if external is not None:
         record["provenance"]["reference"] = sha256(external.path)
     write_toml(place / "run.toml", record)
-    return _Done(sequence, tuple(products), rows, too_many)
+    return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
+
+
+def _save_residuals(desk: Desk, place: Path) -> list[str]:
+    """Write `residuals.fits` where stars were held out; the names of what was written."""
+    night = desk.night
+    alignments = {
+        k: desk.value("alignment", k) for k in desk.values.get("alignment", {}) if k not in desk.failed
+    }
+    table = residuals_table(alignments, night.frames, night.shared("reference").stars) if alignments else None
+    if table is None:
+        return []
+    write_table(place / "residuals.fits", table)
+    return ["residuals.fits"]
+
+
+def _not_precise(night: Night, rows: Sequence[Mapping[str, Any]]) -> DifflapseError | None:
+    """The error of a night that does not reach `require_rms`."""
+    others = [row for row in rows if row["status"] == "used" and row["method"] != "reference"]
+    return judge_precision(night.name, told_frames(others), night.options.require_rms)
 
 
 def _task(group: Group, night: Night, items: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Any]:
@@ -406,6 +438,7 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     if finished:
         scene: Scene = night.shared("scene")
         meta["diff"] = scene.mode
+        meta.update({} if (scale := _pixel_arcsec(night)) is None else {"pixel_arcsec": scale})
     return meta
 
 

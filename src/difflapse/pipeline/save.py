@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from difflapse.difference import Science
 from difflapse.difference.mesh import image
 from difflapse.difference.noise import correlation_factor
 from difflapse.io.celestial import binned_wcs_header
-from difflapse.io.products import Card, write_image
+from difflapse.io.products import Card, product_names, write_image
 from difflapse.model import Alignment, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
@@ -22,14 +22,9 @@ from difflapse.pipeline.records import Reference, Scene, Subtracted
 BITS = {text: bit for bit, text in bits.NAMES.items()}
 
 
-def product_name(night: Night, k: int) -> str:
-    """Name of a frame's product: its file's, without what compression added; unique within the night."""
-    name = PurePosixPath(night.frames[k].file).name
-    for ending in (".gz", ".fz", ".bz2", ".xz"):
-        name = name.removesuffix(ending)
-    stem = PurePosixPath(name).stem
-    twins = [f.file for f in night.frames if PurePosixPath(f.file).name.split(".")[0] == name.split(".")[0]]
-    return f"{stem}.fits" if len(twins) == 1 else f"{stem}_{k:04d}.fits"
+@functools.lru_cache(maxsize=1)
+def _names(night: Night) -> list[str]:
+    return product_names([facts.file for facts in night.frames])
 
 
 def save_aligned(night: Night, k: int, science: Science, alignment: Alignment, quality: Quality) -> str:
@@ -118,7 +113,7 @@ def _write(
         else None
     )
     full_mask = np.broadcast_to(mask, data.shape).copy() if data.ndim == 3 else mask
-    name = "template.fits" if k is None else f"{folder}/{product_name(night, k)}"
+    name = "template.fits" if k is None else f"{folder}/{_names(night)[k]}"
     path = Path(night.out) / name
     path.parent.mkdir(exist_ok=True)
     write_image(path, data, variance=variance, mask=full_mask, bits=BITS, cards=common + cards, wcs=wcs)

@@ -135,7 +135,8 @@ def test_unknown_values_are_masked_and_survive_the_file(tmp_path: Path) -> None:
 
 def test_the_columns_that_were_promised_are_there() -> None:
     promised = """frame file time_utc time_source status reason method n_stars n_matched rms_pix rms_arcsec dx_pix
-        dy_pix rotation_deg scale fwhm_pix background_adu noise_adu transparency in_template note"""
+        p95_pix p95_arcsec corner_pix corner_arcsec dy_pix rotation_deg scale fwhm_pix background_adu noise_adu
+        transparency in_template note"""
     assert set(promised.split()) <= set(tables.frame_row(0, facts(), "f", ""))
 
 
