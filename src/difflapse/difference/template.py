@@ -26,6 +26,8 @@ class Template:
     """(ny, nx) uint8: frames behind each pixel; 0 = no template."""
     sky: np.ndarray
     """(c, my, mx) mesh of the sky level within `data`."""
+    correlation: np.ndarray | float = 1.0
+    """(c,): NOISECOR, see `difflapse.difference.Noise`."""
 
 
 def combine(

@@ -21,6 +21,7 @@ MOSAIC = ("auto", "none", "RGGB", "BGGR", "GRBG", "GBRG")
 PANELS = ("aligned", "difference", "template", "sigma")
 LABELS = ("full", "time", "none")
 SAVE = ("aligned", "differences")
+RESAMPLE = ("cubic", "linear", "lanczos3", "lanczos4", "area")
 DETECTOR = ("orb", "akaze", "sift")
 STRETCH = ("asinh", "linear", "log", "sqrt")
 
@@ -39,6 +40,9 @@ class RunOptions:
     align: str = _option("auto", "how frames are aligned", ALIGN)
     transform: str = _option("auto", "model of the transform", TRANSFORM)
     detector: str = _option("orb", "keypoints of --align features", DETECTOR)
+    resample: str = _option(
+        "cubic", "how pixels are resampled onto the reference; area keeps the flux", RESAMPLE
+    )
     reference: str = _option(
         "best",
         "frame whose pixel grid is kept: best, first, middle, a frame number or any FITS file of the same sky",

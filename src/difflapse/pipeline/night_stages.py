@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from difflapse.difference import Noise, Science, fit_offset
-from difflapse.difference.mesh import constant
+from difflapse.difference.mesh import constant, mean
+from difflapse.difference.noise import joint_correlation
 from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.fits import read_frame
 from difflapse.measure import Defects
@@ -114,10 +115,12 @@ def make_template(desk: Desk) -> None:
         matched = _match(desk, members, base, smooth)
         _combine(desk, {k: members[k].slot for k in matched}, tuple(matched.values()), sky)
         chosen = tuple(matched)
+        noises = [member.noise for member in matched.values()]
+        correlation = joint_correlation([mean(n.sky) for n in noises], [n.correlation for n in noises])
         picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
     else:
         picture, hidden = image.data, image.mask != 0
-        chosen = ()
+        chosen, correlation = (), np.ones(len(sky))
     desk.progress.finish("template")
     stretch = measure_stretch(
         picture, hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
@@ -145,6 +148,7 @@ def make_template(desk: Desk) -> None:
         stretch,
         _vmax(night, base.noise, sky),
         4 * _combined_sigma(base.noise),
+        correlation,
     )
     night.share("scene", scene)
     if mode in ("running", "rolling"):

@@ -97,3 +97,5 @@ class Scene:
     """Ends of the differential panel's scale, in its units."""
     sigma_top: float
     """White of the panel of expected noise, ADU; the same for all frames."""
+    template_correlation: np.ndarray | float = 1.0
+    """(c,): NOISECOR of the template."""

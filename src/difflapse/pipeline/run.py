@@ -47,6 +47,7 @@ def run(
     align: str = "auto",
     transform: str = "auto",
     detector: str = "orb",
+    resample: str = "cubic",
     reference: str | int = "best",
     diff: str = "template",
     lag: str | int = "1",
@@ -80,9 +81,9 @@ def run(
         Folder for the products; by default the input's name + ``-difflapse`` in the current folder.
     progress : Progress, optional
         A listener; silent by default.
-    align, transform, detector, reference : str
-        How frames are aligned, by which model, and on which frame's pixel grid (`reference` may be a number, or
-        a file of the same sky from anywhere).
+    align, transform, detector, resample, reference : str
+        How frames are aligned, by which model, with which kernel they are resampled, and on which frame's pixel
+        grid (`reference` may be a number, or a file of the same sky from anywhere).
     diff, lag, window, match, units : str, window int
         What is subtracted, how it is matched before, and in which units the movie shows it.
     mosaic : str

@@ -25,6 +25,8 @@ from difflapse.difference import (
 )
 from difflapse.difference import subtract as take_difference
 from difflapse.difference.mesh import apply, constant, image, mean, resample
+from difflapse.difference.noise import joint_correlation
+from difflapse.difference.scale import SPACING
 from difflapse.errors import AlignError, FrameError
 from difflapse.io.fits import read_frame
 from difflapse.io.products import sha256
@@ -178,13 +180,25 @@ def warp_frame(
     room, out = _buffers(facts.shape, pattern, reference.grid.shape)
     planes = split(pixels.data, pattern, facts.bias_adu or 0.0, room)
     warped = apply_transform(
-        planes, sites(pattern), alignment.transform, reference.grid, pixels.bad, out=out if reuse else None
+        planes,
+        sites(pattern),
+        alignment.transform,
+        reference.grid,
+        pixels.bad,
+        night.options.resample,
+        out if reuse else None,
     )
-    inverse = constant([1.0] * n_channels) if scale is None else (1.0 / scale).astype(np.float32)
+    inverse = constant([1.0] * n_channels)
+    if scale is not None:
+        # Scales are those of stars' light; where brightness is kept, that goes with the pixels that show it.
+        area = resample(warped.area[None], reference.grid.shape, SPACING)
+        inverse = ((1.0 if warped.keeps_flux else area) / scale).astype(np.float32)
     noise = noise_of(
         warped.variance_factor,
         quality.noise_adu,
         facts.gain_e_adu,
+        warped.correlation,
+        warped.level,
         _noise_shape(facts, quality, alignment.transform, reference.grid, warped.variance_factor.shape),
     ).scaled(mean(inverse))
     return Science(warped.data, warped.mask, inverse, constant([0.0] * n_channels), noise)
@@ -378,7 +392,11 @@ def _template_for(
     if scene.mode == "template":
         arrays = {name: night.array(name) for name in ("template", "template_variance", "template_count")}
         template = Template(
-            arrays["template"], arrays["template_variance"], arrays["template_count"], scene.sky
+            arrays["template"],
+            arrays["template_variance"],
+            arrays["template_count"],
+            scene.sky,
+            scene.template_correlation,
         )
         science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
         own = 1 / len(scene.template_frames) if k in scene.template_frames else 0.0
@@ -404,13 +422,17 @@ def _template_for(
         photon = mean(noise.photon)
         for c in range(len(data)):
             variance[c] += photon[c] * np.maximum(data[c] - image(scene.sky[c], data.shape[1:]), 0)
-        template = Template(data, variance, np.where(mask == 0, 1, 0).astype(np.uint8), scene.sky)
+        template = Template(
+            data, variance, np.where(mask == 0, 1, 0).astype(np.uint8), scene.sky, noise.correlation
+        )
         lag = _lag_text(night, k, others[0])
         title = f"running difference, {lag}: minus {_clock(night, others[0])}, {units}"
         shown = Shown(night.frames[others[0]].file, when)
     else:
         data, variance, count = _median_of(members, scene.sky)
-        template = Template(data, variance, count, scene.sky)
+        noises = [m[2] for m in members]
+        correlation = joint_correlation([mean(n.sky) for n in noises], [n.correlation for n in noises])
+        template = Template(data, variance, count, scene.sky, correlation)
         title = f"difference: minus median of {len(others)} neighbours, {units}"
         shown = Shown("rolling median", when)
     science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
@@ -526,7 +548,7 @@ def _levelled_again(night: Night, scene: Scene, j: int) -> Levelled:
 def _levelled_for_eye(night: Night, science: Science, quality: Quality) -> np.ndarray:
     """The aligned picture with the night's constant sky: clouds still dim it, moonlight does not make it flicker."""
     reference: Reference = night.shared("reference")
-    shift = np.asarray(reference.background_adu) - np.asarray(quality.background_adu)
+    shift = np.asarray(reference.background_adu) - science.noise.level * np.asarray(quality.background_adu)
     return science.data + shift.astype(np.float32)[:, None, None]
 
 
@@ -549,7 +571,8 @@ def _sigma_panel(science: Science, quality: Quality, scene: Scene) -> tuple[np.n
     weight = np.zeros(shape, np.float32)
     for c, data in enumerate(science.data):
         factor = float(np.mean(science.inverse_scale[c]))
-        signal = np.maximum((data - np.float32(quality.background_adu[c])) * np.float32(factor), 0)
+        back = np.float32(quality.background_adu[c] * science.noise.level)
+        signal = np.maximum((data - back) * np.float32(factor), 0)
         photon = image(science.noise.photon[c], shape)
         weight += 1 / np.maximum(image(science.noise.sky[c], shape) + photon * signal, 1e-12)
     panel = sigma_panel(1 / np.sqrt(weight), science.mask != 0, scene.layout, 0.0, scene.sigma_top)
