@@ -72,8 +72,8 @@ def test_a_finished_run_tells_how_well_it_is_aligned(call, out: Path) -> None:
     result = call("certificate", out, "--no-figures")
     assert (result.code, result.err) == (0, "")
     for word in (
-        "4 frames used",
-        "1 skipped",
+        "5 frames used",
+        "interpolated 1",
         "median frame",
         "95th percentile",
         "corners",

@@ -417,7 +417,9 @@ class Certificate:
 
 
 def told_frames(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, float]]:
-    """Name and rms of rows of `frames.ecsv`, as `judge_precision` takes them."""
+    """Name and rms of rows of `frames.ecsv`, as `judge_precision` takes them: nothing is measured on interpolated ones,
+    and nothing is required of them.
+    """
     return [
         (
             f"frame {row['frame']} ({row['file']})",
@@ -426,6 +428,7 @@ def told_frames(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, float]]:
             else float(row["rms_pix"]),
         )
         for row in rows
+        if row["method"] != "interpolated"
     ]
 
 
