@@ -6,7 +6,7 @@ like any other, and what finds and judges transforms between frames finds and ju
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +16,11 @@ from difflapse.align.refine import refine_on_stars
 from difflapse.align.view import AlignOptions, View
 from difflapse.align.wcs import COARSE, celestial
 from difflapse.errors import AlignError
-from difflapse.model import FrameFacts, Stars, TanSip, Transform
+from difflapse.model import Stars, TanSip, Transform
 from difflapse.model.transform import powers
+
+Way = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From pixels to pixels, such as a `Transform` or its inverse."""
 
 _MARGIN = 0.02
 _EXACT = 0.005
@@ -58,7 +61,7 @@ class _Plane:
 
 
 def refine_on_catalogue(
-    frame: View, mapping: Transform | None, wcs_header: str, ra_deg: np.ndarray, dec_deg: np.ndarray
+    frame: View, way: Way | None, wcs_header: str, ra_deg: np.ndarray, dec_deg: np.ndarray
 ) -> SkyFit:
     """Fit a TAN-SIP of the order it needs to the stars of a catalogue; not for finding where a frame looks.
 
@@ -66,8 +69,8 @@ def refine_on_catalogue(
     ----------
     frame : View
         Its stars and its shape are used.
-    mapping : Transform or None
-        From the pixels of the frame to those that `wcs_header` speaks of; None where they are the same.
+    way : callable or None
+        Of arrays x, y: from the pixels of the frame to those that `wcs_header` speaks of; None where they are the same.
     wcs_header : str
         A WCS that is right to about 8 px.
     ra_deg, dec_deg : ndarray, shape (n,), degrees ICRS
@@ -86,13 +89,13 @@ def refine_on_catalogue(
     ny, nx = frame.facts.shape
     domain = (0.0, 0.0, nx - 1.0, ny - 1.0)
     grid = grid_points((-_MARGIN * nx, -_MARGIN * ny, (1 + _MARGIN) * nx, (1 + _MARGIN) * ny), 21)
-    gx, gy = grid.T if mapping is None else mapping(*grid.T)
+    gx, gy = grid.T if way is None else way(*grid.T)
     sky = _sky_of(wcs_header, gx, gy)
     plane, shape = _plane_for(sky, float(nx * ny) * (1 + 2 * _MARGIN) ** 2)
     X, Y = plane.from_sky(*sky)
     guess = fit_transform(*grid.T, X, Y, None, "polynomial", 5, domain)
     X, Y = plane.from_sky(np.asarray(ra_deg, float), np.asarray(dec_deg, float))
-    inside = np.isfinite(X) & (X > -0.5) & (Y > -0.5) & (X < shape[1] - 0.5) & (Y < shape[0] - 0.5)
+    inside = np.isfinite(X) & (X > -0.5) & (Y > -0.5) & (shape[1] - 0.5 > X) & (shape[0] - 0.5 > Y)
     other = View(replace(frame.facts, shape=shape), _as_stars(X[inside], Y[inside]), frame.picture)
     found = refine_on_stars(frame, other, guess, AlignOptions("wcs"), "wcs", coarse=COARSE)
     return SkyFit(_tan_sip(found.transform, plane, (ny, nx)), found.n_matched, found.rms_pix, found.p95_pix)
@@ -214,8 +217,8 @@ def _lowest(grid: np.ndarray, there: np.ndarray, domain: tuple[float, float, flo
         model = "affine" if degree == 1 else "polynomial"
         transform = fit_transform(*grid.T, *there, None, model, degree, domain)
         if np.hypot(*(np.array(transform(*grid.T)) - there)).max() < _EXACT:
-            break
-    return transform
+            return transform
+    raise _disagree(0, 1, "polynomials of degree 5 or less follow the headers")
 
 
 def _tan_sip(transform: Transform, plane: _Plane, shape: tuple[int, int]) -> TanSip:

@@ -29,6 +29,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         rms = night.get("median_rms_pix")
         told = "rms unknown" if human_number(rms) == "unknown" else f"median rms {human_number(rms)} px"
         click.echo(f"  aligned    {told}{f' ({methods})' if methods else ''}")
+        if night.get("wcs"):
+            click.echo(f"  sky        {night['wcs']}")
         _print_files("skipped", night.get("skipped", ()))
         if night.get("diff"):
             click.echo(f"  difference {night['diff']}")

@@ -92,8 +92,14 @@ def tan_sip_header(wcs: TanSip, shape: tuple[int, int]) -> str:
     Parameters
     ----------
     wcs : TanSip
+        Of any order up to 9.
     shape : (int, int)
         (ny, nx) of the image.
+
+    Returns
+    -------
+    str
+        Cards as `Header.tostring` writes them.
     """
     bent = wcs.order > 1
     header = fits.Header()

@@ -40,6 +40,13 @@ def product_grid(reference: FrameFacts, options: RunOptions) -> ProductGrid:
     return ProductGrid(shape, step, (x0, y0))
 
 
+def foreseen_grid(facts: FrameFacts, options: RunOptions) -> ProductGrid:
+    """The product grid as far as headers tell; the whole frame where a crop waits for the field to be solved."""
+    if options.center and options.solve and not facts.wcs_header:
+        return ProductGrid.whole(facts.shape, facts.mosaic)
+    return product_grid(facts, options)
+
+
 def typical_frame(frames: Sequence[FrameFacts], options: RunOptions) -> FrameFacts:
     """The frame that a run is foreseen by: the middle one, or the nearest with a WCS where a crop needs it."""
     middle = len(frames) // 2
@@ -55,7 +62,7 @@ def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int,
     if not reference.wcs_header:
         raise OptionError(
             f"center is given, but the reference frame {reference.file} has no WCS",
-            "use --roi X,Y,W,H in pixels",
+            "use --roi X,Y,W,H in pixels, or --solve to find the field on the sky",
         )
     import astropy.units as u
     from astropy.coordinates import Angle, SkyCoord

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -24,7 +25,8 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.records import Reference, Scene
+from difflapse.pipeline.records import Reference, Scene, SkyPlace
+from difflapse.pipeline.sky import solve_alone
 
 TEMPLATE_FRAMES = 12
 """Frames in a template at most: more add cost, and hardly any depth to a difference."""
@@ -72,8 +74,12 @@ def choose_reference(desk: Desk) -> None:
         # A crop on the sky needs a reference that knows where it looks.
         solved = [k for k in alive if night.frames[k].wcs_header] if night.options.center else []
         k = _best(desk, solved or alive)
+    place = SkyPlace()
+    if night.options.center and night.options.solve and not night.frames[k].wcs_header:
+        others = [j for j in alive if j != k] if wanted == "best" else []
+        k, place = solve_alone(desk, [k, *([_best(desk, others)] if others else [])]) or (k, place)
     quality: Quality = desk.value("quality", k)
-    facts = night.frames[k]
+    facts = replace(night.frames[k], wcs_header=night.frames[k].wcs_header or place.wcs_header)
     night.share(
         "reference",
         Reference(
@@ -82,6 +88,7 @@ def choose_reference(desk: Desk) -> None:
             product_grid(facts, night.options),
             quality.background_adu,
             night.shared("defects"),
+            place,
         ),
     )
 

@@ -209,8 +209,10 @@ def read_transform(record: Mapping[str, Any]) -> Transform:
     )
 
 
-def provenance(digests: Mapping[str, str], products: Iterable[str], seconds: float) -> dict[str, Any]:
-    """Versions, inputs and products of a run, for `run.toml`."""
+def provenance(
+    digests: Mapping[str, str], products: Iterable[str], seconds: float, sky: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Versions, inputs and products of a run, and what its WCS was fitted to, for `run.toml`."""
     versions = {"difflapse": __version__, "python": platform.python_version()}
     for package in ("numpy", "scipy", "astropy", "opencv-python-headless", "sep", "numba", "av"):
         try:
@@ -221,6 +223,7 @@ def provenance(digests: Mapping[str, str], products: Iterable[str], seconds: flo
         "created_by": f"difflapse {__version__}",
         "seconds": round(seconds, 2),
         "versions": versions,
+        "wcs": dict(sky) if sky else None,
         "products": sorted(products),
         "inputs": dict(digests),
     }
