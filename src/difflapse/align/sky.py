@@ -89,11 +89,12 @@ def refine_on_catalogue(
     ny, nx = frame.facts.shape
     domain = (0.0, 0.0, nx - 1.0, ny - 1.0)
     grid = grid_points((-_MARGIN * nx, -_MARGIN * ny, (1 + _MARGIN) * nx, (1 + _MARGIN) * ny), 21)
-    gx, gy = grid.T if way is None else way(*grid.T)
+    x, y = grid.T
+    gx, gy = (x, y) if way is None else way(x, y)
     sky = _sky_of(wcs_header, gx, gy)
     plane, shape = _plane_for(sky, float(nx * ny) * (1 + 2 * _MARGIN) ** 2)
     X, Y = plane.from_sky(*sky)
-    guess = fit_transform(*grid.T, X, Y, None, "polynomial", 5, domain)
+    guess = fit_transform(x, y, X, Y, None, "polynomial", 5, domain)
     X, Y = plane.from_sky(np.asarray(ra_deg, float), np.asarray(dec_deg, float))
     inside = np.isfinite(X) & (X > -0.5) & (Y > -0.5) & (shape[1] - 0.5 > X) & (shape[0] - 0.5 > Y)
     other = View(replace(frame.facts, shape=shape), _as_stars(X[inside], Y[inside]), frame.picture)
@@ -125,11 +126,12 @@ def combine_headers(headers: Sequence[tuple[str, Transform]], shape: tuple[int, 
     """
     ny, nx = shape
     grid = grid_points((0.0, 0.0, nx - 1.0, ny - 1.0), 15)
-    places = [_sky_through(text, transform, grid) for text, transform in headers]
-    whole = [k for k, sky in enumerate(places) if sky is not None]
+    places = {k: _sky_through(text, transform, grid) for k, (text, transform) in enumerate(headers)}
+    seen = {k: _unit(*sky) for k, sky in places.items() if sky is not None}
+    whole = list(seen)
     if len(whole) < 3:
         raise _disagree(len(whole), 3, "headers cover the whole reference frame")
-    units = np.array([_unit(*places[k]) for k in whole])
+    units = np.array(list(seen.values()))
     # The plane is laid by the median: one header that is far off must not tilt it.
     middle = np.median(units, 0)
     plane, _ = _plane_for(_angles(middle), float(nx - 1) * (ny - 1))
@@ -213,10 +215,13 @@ def _plane_for(sky: tuple[np.ndarray, np.ndarray], area: float) -> tuple[_Plane,
 
 def _lowest(grid: np.ndarray, there: np.ndarray, domain: tuple[float, float, float, float]) -> Transform:
     """The polynomial of the lowest degree that follows smooth positions."""
+    x, y = grid.T
+    X, Y = there
     for degree in range(1, 6):
         model = "affine" if degree == 1 else "polynomial"
-        transform = fit_transform(*grid.T, *there, None, model, degree, domain)
-        if np.hypot(*(np.array(transform(*grid.T)) - there)).max() < _EXACT:
+        transform = fit_transform(x, y, X, Y, None, model, degree, domain)
+        fx, fy = transform(x, y)
+        if np.hypot(fx - X, fy - Y).max() < _EXACT:
             return transform
     raise _disagree(0, 1, "polynomials of degree 5 or less follow the headers")
 

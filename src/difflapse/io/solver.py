@@ -53,8 +53,11 @@ def read_solution(
             warnings.simplefilter("ignore")
             header = fits.getheader(wcs) if isinstance(wcs, Path) else fits.Header(dict(wcs))
             sky = read_sky([header], shape)
-            table = fits.getdata(stars, 1) if isinstance(stars, Path) else None
-            ra, dec = (table["RA"], table["DEC"]) if table is not None else np.reshape(stars, (-1, 2)).T
+            if isinstance(stars, Path):
+                table = fits.getdata(stars, 1)
+                ra, dec = table["RA"], table["DEC"]
+            else:
+                ra, dec = np.reshape(stars, (-1, 2)).T
     except (OSError, KeyError, ValueError, TypeError, IndexError) as error:
         raise ReadError(f"what the solver wrote cannot be read: {error}") from None
     if not sky.header:

@@ -26,7 +26,7 @@ def find_sky(desk: Desk) -> None:
     """Share where the reference lies on the sky, and say so where it was asked for and is not known."""
     night = desk.night
     reference: Reference = night.shared("reference")
-    place = reference.place
+    place: SkyPlace | None = reference.place
     if night.options.solve and not place:
         place = _solve_night(desk, reference)
     night.share("sky", place or _from_headers(desk, reference))
@@ -135,11 +135,9 @@ def _from_headers(desk: Desk, reference: Reference) -> SkyPlace:
     """The mean of what the frames' headers say, or the reference's own where they make none."""
     night = desk.night
     facts = night.frames[reference.frame]
-    own = (
-        SkyPlace(facts.wcs_header, "header", 0, text="the header of the reference")
-        if facts.wcs_header
-        else SkyPlace()
-    )
+    own = SkyPlace()
+    if facts.wcs_header:
+        own = SkyPlace(facts.wcs_header, "header", text="the header of the reference")
     frames = [k for k in desk.alive() if night.frames[k].wcs_header]
     # A header that was copied from frame to frame knows nothing of the frames that it was copied to.
     if len({night.frames[k].wcs_header for k in frames}) <= len(frames) / 2 or len(frames) < 3:

@@ -157,7 +157,8 @@ def _ask_solve_field(
 ) -> Solution:
     write_xylist(scratch / "field.xyls", stars)
     command = [
-        "solve-field", str(scratch / "field.xyls"), "--dir", str(scratch), "--out", "solved", "--temp-dir", str(scratch),
+        "solve-field", str(scratch / "field.xyls"), "--out", "solved",
+        "--dir", str(scratch), "--temp-dir", str(scratch),
         "--overwrite", "--no-plots", "--new-fits", "none", "--match", "none", "--corr", "none", "--index-xyls", "none",
         "--width", str(shape[1]), "--height", str(shape[0]), "--x-column", "X", "--y-column", "Y",
         "--sort-column", "FLUX", "--no-remove-lines", "--uniformize", "0", "--crpix-center",
