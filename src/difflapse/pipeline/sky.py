@@ -96,7 +96,7 @@ def _attempt(
             solution = solve_stars(stars, own, night.options, scratch, hints, left / 2 if hints else left)
             return _refined(solution, facts, stars, alignment, own.file)
         except FrameError as error:
-            said.append(error.message)
+            said.append(f"{error.message} ({error.hint})" if error.hint else error.message)
     refused.append(f"{own.file}: {', '.join(dict.fromkeys(said))}")
     return None
 
