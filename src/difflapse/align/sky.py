@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from difflapse.align.fit import fit_transform, grid_points
-from difflapse.align.refine import refine_on_stars
+from difflapse.align.match import match_stars
+from difflapse.align.refine import settle
 from difflapse.align.view import AlignOptions, View
 from difflapse.align.wcs import COARSE, celestial
 from difflapse.errors import AlignError
@@ -98,7 +99,13 @@ def refine_on_catalogue(
     X, Y = plane.from_sky(np.asarray(ra_deg, float), np.asarray(dec_deg, float))
     inside = np.isfinite(X) & (X > -0.5) & (Y > -0.5) & (shape[1] - 0.5 > X) & (shape[0] - 0.5 > Y)
     other = View(replace(frame.facts, shape=shape), _as_stars(X[inside], Y[inside]), frame.picture)
-    found = refine_on_stars(frame, other, guess, AlignOptions("wcs"), "wcs", coarse=COARSE)
+    matches = match_stars(frame.stars, other.stars, guess, (ny, nx), shape, coarse=COARSE)
+    if len(matches) >= 6:
+        # Between frames a stiff model is right unless proven wrong; a lens bends, and towards its corners most. So a
+        # richer model has to be sure of itself where there are stars, not in the last corner behind them.
+        reach = np.percentile(frame.stars.xy[matches.frame], (5, 95), axis=0)
+        matches = replace(matches, common=grid_points((*reach[0], *reach[1])))
+    found = settle(frame, other, matches, AlignOptions("wcs"), "wcs", 1.0)
     return SkyFit(_tan_sip(found.transform, plane, (ny, nx)), found.n_matched, found.rms_pix, found.p95_pix)
 
 
