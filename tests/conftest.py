@@ -26,13 +26,22 @@ def _why_no_browser() -> str:
     return ""
 
 
+def _why_no_figures() -> str:
+    return "" if importlib.util.find_spec("matplotlib") else "matplotlib is not installed"
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: needs playwright and a browser")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     lines = []
-    for what, why in (("real data", _why_no_real_data()), ("browser", _why_no_browser())):
+    reasons = (
+        ("real data", _why_no_real_data()),
+        ("figures", _why_no_figures()),
+        ("browser", _why_no_browser()),
+    )
+    for what, why in reasons:
         lines.append(f"difflapse: tests with {what} are {f'skipped: {why}' if why else 'run'}")
     return lines
 

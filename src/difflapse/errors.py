@@ -7,6 +7,7 @@
     ├── InputError              exit 3   no usable input: empty, only darks, nothing in common
     ├── MissingDependencyError  exit 4   an optional package is needed
     ├── TooManyFailedError      exit 5   more frames failed than allowed
+    ├── PrecisionError          exit 5   the night is aligned less well than required
     ├── OutputError             exit 6   cannot write: disk full, no permission, folder in use
     └── FrameError              exit 3   one frame failed; a run records it and goes on
         ├── ReadError                    the file cannot be read or holds no image
@@ -75,6 +76,12 @@ class MissingDependencyError(DifflapseError):
 
 class TooManyFailedError(DifflapseError):
     """More frames failed than `max_failed` allows."""
+
+    exit_code = 5
+
+
+class PrecisionError(DifflapseError):
+    """The night is aligned, but not as well as `require_rms` asks."""
 
     exit_code = 5
 

@@ -32,7 +32,7 @@ TABLE: tuple[Method, ...] = (
     Method(
         "align",
         "auto",
-        "cheapest first; the first that passes a check on stars or pixels it was not fitted to",
+        "cheapest first; the first that passes a check on what it was not fitted to; else between its neighbours",
         "difflapse.align.chain:auto",
     ),
     Method(
@@ -60,6 +60,13 @@ TABLE: tuple[Method, ...] = (
         "difflapse.align.phase:find",
     ),
     Method("align", "none", "frames are taken as they lie"),
+    Method("resample", "cubic", "Keys' cubic over 4 pixels; exact for parabolas"),
+    Method("resample", "linear", "between 2 pixels: never beyond their values, but softer"),
+    Method(
+        "resample", "lanczos3", "windowed sinc over 6 pixels, exact for cubics; sharper, rings at cosmic rays"
+    ),
+    Method("resample", "lanczos4", "windowed sinc over 8 pixels, exact for cubics; the sharpest"),
+    Method("resample", "area", "pixels by the area they share; keeps the flux, whatever the scale"),
     Method("diff", "template", "minus a robust template of the night's best frames"),
     Method("diff", "running", "minus the frame one lag earlier"),
     Method("diff", "rolling", "minus the median of the neighbours in time"),

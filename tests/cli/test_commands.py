@@ -25,7 +25,7 @@ def test_version(call) -> None:
 def test_help_lists_the_commands(call, words: list[str]) -> None:
     result = call(*words)
     assert (result.code, result.err) == (0, "")
-    for name in ("run", "demo", "simulate", "info", "methods"):
+    for name in ("run", "demo", "simulate", "info", "certificate", "methods"):
         assert re.search(rf"^  {name} ", result.out, re.MULTILINE)
 
 

@@ -41,6 +41,12 @@ def test_a_summary_tells_all_that_a_person_wants(capsys: pytest.CaptureFixture[s
     assert "OUT/timelapse.mp4" in out.replace("\\", "/")
 
 
+def test_the_worst_frame_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(summary(worst_rms_pix=0.1384, worst_rms_file="n13.fits"))
+    line = "median rms 0.0412 px (wcs 10, asterism 12), worst 0.138 px: n13.fits"
+    assert line in capsys.readouterr().out
+
+
 def test_many_skipped_frames_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     many = [{"file": f"n{k}.fits", "reason": "clouds"} for k in range(30)]
     print_summary(summary(skipped=many, n_skipped=30))
@@ -88,3 +94,15 @@ def test_a_plan_tells_memory_and_disk(capsys: pytest.CaptureFixture[str]) -> Non
         "900 bytes",
     ):
         assert words in out
+
+
+def test_of_many_files_left_out_for_one_reason_a_few_are_told() -> None:
+    from difflapse.cli.info import _left_out
+
+    items = [{"file": f"d{k:03d}.fits", "reason": "a dark"} for k in range(50)]
+    items.insert(7, {"file": "x.fits", "reason": "truncated"})
+    lines = list(_left_out(items))
+    assert len(lines) == 10
+    assert "left out     d000.fits: a dark" in lines
+    assert "left out     x.fits: truncated" in lines
+    assert any("42 more files: a dark" in line for line in lines)

@@ -17,6 +17,7 @@ EXIT_CODES = {
     "InputError": 3,
     "MissingDependencyError": 4,
     "TooManyFailedError": 5,
+    "PrecisionError": 5,
     "OutputError": 6,
     "FrameError": 3,
     "ReadError": 3,

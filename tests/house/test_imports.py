@@ -9,8 +9,21 @@ import time
 
 import pytest
 
-HEAVY = ("numpy", "scipy", "astropy", "cv2", "sep", "numba", "av", "PIL", "rich", "fsspec", "aiohttp")
-COMMANDS = ("", "run", "demo", "simulate", "info", "methods")
+HEAVY = (
+    "numpy",
+    "scipy",
+    "astropy",
+    "cv2",
+    "sep",
+    "numba",
+    "av",
+    "PIL",
+    "rich",
+    "fsspec",
+    "aiohttp",
+    "matplotlib",
+)
+COMMANDS = ("", "run", "demo", "simulate", "info", "certificate", "methods")
 
 
 def loaded_by(code: str) -> set[str]:

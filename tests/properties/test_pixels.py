@@ -160,11 +160,11 @@ def test_bands_of_rows_are_irrelevant(seed: int, n: int, cuts: list[int], statis
     sky = [rng.uniform(60, 100, (2, 4, 5)).astype(np.float32) for _ in range(n)]
     photon = [np.full((2, 4, 5), 0.6, np.float32)] * n
     level = rng.uniform(250, 300, (2, 4, 5)).astype(np.float32)
-    whole = combine(frames, masks, sky, photon, level, NY, 0, statistic=statistic)
+    whole = combine(np.stack(frames), np.stack(masks), sky, photon, level, NY, 0, statistic=statistic)
     for a, b in pairwise(sorted({0, *cuts, NY})):
         part = combine(
-            [f[:, a:b] for f in frames],
-            [m[a:b] for m in masks],
+            np.stack([f[:, a:b] for f in frames]),
+            np.stack([m[a:b] for m in masks]),
             sky,
             photon,
             level,
@@ -185,7 +185,14 @@ def test_a_combination_lies_within_its_frames(seed: int, n: int, statistic: str)
     masks = [(rng.random(SHAPE) < 0.3).astype(np.uint8) for _ in range(n)]
     noise = [constant([100.0])] * n
     data, variance, count = combine(
-        frames, masks, noise, [constant([0.5])] * n, constant([0.0]), NY, 0, statistic=statistic
+        np.stack(frames),
+        np.stack(masks),
+        noise,
+        [constant([0.5])] * n,
+        constant([0.0]),
+        NY,
+        0,
+        statistic=statistic,
     )
     good = np.array(masks) == 0
     assert np.array_equal(count, good.sum(axis=0))

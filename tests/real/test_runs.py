@@ -36,6 +36,9 @@ def assert_complete(run: Run) -> None:
         assert all(times)
         assert times == sorted(times)
         for path in night.folder.rglob("*.fits"):
+            if path.name == "residuals.fits":
+                assert set(night.residuals["frame"]) <= {f.number for f in used}
+                continue
             image = CCDData.read(path)
             assert image.unit == "adu"
             good = ~image.mask.astype(bool)
@@ -104,3 +107,22 @@ def test_a_transit_every_twelfth_frame(real_data: Path, tmp_path: Path) -> None:
     rms = run.table["rms_pix"][run.table["method"] != "reference"]
     assert np.median(rms) < 0.5
     assert np.median(widths(run)) == pytest.approx(1.0, abs=0.15)
+
+
+def test_the_certificate_of_a_wide_lens(real_data: Path, tmp_path: Path) -> None:
+    """Six frames over a night: residuals hold no pattern of a hundredth of a pixel beyond their noise."""
+    folder = tmp_path / "night"
+    folder.mkdir()
+    for path in sorted((real_data / "hatp32-wcs-derived").glob("*.fits.fz"))[::9]:
+        shutil.copy(path, folder)
+    run = difflapse.run(folder, tmp_path / "out")
+    assert_complete(run)
+    told = run.certificate().to_mapping()
+    assert told["frames"]["used"] == 6
+    assert told["frames"]["without_rms"] == 0
+    assert 0.05 < told["rms"]["median_pix"] < told["rms"]["worst_pix"] < 0.25
+    assert told["p95"]["median_pix"] == pytest.approx(2 * told["rms"]["median_pix"], rel=0.25)
+    assert told["corner"]["median_pix"] == pytest.approx(told["rms"]["median_pix"], rel=0.5)
+    assert told["rms"]["median_arcsec"] == pytest.approx(5.21 * told["rms"]["median_pix"], rel=0.01)
+    assert told["systematic"]["fixed"]["rms_pix"] < 0.03
+    assert told["noise"]["photon_limit_pix"] < told["noise"]["rms_pix"]

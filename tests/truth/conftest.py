@@ -52,7 +52,16 @@ class Done:
 
     @property
     def used(self) -> list[int]:
+        """Frames that a method aligned; those whose place was guessed are shown besides, and never subtracted."""
+        return [k for k in self.shown if k not in self.guessed]
+
+    @property
+    def shown(self) -> list[int]:
         return [f.number for f in self.run.frames if f.used]
+
+    @property
+    def guessed(self) -> list[int]:
+        return [k for k, method in enumerate(self.run.table["method"]) if method == "interpolated"]
 
     def product(self, kind: str, k: int) -> Product:
         name = self.run.frames[k].file.removesuffix(".fits.fz") + ".fits"

@@ -40,7 +40,7 @@ def auto(frame: View, reference: View, options: AlignOptions) -> Alignment:
     ------
     AlignError
         All methods refused; `refused` in its facts says why, `found` and `needed` are those of the best on
-        stars.
+        stars. What is left then is `between.interpolate`, which needs the neighbours.
     """
     refused: list[str] = []
     found = 0

@@ -1,33 +1,39 @@
-"""Applying a transform: a frame's pixels resampled onto the reference, its mask and coverage with it.
+"""Applying a transform: a frame's pixels resampled onto the reference, its mask, coverage and noise with it.
 
 Between frames of a night a transform is nearly a shift whose fraction of a pixel changes slowly. Each output
 row is therefore cut into runs over which the *whole* part of the shift is constant: within a run the same few
-input rows and columns are needed everywhere, so that a separable cubic with its own exact weights at each pixel
-vectorises. Half turns and mirror images are turned first; what rotates by more than a few degrees, or has
-another scale, takes the general way, pixel by pixel.
+input rows and columns are needed everywhere, so that a separable kernel with its own exact weights at each pixel
+vectorises. Half turns and mirror images are turned first. What rotates by more than a few degrees or has another
+scale, and the pixels at a frame's edge, are taken one by one, each by its own footprint: the same weights.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
 
+from difflapse.align._resample import MOST_LOST, SPACING, mark, multiply, resample, squares
+from difflapse.align.kernels import Kernel, kernel_of
 from difflapse.model import ProductGrid, Transform, bits
 from difflapse.mosaic import Site
 
-_TAPS = {"linear": 2, "cubic": 4}
-KERNELS = tuple(_TAPS)
-_SPACING = 16
-"""Product pixels between the nodes of the inverse map; in between it is taken for linear, good to 1e-4 px."""
-_SHORTEST_RUN = 8
-_EDGE = 1e-5
-"""Samples by which a position may lie outside for want of digits."""
+_TILT = 0.125
+"""Samples by which the phase may run away from a run's own over half a kernel."""
+_SQUARE = 0.004
+"""Tilt and change of scale up to which overlapping areas are those of upright unit squares, to half of this."""
+_SHRINKING = 1.1
+"""Samples to an output pixel beyond which kernels are stretched, so that nothing is left out."""
 _WIDE = bits.SATURATED | bits.BLANK
 """Bits of regions rather than single pixels: they mask all that takes from them."""
+_FILLED = 0.25
+"""What a pixel may take, along either axis, from a single bad pixel that was filled from its neighbours."""
+_BINS = 256
+_LARGEST = 64
+"""Samples across the largest footprint; a frame of which more go to one output pixel is not of use."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +49,18 @@ class Warped:
     variance_factor: np.ndarray
     """(c, my, mx) float32: sum of squared weights, on a coarse mesh over the product grid (edge to edge). The
     variance of an output pixel is this times the variance of a native pixel of its colour."""
+    correlation: np.ndarray
+    """(c,) float64: the standard deviation of the sum of many output pixels is this times what it would be were
+    they independent (NOISECOR), the mean of the field."""
+    area: np.ndarray
+    """(my, mx) float32: input samples (native pixels, or cells of a mosaic) to an output pixel, on the same mesh."""
+    keeps_flux: bool = False
+    """What was kept: the sum of the light (each pixel holds `area` times the brightness), or the brightness."""
+
+    @property
+    def level(self) -> float:
+        """What a flat image of ones became, the mean of the field."""
+        return float(np.mean(self.area)) if self.keeps_flux else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +97,14 @@ def warp(
     grid : ProductGrid
         Where the output pixels lie on the reference.
     bad : BadPixels, optional
-        Pixels of the frame and their bits. An output pixel gets the bit of one that lies within 1 sample of it
-        on both axes, if that is of a region (saturated, blank), or within 0.75 samples, if it is a single
-        defect, filled from its neighbours; a sample is an output pixel, or more where the transform enlarges.
-        The wider tails of the cubic are not counted.
+        Pixels of the frame and their bits. An output pixel gets the bit of one from which it takes, along both
+        axes, more than 7.5 % of the kernel's peak, if that is of a region (saturated, blank), or more than 25 %,
+        if it is a single defect, filled from its neighbours.
     kernel : str
-        One of `KERNELS`: ``linear`` or ``cubic`` (Keys 1981, a = -0.5); weights sum to 1.
+        One of `difflapse.align.kernels.KERNELS`. All but ``area`` keep the brightness: a flat image stays as it
+        is, and a star's sum grows with the number of output pixels to an input pixel. ``area`` keeps the flux:
+        each output pixel takes the input pixels by the area that it shares with them, so that a star's sum stays
+        and a flat image changes by `Warped.area`.
     out : ndarray, shape (c, ny, nx), float32, optional
         Buffer to write into.
 
@@ -97,69 +117,105 @@ def warp(
     ValueError
         An unknown kernel.
 
+    Notes
+    -----
+    Where an output pixel spans more than 1.1 input samples anywhere (a frame of finer scale than the reference),
+    interpolating kernels are stretched to the output pixel, along each axis of the frame: each sample counts, as
+    with ``area``, none is left out and nothing aliases. Where it spans fewer they interpolate as ever; ``area``
+    then shows the input's pixels as tiles. On nearly pure shifts (to 0.004 in rotation and scale) ``area`` takes
+    upright unit squares for the output pixels, times their area, so that weights are wrong by 0.002 at most;
+    otherwise quadrilaterals that tile the frame exactly, at many times the cost.
+
+    A pixel is outside where its centre lies beyond the outermost samples, or where more than 7.5 % of its weight
+    along an axis lies there; what it lacks of less is made up for by the rest. A value that is not finite leaves a
+    hole of the kernel's support, masked as blank.
+
     References
     ----------
-    Keys 1981, IEEE Trans. ASSP 29, 1153, doi:10.1109/TASSP.1981.1163711.
+    Keys 1981, IEEE Trans. ASSP 29, 1153, doi:10.1109/TASSP.1981.1163711 (cubic); for the others see
+    `difflapse.align.kernels.kernel_of`.
     """
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel is {kernel!r}; it must be {' or '.join(KERNELS)}")
+    chosen = kernel_of(kernel)
     step = 2 if len(sites) == 4 else 1
     n_channels = max(site.channel for site in sites) + 1
-    ny, nx = grid.shape
-    data = np.empty((n_channels, ny, nx), np.float32) if out is None else out
-    coverage = np.empty((ny, nx), np.float32)
+    data = np.empty((n_channels, *grid.shape), np.float32) if out is None else out
+    coverage = np.empty(grid.shape, np.float32)
     offsets = np.array([(site.x, site.y) for site in sites], float)
     channel = np.array([site.channel for site in sites])
-    share = np.array([site.weight for site in sites], np.float32)
-    taps = _TAPS[kernel]
     first = np.array([k == list(channel).index(channel[k]) for k in range(len(sites))])
+    share = np.array([site.weight for site in sites])
 
     inverse = _InverseMap(transform, grid)
-    signs = inverse.signs(step)
-    native = np.array([planes.shape[2] * step, planes.shape[1] * step], float)
-    # Rounded, so that shifts by whole pixels are exact copies whatever the spline's last digits.
-    px, py = (np.round(p, 7) for p in inverse(_nodes(nx), _nodes(ny)))
+    signs = inverse.signs(step, _SQUARE if chosen.keeps_flux else _TILT / chosen.half)
+    field = _Field.of(inverse, step, chosen, signs is not None)
+    px, py = field.px, field.py
+    turned = offsets.copy()
     if signs is not None:
         # native' = last - native; each plane keeps its own phase in the turned coordinates.
+        ny, nx = planes.shape[1:]
         if signs[0] < 0:
-            offsets[:, 0] = native[0] - 1 - (step * (planes.shape[2] - 1) + offsets[:, 0])
-            px = native[0] - 1 - px
+            turned[:, 0], px = step - 1 - offsets[:, 0], step * nx - 1 - px
         if signs[1] < 0:
-            offsets[:, 1] = native[1] - 1 - (step * (planes.shape[1] - 1) + offsets[:, 1])
-            py = native[1] - 1 - py
+            turned[:, 1], py = step - 1 - offsets[:, 1], step * ny - 1 - py
         if min(signs) < 0:
             planes = np.ascontiguousarray(planes[:, :: int(signs[1]), :: int(signs[0])])
-    if signs is not None and taps == 4:
-        _warp_runs(planes, offsets, channel, share, first, step, px, py, data, coverage)
-    else:
-        _warp_general(
-            planes, offsets, channel, share, first, step, px, py, taps, data, coverage, 0, ny, 0, nx
-        )
+    where = (px, py, field.width, chosen.even, chosen.odd)
+    broken = resample(
+        planes, turned, channel, share.astype(np.float32), first, step, *where, signs is not None, field.quads,
+        field.size, data, coverage,
+    )  # fmt: skip
+    if chosen.keeps_flux and not field.quads:
+        multiply(data, field.area)
     mask = np.where(coverage < 0.999, np.uint8(bits.OUTSIDE), np.uint8(0))
+    if broken:
+        mask[coverage < 0] = bits.BLANK
+        np.maximum(coverage, 0, out=coverage)
     if bad is not None and len(bad.x):
-        bx, by = transform(bad.x, bad.y)
-        reach = max(1.0, transform.local_scale(native[0] / 2, native[1] / 2))
-        i, j = grid.from_native(bx, by)
-        _mark(
+        i, j = grid.from_native(*transform(bad.x, bad.y))
+        strength = _strength(chosen.name)
+        single = (bad.bit & np.uint8(_WIDE)) == 0
+        mark(
             np.ascontiguousarray(i),
             np.ascontiguousarray(j),
             bad.bit,
-            reach,
+            single,
+            field.slopes,
+            field.mark_width,
+            field.radius(len(strength) / _BINS),
+            strength,
+            _BINS,
             np.float32(1 / len(sites)),
             mask,
             coverage,
         )
-    return Warped(data, mask, coverage, _variance_factor(inverse, grid, sites, step, taps, signs, n_channels))
 
-
-def weights(fraction: np.ndarray, taps: int) -> np.ndarray:
-    """Weights of the kernel with `taps` taps at fractional positions; shape (..., taps), sums of 1."""
-    fraction = np.asarray(fraction, float)
-    w = np.empty((*fraction.shape, taps))
-    flat, f = w.reshape(-1, taps), fraction.ravel()
-    for k in range(len(f)):
-        _weights(f[k], taps, flat[k])
-    return w
+    gi, gj = _mesh(grid.shape[1]), _mesh(grid.shape[0])
+    factor = np.empty((n_channels, len(gj), len(gi)), np.float32)
+    where = (field.px, field.py, field.width, chosen.even, chosen.odd)
+    squares(
+        offsets,
+        channel,
+        share,
+        step,
+        *where,
+        field.quads,
+        field.size,
+        gi,
+        gj,
+        field.around(gi),
+        grid.shape,
+        factor,
+    )
+    area = field.area_at(gi, gj)
+    if chosen.keeps_flux and not field.quads:
+        factor *= area**2
+    known = np.isfinite(factor)
+    if not known.all():
+        factor[~known] = factor[known].mean() if known.any() else 1.0
+    # Each input sample gives all its light, or its part of the brightness, to the sum of many output pixels.
+    spread = area if chosen.keeps_flux else 1 / np.maximum(area, 1e-3)
+    correlation = np.sqrt(np.bincount(channel, share**2) * spread.mean() / factor.mean(axis=(1, 2)))
+    return Warped(data, mask, coverage, factor, correlation, area, chosen.keeps_flux)
 
 
 class _InverseMap:
@@ -188,8 +244,10 @@ class _InverseMap:
         gi, gj = np.meshgrid(i, j)
         return self.transform.inverse(*self.grid.to_native(gi, gj))
 
-    def signs(self, step: int) -> tuple[float, float] | None:
-        """Signs of the axes where the map is nearly a shift, a half turn or a mirror image; None elsewhere."""
+    def signs(self, step: int, most: float) -> tuple[float, float] | None:
+        """Signs of the axes where the map is a shift, a half turn or a mirror image, up to tilts and changes of
+        scale of `most`; None elsewhere.
+        """
         if not self.smooth or self.grid.step != step:
             return None
         di, dj = np.diff(self.i) * step, np.diff(self.j) * step
@@ -198,344 +256,90 @@ class _InverseMap:
         sx, sy = float(np.sign(xi.mean())), float(np.sign(yj.mean()))
         along = max(np.abs(xi - sx).max(), np.abs(yi).max())
         across = max(np.abs(yj - sy).max(), np.abs(xj).max())
-        return (sx, sy) if sx and sy and max(along, across) < 0.5 / _SHORTEST_RUN else None
+        return (sx, sy) if sx and sy and max(along, across) < most else None
 
 
-def _nodes(n: int) -> np.ndarray:
-    return np.arange(0, n + _SPACING, _SPACING, dtype=float)
+@dataclass(frozen=True, eq=False)
+class _Field:
+    """The inverse map at its nodes, and what its slopes ask of the kernel there."""
+
+    px: np.ndarray
+    """(my, mx) float64: native x of the frame at every 16th product pixel; rounded, so that shifts by whole pixels
+    are exact copies whatever the spline's last digits."""
+    py: np.ndarray
+    slopes: np.ndarray
+    """(4, my, mx) float64: samples to a product pixel, x along i, x along j, y along i, y along j."""
+    width: np.ndarray
+    """(2, my, mx) float64: to how many samples the kernel is stretched along x and y; 1 where it is not."""
+    mark_width: np.ndarray
+    """The same for what is marked about a bad pixel."""
+    quads: bool
+    """Whether footprints are quadrilaterals."""
+    size: int
+    """Samples across the largest footprint."""
+
+    @classmethod
+    def of(cls, inverse: _InverseMap, step: int, kernel: Kernel, runs: bool) -> _Field:
+        ny, nx = inverse.grid.shape
+        nodes_i = np.arange(0, nx + SPACING, SPACING, dtype=float)
+        nodes_j = np.arange(0, ny + SPACING, SPACING, dtype=float)
+        px, py = (np.round(p, 7) for p in inverse(nodes_i, nodes_j))
+        with np.errstate(invalid="ignore"):
+            (xj, xi), (yj, yi) = (np.gradient(p, SPACING * step) for p in (px, py))
+        slopes = np.nan_to_num(np.stack([xi, xj, yi, yj]), nan=1.0, posinf=1.0, neginf=1.0)
+        width = np.ones((2, *px.shape))
+        if runs:
+            return cls(px, py, slopes, width, width, False, 2 * kernel.half)
+        spans = np.hypot(slopes[0::2], slopes[1::2])
+        if kernel.keeps_flux:
+            most = (np.abs(slopes[0::2]) + np.abs(slopes[1::2])).max()
+            # The triangle that is as high where a pixel shares a quarter of what it can.
+            marked = np.minimum(
+                (0.5 * (1 + spans) - _FILLED * np.minimum(spans, 1)) / (1 - _FILLED), _LARGEST
+            )
+            return cls(px, py, slopes, width, marked, True, int(min(most, _LARGEST)) + 4)
+        if spans.max() > _SHRINKING:
+            width = np.clip(spans, 1.0, _LARGEST / (2 * kernel.half))
+        return cls(px, py, slopes, width, width, False, int(2 * kernel.half * width.max()) + 2)
+
+    @property
+    def area(self) -> np.ndarray:
+        """(my, mx) float32: samples to a product pixel."""
+        return np.abs(self.slopes[0] * self.slopes[3] - self.slopes[1] * self.slopes[2]).astype(np.float32)
+
+    def area_at(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """The same at all columns `i` of all rows `j`."""
+        area = self.area
+        a = np.minimum((j / SPACING).astype(int), len(area) - 2)
+        k = np.minimum((i / SPACING).astype(int), area.shape[1] - 2)
+        f, t = (j / SPACING - a)[:, None], i / SPACING - k
+        low, high = (area[r][:, k] * (1 - t) + area[r][:, k + 1] * t for r in (a, a + 1))
+        return np.asarray(low * (1 - f) + high * f, np.float32)
+
+    def radius(self, reach: float) -> np.ndarray:
+        """(my, mx): product pixels within which anything lies less than `reach` kernel widths away on both axes."""
+        xi, xj, yi, yj = np.abs(self.slopes)
+        most = reach * self.mark_width.max(axis=0) * np.maximum(yj + xj, yi + xi)
+        return np.asarray(np.minimum(most / np.maximum(self.area, 1e-6), _LARGEST))
+
+    def around(self, i: np.ndarray) -> np.ndarray:
+        """Product pixels about the nodes of a mesh over which the phase has to be averaged."""
+        turn = float(np.abs(self.slopes - np.round(self.slopes)).max() * np.diff(i).max())
+        if turn < 0.2:
+            return np.zeros(1)
+        # Side by side where phases may repeat after a few pixels.
+        return np.array([-12.0, -4, 4, 12]) if turn < 4 else np.arange(-6.0, 6.0)
 
 
-def _variance_factor(
-    inverse: _InverseMap,
-    grid: ProductGrid,
-    sites: Sequence[Site],
-    step: int,
-    taps: int,
-    signs: tuple[float, float] | None,
-    n_channels: int,
-) -> np.ndarray:
-    """Sum of squared weights per channel on a mesh; its mean over all phases where these turn too fast."""
-    ny, nx = grid.shape
-    # Only whole product pixels are sampled: the phase in between does not occur.
-    gi = np.round(np.linspace(0, nx - 1, max(2, nx // 32 + 1)))
-    gj = np.round(np.linspace(0, ny - 1, max(2, ny // 32 + 1)))
-    table = (weights(np.arange(256) / 256, taps) ** 2).sum(-1)
-    factor = np.zeros((n_channels, len(gj), len(gi)), np.float32)
-    if signs is None:
-        for site in sites:
-            factor[site.channel] += np.float32(site.weight**2 * table.mean() ** 2)
-        return factor
-    px, py = (np.round(p, 7) for p in inverse(gi, gj))
-    turn_x = np.abs(np.diff(px, axis=1) / step - np.sign(np.diff(px, axis=1)) * np.diff(gi)).max()
-    turn_y = np.abs(np.diff(py, axis=0) / step - np.sign(np.diff(py, axis=0)) * np.diff(gj)[:, None]).max()
-    crossed = max(np.abs(np.diff(px, axis=0)).max(), np.abs(np.diff(py, axis=1)).max()) / step
-    several = 1
-    if max(turn_x, turn_y, crossed) > 0.2:
-        # The phase turns between the nodes: each has the mean of some pixels about it.
-        around = np.array([-12.0, -4.0, 4.0, 12.0])
-        several = len(around)
-        px, py = inverse(
-            np.clip((gi[:, None] + around).ravel(), 0, nx - 1),
-            np.clip((gj[:, None] + around).ravel(), 0, ny - 1),
-        )
-    for site in sites:
-        fx = np.mod((px - site.x) / step, 1.0)
-        fy = np.mod((py - site.y) / step, 1.0)
-        squared = table[(fx * 256).astype(int) % 256] * table[(fy * 256).astype(int) % 256]
-        squared = squared.reshape(len(gj), several, len(gi), several).mean(axis=(1, 3))
-        factor[site.channel] += np.float32(site.weight**2) * squared.astype(np.float32)
-    return factor
+def _mesh(n: int) -> np.ndarray:
+    """Nodes of the mesh of variances; whole product pixels, for the phases in between do not occur."""
+    return np.asarray(np.round(np.linspace(0, n - 1, max(2, n // 32 + 1))))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _weights(f: float, taps: int, w: np.ndarray) -> None:
-    if taps == 2:
-        w[0] = 1 - f
-        w[1] = f
-        return
-    w[0] = ((-0.5 * f + 1.0) * f - 0.5) * f
-    w[1] = (1.5 * f - 2.5) * f * f + 1.0
-    w[2] = ((-1.5 * f + 2.0) * f + 0.5) * f
-    w[3] = (0.5 * f - 0.5) * f * f
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _warp_runs(
-    planes: np.ndarray,
-    offsets: np.ndarray,
-    channel: np.ndarray,
-    share: np.ndarray,
-    first: np.ndarray,
-    step: int,
-    px: np.ndarray,
-    py: np.ndarray,
-    out: np.ndarray,
-    coverage: np.ndarray,
-) -> None:
-    n_sites, my, mx = planes.shape
-    _, ny, nx = out.shape
-    nodes = px.shape[1]
-    fx = np.empty(nx + 8, np.float32)
-    fy = np.empty(nx + 8, np.float32)
-    tmp = np.empty(nx + 8, np.float32)
-    node_x = np.empty(nodes)
-    node_y = np.empty(nodes)
-    for j in range(ny):
-        a = j // _SPACING
-        f = j / _SPACING - a
-        for k in range(nodes):
-            node_x[k] = ((1 - f) * px[a, k] + f * px[a + 1, k]) / step - k * _SPACING
-            node_y[k] = ((1 - f) * py[a, k] + f * py[a + 1, k]) / step - j
-        for i in range(nx):
-            coverage[j, i] = 1
-        for s in range(n_sites):
-            ox, oy = offsets[s, 0] / step, offsets[s, 1] / step
-            plane = planes[s]
-            row = out[channel[s], j]
-            i = 0
-            while i < nx:
-                # The longest run from i whose whole shifts are constant.
-                k = i // _SPACING
-                t = i / _SPACING - k
-                dx = node_x[k] + t * (node_x[k + 1] - node_x[k]) - ox
-                dy = node_y[k] + t * (node_y[k + 1] - node_y[k]) - oy
-                bx, by = int(np.floor(dx)), int(np.floor(dy))
-                stop = i
-                while stop < nx:
-                    k = stop // _SPACING
-                    end = min(nx, (k + 1) * _SPACING)
-                    if k > i // _SPACING or stop == i:
-                        last = (end - 1) / _SPACING - k
-                        ex = node_x[k] + last * (node_x[k + 1] - node_x[k]) - ox
-                        ey = node_y[k] + last * (node_y[k + 1] - node_y[k]) - oy
-                        if int(np.floor(ex)) == bx and int(np.floor(ey)) == by:
-                            stop = end
-                            continue
-                    while stop < end:
-                        t = stop / _SPACING - k
-                        ex = node_x[k] + t * (node_x[k + 1] - node_x[k]) - ox
-                        ey = node_y[k] + t * (node_y[k + 1] - node_y[k]) - oy
-                        if int(np.floor(ex)) != bx or int(np.floor(ey)) != by:
-                            break
-                        stop += 1
-                    break
-                stop = max(stop, i + 1)
-                top = j + by - 1
-                lo, hi = max(i, 1 - bx), min(stop, mx - 2 - bx)
-                if hi - lo < 1 or top < 0 or top + 3 >= my:
-                    lo = hi = i
-                for side in range(2):
-                    c, d = (i, lo) if side == 0 else (hi, stop)
-                    if c < d:
-                        _one_site(
-                            plane, ox, oy, share[s], first[s], node_x, node_y, j, c, d, row, coverage[j]
-                        )
-                if lo < hi:
-                    n = hi - lo
-                    # Fractions along the run, and one more on the left, two on the right for the columns' own.
-                    for q in range((lo - 1) // _SPACING if lo > 0 else 0, (hi + 1) // _SPACING + 1):
-                        qq = min(q, nodes - 2)
-                        sx = np.float32((node_x[qq + 1] - node_x[qq]) / _SPACING)
-                        sy = np.float32((node_y[qq + 1] - node_y[qq]) / _SPACING)
-                        zx = np.float32(node_x[qq] - ox - bx)
-                        # Columns lie a fraction to the left of their pixel: where the field turns, so does y.
-                        zy = np.float32(node_y[qq] - oy - by) - sy * zx
-                        sy -= sy * sx
-                        g0 = max(lo - 1, q * _SPACING)
-                        g1 = min(hi + 2, (q + 1) * _SPACING)
-                        for g in range(g0, g1):
-                            z = np.float32(g - qq * _SPACING)
-                            fx[g - lo + 1] = zx + sx * z
-                            fy[g - lo + 1] = zy + sy * z
-                    if lo == 0:
-                        fy[0] = 2 * fy[1] - fy[2]
-                    for g in range(nx - lo + 1, n + 3):
-                        fy[g] = 2 * fy[g - 1] - fy[g - 2]
-                    c0 = lo + bx - 1
-                    _down(
-                        plane[top, c0 : c0 + n + 3],
-                        plane[top + 1, c0 : c0 + n + 3],
-                        plane[top + 2, c0 : c0 + n + 3],
-                        plane[top + 3, c0 : c0 + n + 3],
-                        fy[: n + 3],
-                        tmp[: n + 3],
-                    )
-                    _along(tmp[: n + 3], fx[1 : n + 1], share[s], first[s], row[lo:hi])
-                i = stop
-        for i in range(nx):
-            if coverage[j, i] == 0:  # some sites may reach where others do not
-                for c in range(len(out)):
-                    out[c, j, i] = 0
-
-
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def _down(
-    r0: np.ndarray, r1: np.ndarray, r2: np.ndarray, r3: np.ndarray, fraction: np.ndarray, out: np.ndarray
-) -> None:
-    """Cubic interpolation between four rows, each column at its own fraction."""
-    half, one, two = np.float32(0.5), np.float32(1), np.float32(2)
-    for i in range(len(out)):
-        f = fraction[i]
-        # Keys' cubic (a = -0.5) in Horner's form.
-        a = r1[i]
-        b = half * (r2[i] - r0[i])
-        c = r0[i] - (two + half) * r1[i] + two * r2[i] - half * r3[i]
-        d = half * (r3[i] - r0[i]) + (one + half) * (r1[i] - r2[i])
-        out[i] = ((d * f + c) * f + b) * f + a
-
-
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def _along(values: np.ndarray, fraction: np.ndarray, share: np.float32, first: bool, out: np.ndarray) -> None:
-    """Cubic interpolation along a row, each pixel at its own fraction; set or added to `out`, times `share`."""
-    half, one, two = np.float32(0.5), np.float32(1), np.float32(2)
-    r1, r2, r3 = values[1:], values[2:], values[3:]
-    keep = np.float32(0 if first else 1)
-    for i in range(len(out)):
-        f = fraction[i]
-        a = r1[i]
-        b = half * (r2[i] - values[i])
-        c = values[i] - (two + half) * r1[i] + two * r2[i] - half * r3[i]
-        d = half * (r3[i] - values[i]) + (one + half) * (r1[i] - r2[i])
-        old = np.float32(0) if first else out[i]
-        out[i] = keep * old + share * (((d * f + c) * f + b) * f + a)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _one_site(
-    plane: np.ndarray,
-    ox: float,
-    oy: float,
-    share: np.float32,
-    first: bool,
-    node_x: np.ndarray,
-    node_y: np.ndarray,
-    j: int,
-    i0: int,
-    i1: int,
-    row: np.ndarray,
-    coverage: np.ndarray,
-) -> None:
-    """One site's part of a few pixels at the frame's edge; outside, coverage is set to 0."""
-    my, mx = plane.shape
-    wx = np.empty(4)
-    wy = np.empty(4)
-    for i in range(i0, i1):
-        k = i // _SPACING
-        t = i / _SPACING - k
-        u = node_x[k] + t * (node_x[k + 1] - node_x[k]) - ox + i
-        v = node_y[k] + t * (node_y[k + 1] - node_y[k]) - oy + j
-        if not (u >= -_EDGE and v >= -_EDGE and u <= mx - 1 + _EDGE and v <= my - 1 + _EDGE):
-            coverage[i] = 0
-            if first:
-                row[i] = 0
-            continue
-        iu, iv = int(np.floor(u)), int(np.floor(v))
-        _weights(u - iu, 4, wx)
-        _weights(v - iv, 4, wy)
-        total = 0.0
-        for q in range(4):
-            r = min(max(iv + q - 1, 0), my - 1)
-            part = 0.0
-            for m in range(4):
-                part += wx[m] * plane[r, min(max(iu + m - 1, 0), mx - 1)]
-            total += wy[q] * part
-        value = np.float32(total) * share
-        if first:
-            row[i] = value
-        else:
-            row[i] += value
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _warp_general(
-    planes: np.ndarray,
-    offsets: np.ndarray,
-    channel: np.ndarray,
-    share: np.ndarray,
-    first: np.ndarray,
-    step: int,
-    qx: np.ndarray,
-    qy: np.ndarray,
-    taps: int,
-    out: np.ndarray,
-    coverage: np.ndarray,
-    j0: int,
-    j1: int,
-    i0: int,
-    i1: int,
-) -> None:
-    n_sites, my, mx = planes.shape
-    half = taps // 2
-    wx = np.empty(taps)
-    wy = np.empty(taps)
-    inv = 1.0 / _SPACING
-    for j in range(j0, j1):
-        nj = j // _SPACING
-        fj = j * inv - nj
-        for i in range(i0, i1):
-            ni = i // _SPACING
-            fi = i * inv - ni
-            a, b, c, d = (1 - fj) * (1 - fi), (1 - fj) * fi, fj * (1 - fi), fj * fi
-            x = a * qx[nj, ni] + b * qx[nj, ni + 1] + c * qx[nj + 1, ni] + d * qx[nj + 1, ni + 1]
-            y = a * qy[nj, ni] + b * qy[nj, ni + 1] + c * qy[nj + 1, ni] + d * qy[nj + 1, ni + 1]
-            good = x == x and y == y and x > -1e6 and y > -1e6 and x < 1e7 and y < 1e7
-            if good:
-                # Inside where the nearest good samples of every site surround the point.
-                for s in range(n_sites):
-                    u = (x - offsets[s, 0]) / step
-                    v = (y - offsets[s, 1]) / step
-                    if u < -_EDGE or v < -_EDGE or u > mx - 1 + _EDGE or v > my - 1 + _EDGE:
-                        good = False
-            if not good:
-                coverage[j, i] = 0
-                for s in range(n_sites):
-                    out[channel[s], j, i] = 0
-                continue
-            coverage[j, i] = 1
-            for s in range(n_sites):
-                u = (x - offsets[s, 0]) / step
-                v = (y - offsets[s, 1]) / step
-                iu, iv = int(np.floor(u)), int(np.floor(v))
-                _weights(u - iu, taps, wx)
-                _weights(v - iv, taps, wy)
-                total = 0.0
-                for k in range(taps):
-                    r = min(max(iv + k - half + 1, 0), my - 1)
-                    part = 0.0
-                    for m in range(taps):
-                        part += wx[m] * planes[s, r, min(max(iu + m - half + 1, 0), mx - 1)]
-                    total += wy[k] * part
-                value = np.float32(total) * share[s]
-                if first[s]:
-                    out[channel[s], j, i] = value
-                else:
-                    out[channel[s], j, i] += value
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _mark(
-    i: np.ndarray,
-    j: np.ndarray,
-    bit: np.ndarray,
-    reach: float,
-    share: np.float32,
-    mask: np.ndarray,
-    coverage: np.ndarray,
-) -> None:
-    """Give output pixels within reach of a bad input pixel its bit, and take its share of coverage."""
-    ny, nx = mask.shape
-    for k in range(len(i)):
-        if not (i[k] > -2 and j[k] > -2 and i[k] < nx + 1 and j[k] < ny + 1):
-            continue
-        for v in range(max(0, int(np.ceil(j[k] - reach))), min(ny - 1, int(np.floor(j[k] + reach))) + 1):
-            for u in range(max(0, int(np.ceil(i[k] - reach))), min(nx - 1, int(np.floor(i[k] + reach))) + 1):
-                near = max(abs(u - i[k]), abs(v - j[k]))
-                # A single pixel, filled from its neighbours, harms only where it would weigh most.
-                if near <= 0.75 * reach or bit[k] & np.uint8(_WIDE):
-                    mask[v, u] |= bit[k]
-                part = np.float32((1 - abs(u - i[k]) / reach) * (1 - abs(v - j[k]) / reach))
-                coverage[v, u] = max(np.float32(0), coverage[v, u] - share * part)
+@functools.cache
+def _strength(name: str) -> np.ndarray:
+    """How much a kernel takes, by distance along one axis in bins: 2 from a filled pixel, 1 from a region, 0."""
+    kernel = kernel_of(name)
+    peak = np.abs(kernel.profile((np.arange(kernel.half * _BINS) + 0.5) / _BINS))
+    strength = (peak > _FILLED).astype(np.uint8) + (peak > MOST_LOST).astype(np.uint8)
+    return strength[: max(_BINS, int(np.flatnonzero(strength)[-1]) + 1)]

@@ -1,7 +1,8 @@
 """The program: its list of commands, and what its exit codes mean.
 
 Exit codes: 0 done; 1 our fault; 2 wrong option; 3 no usable input; 4 a missing optional dependency; 5 too
-many frames failed; 6 cannot write; 130 interrupted; 141 the reader of our output left.
+many frames failed, or aligned less well than required; 6 cannot write; 130 interrupted; 141 the reader of our
+output left.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "info": (
         "difflapse.cli.info:info",
         "What is there: sequences, times, mosaic, WCS, and what was decided.",
+    ),
+    "certificate": (
+        "difflapse.cli.certificate:certificate",
+        "How well a finished run is aligned: numbers and figures.",
     ),
     "methods": ("difflapse.cli.methods:methods", "Every named method, one line each."),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -10,6 +10,9 @@ import click
 from difflapse.cli import terminal
 from difflapse.cli.options import collect, run_options
 from difflapse.errors import OptionError
+
+_LISTED = 8
+"""Files left out for the same reason that are told one by one."""
 
 
 @click.command()
@@ -41,9 +44,21 @@ def _print(told: Mapping[str, Any]) -> None:
             if text:
                 click.echo(f"  {label:<10} {text}")
         click.echo()
-    for item in told["left_out"]:
-        click.echo(f"left out     {item['file']}: {item['reason']}")
+    for line in _left_out(told["left_out"]):
+        click.echo(line)
     click.echo("what a run would do with it: difflapse run INPUT --plan")
+
+
+def _left_out(items: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Every file that is in no sequence, with its reason; the first few of those that share one."""
+    together: dict[str, list[str]] = {}
+    for item in items:
+        together.setdefault(item["reason"], []).append(item["file"])
+    for reason, files in together.items():
+        for file in files[:_LISTED]:
+            yield f"left out     {file}: {reason}"
+        if len(files) > _LISTED:
+            yield f"left out     {len(files) - _LISTED} more files: {reason} (--json lists them)"
 
 
 def _paragraph(night: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,9 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         methods = ", ".join(f"{name} {n}" for name, n in night.get("methods", {}).items())
         rms = night.get("median_rms_pix")
         told = "rms unknown" if human_number(rms) == "unknown" else f"median rms {human_number(rms)} px"
-        click.echo(f"  aligned    {told}{f' ({methods})' if methods else ''}")
+        worst = night.get("worst_rms_pix")
+        most = f", worst {human_number(worst)} px: {night['worst_rms_file']}" if worst is not None else ""
+        click.echo(f"  aligned    {told}{f' ({methods})' if methods else ''}{most}")
         if night.get("wcs"):
             click.echo(f"  sky        {night['wcs']}")
         _print_files("skipped", night.get("skipped", ()))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+ROWS_PER_LINE = 4
+"""Meshes vary slowly: where speed counts, their rows are interpolated anew for every few rows of the image."""
+
 
 def constant(values: np.ndarray | list[float]) -> np.ndarray:
     """A mesh (c, 2, 2) with one value per channel."""

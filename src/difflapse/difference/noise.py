@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-
-from difflapse.difference.mesh import mean
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,17 +16,24 @@ class Noise:
     """(c, my, mx) float32, ADU^2: everything that an empty pixel shows."""
     photon: np.ndarray
     """(c, my, mx) float32, ADU: what each ADU of signal adds."""
+    correlation: np.ndarray | float = 1.0
+    """(c,): the noise of a sum over many pixels is this times what it would be were they independent (NOISECOR)."""
+    level: float = 1.0
+    """What resampling made of a flat image of ones: other than 1 where it keeps the flux, not the brightness."""
 
     def scaled(self, factor: np.ndarray) -> Noise:
         """The noise of the frame after multiplying its pixels by `factor` (one per channel)."""
         f = np.asarray(factor, np.float32)[:, None, None]
-        return Noise(self.sky * f * f, self.photon * f)
+        return replace(self, sky=self.sky * f * f, photon=self.photon * f)
 
 
 def noise_of(
     variance_factor: np.ndarray,
     noise_adu: tuple[float, ...],
     gain: float | None,
+    correlation: np.ndarray | float = 1.0,
+    level: float = 1.0,
+    shape: np.ndarray | None = None,
 ) -> Noise:
     """Noise of a warped frame from what was measured on its native pixels.
 
@@ -39,6 +45,12 @@ def noise_of(
         Robust noise of an empty native pixel, per channel, the mean of the field.
     gain : float, optional
         Electrons per ADU; without it there is no photon term.
+    correlation : ndarray, shape (c,), or float
+        `Warped.correlation`.
+    level : float
+        `Warped.level`.
+    shape : ndarray, shape (my, mx), optional
+        How the variance of an empty pixel varies over the field, 1 in the mean; None: not at all.
 
     Returns
     -------
@@ -46,15 +58,28 @@ def noise_of(
     """
     native = np.square(np.asarray(noise_adu, np.float32))[:, None, None]
     sky = variance_factor * native
-    photon = variance_factor / np.float32(gain) if gain else np.zeros_like(variance_factor)
-    return Noise(np.maximum(sky, 1e-12).astype(np.float32), photon.astype(np.float32))
+    if shape is not None:
+        sky = sky * shape
+    photon = variance_factor / np.float32(gain * level) if gain else np.zeros_like(variance_factor)
+    sky = np.maximum(sky, 1e-12).astype(np.float32)
+    return Noise(sky, photon.astype(np.float32), correlation, level)
 
 
-def correlation_factor(variance_factor: np.ndarray) -> float:
-    """NOISECOR: what the noise of a sum over many pixels is more than independent pixels would give.
+def joint_correlation(
+    variances: Sequence[np.ndarray], correlations: Sequence[np.ndarray | float]
+) -> np.ndarray:
+    """NOISECOR of a sum or difference of images: the variances of large sums add as those of pixels do.
 
-    Resampling with weights w spreads one native pixel's noise over neighbours: each pixel's variance falls by
-    sum w^2, while that of a large sum stays, so that the sum's standard deviation is 1 / sqrt(sum w^2) of the
-    naive one.
+    Parameters
+    ----------
+    variances : sequence of ndarray, shape (c,)
+        Variance of an empty pixel that each image brings.
+    correlations : sequence of ndarray, shape (c,), or float
+        Its own NOISECOR.
+
+    Returns
+    -------
+    ndarray, shape (c,)
     """
-    return float(1.0 / np.sqrt(mean(variance_factor).mean()))
+    large = sum(v * np.square(f) for v, f in zip(variances, correlations, strict=True))
+    return np.asarray(np.sqrt(large / sum(variances)))

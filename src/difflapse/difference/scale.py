@@ -9,7 +9,8 @@ from difflapse.difference.mesh import nodes
 from difflapse.model import ProductGrid, Stars, Transform
 
 _MIN_STARS = 5
-_SPACING = 64
+SPACING = 64
+"""Product pixels between the nodes of a scale's mesh."""
 
 
 def scale_from_stars(
@@ -47,7 +48,7 @@ def scale_from_stars(
         return None
     there = index[ok]
     channels = stars.colour_flux.shape[0]
-    gi, gj = nodes(grid.shape, _SPACING)
+    gi, gj = nodes(grid.shape, SPACING)
     mesh = np.ones((channels, len(gj), len(gi)), np.float32)
     # Positions in units of the field, so that the terms have like sizes.
     half = max(grid.shape) * grid.step / 2

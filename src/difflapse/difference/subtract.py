@@ -7,13 +7,10 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from difflapse.difference.mesh import line
-from difflapse.difference.noise import Noise
+from difflapse.difference.mesh import ROWS_PER_LINE, line, mean
+from difflapse.difference.noise import Noise, joint_correlation
 from difflapse.difference.template import Template
 from difflapse.model import bits
-
-_ROWS_PER_LINE = 4
-"""Meshes vary slowly: their rows are interpolated anew for every few rows of the image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +45,8 @@ class Difference:
     """(c, ny, nx) float32, ADU of the template's scale; only where asked for."""
     variance: np.ndarray | None = None
     """(c, ny, nx) float32, ADU^2; only where asked for."""
+    correlation: np.ndarray | None = None
+    """(c,): NOISECOR of `data`, see `difflapse.difference.Noise`; only where asked for."""
 
 
 def subtract(
@@ -107,7 +106,19 @@ def subtract(
         sample = sample[np.isfinite(sample)]
         noise = float(1.4826 * np.median(np.abs(sample - np.median(sample)))) if sample.size else 1.0
         noise = noise or 1.0
-    return Difference(combined, units, noise, mask, data if keep else None, variance if keep else None)
+    if not keep:
+        return Difference(combined, units, noise, mask)
+    return Difference(
+        combined, units, noise, mask, data, variance, _correlation(science, template, own_weight)
+    )
+
+
+def _correlation(science: Science, template: Template, own_weight: float) -> np.ndarray:
+    """NOISECOR of the difference, on empty sky."""
+    own = mean(science.noise.sky) * (1 - 2 * own_weight)
+    good = template.count[::16, ::16] > 0
+    theirs = np.array([np.median(v[::16, ::16][good]) if good.any() else 0.0 for v in template.variance])
+    return joint_correlation([own, theirs], [science.noise.correlation, template.correlation])
 
 
 @numba.njit(
@@ -172,8 +183,8 @@ def _subtract(
     den = np.empty(nx, np.float32)
     base = np.empty(nx, np.float32)
     for j in range(ny):
-        if j % _ROWS_PER_LINE == 0:
-            middle = min(j + 0.5 * (_ROWS_PER_LINE - 1), ny - 1.0)
+        if j % ROWS_PER_LINE == 0:
+            middle = min(j + 0.5 * (ROWS_PER_LINE - 1), ny - 1.0)
             for k in range(c):
                 line(inverse_scale[k], middle, ny, lines[k, 0])
                 line(offset[k], middle, ny, lines[k, 1])

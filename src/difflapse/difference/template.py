@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from difflapse.difference.mesh import ROWS_PER_LINE, constant, line
+
 MOST_FRAMES = 255
 """The frames behind a pixel are counted in 8 bits."""
 
@@ -24,35 +26,49 @@ class Template:
     """(ny, nx) uint8: frames behind each pixel; 0 = no template."""
     sky: np.ndarray
     """(c, my, mx) mesh of the sky level within `data`."""
+    correlation: np.ndarray | float = 1.0
+    """(c,): NOISECOR, see `difflapse.difference.Noise`."""
 
 
 def combine(
-    frames: Sequence[np.ndarray],
-    masks: Sequence[np.ndarray],
+    frames: np.ndarray,
+    masks: np.ndarray,
     sky_variance: Sequence[np.ndarray],
     photon: Sequence[np.ndarray],
     level: np.ndarray,
     ny: int,
-    row0: int,
+    row0: int = 0,
+    *,
+    rows: tuple[int, int] | None = None,
+    factor: Sequence[np.ndarray] | None = None,
+    offset: Sequence[np.ndarray] | None = None,
+    ignore: int = 0,
     clip: float = 3.5,
     statistic: str = "mean",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Combine a band of rows of several matched frames into a clipped mean.
+    """Combine several frames, or a band of their rows, into a clipped mean.
 
     Parameters
     ----------
-    frames : sequence of ndarray, shape (c, h, nx), float32
-        255 at most: the band of each frame, already on the reference's scale and background.
-    masks : sequence of ndarray, shape (h, nx), uint8
+    frames : ndarray, shape (n, c, h, nx), float32, C-contiguous
+        255 at most. May be mapped from a file: rows are read once, and no copy is made.
+    masks : ndarray, shape (n, h, nx), uint8
         0 = good.
     sky_variance, photon : sequences of ndarray, shape (c, my, mx)
         Each frame's noise model on its mesh over the whole image.
     level : ndarray, shape (c, my, mx)
         Sky level of the reference.
     ny : int
-        Rows of the whole image; the band begins at `row0`.
+        Rows of the whole image.
     row0 : int
-        First row of the band.
+        Row of the image that the first row of `frames` is.
+    rows : (first, end), optional
+        The rows of `frames` to combine; all of them by default.
+    factor, offset : sequences of ndarray, shape (c, my, mx), optional
+        Meshes over the whole image that take each frame to the reference's scale and background,
+        ``value * factor - offset``; without them it is there already.
+    ignore : int
+        Mask bits that do not keep a pixel out.
     clip : float
         Values further than this many sigma from the median are left out; sigma is the larger of the noise
         model and 1.4826 times the median absolute deviation.
@@ -61,8 +77,8 @@ def combine(
 
     Returns
     -------
-    data, variance : ndarray, shape (c, h, nx), float32
-    count : ndarray, shape (h, nx), uint8
+    data, variance : ndarray, shape (c, rows, nx), float32
+    count : ndarray, shape (rows, nx), uint8
         The smallest number of frames behind any channel.
 
     Raises
@@ -74,24 +90,81 @@ def combine(
     -----
     With fewer than 4 frames behind a pixel the median is taken for the value (of two, the mean).
     """
-    if len(frames) > MOST_FRAMES:
-        raise ValueError(f"{len(frames)} frames to combine; {MOST_FRAMES} at most can be counted")
-    c, h, nx = frames[0].shape
-    data = np.empty((c, h, nx), np.float32)
-    variance = np.empty((c, h, nx), np.float32)
-    count = np.full((h, nx), 255, np.uint8)
-    stack = np.stack([np.ascontiguousarray(m) for m in masks])
-    sky = np.stack([np.asarray(m, np.float32) for m in sky_variance])
-    per_adu = np.stack([np.asarray(m, np.float32) for m in photon])
+    n, c, h, nx = frames.shape
+    if n > MOST_FRAMES:
+        raise ValueError(f"{n} frames to combine; {MOST_FRAMES} at most can be counted")
+    first, end = rows or (0, h)
+    data = np.empty((c, end - first, nx), np.float32)
+    variance = np.empty_like(data)
+    count = np.full((end - first, nx), MOST_FRAMES, np.uint8)
+    one, zero = constant([1.0] * c), constant([0.0] * c)
+    by, less = [one] * n if factor is None else factor, [zero] * n if offset is None else offset
+    # Flat, so that the rows of a large stack are contiguous to the compiler.
+    flat, flat_masks = frames.reshape(-1), masks.reshape(-1)
+    work = _combine if statistic == "mean" else _median
     for k in range(c):
-        values = np.stack([f[k] for f in frames])
-        noise = (sky[:, k], per_adu[:, k], np.asarray(level[k], np.float32), ny, row0)
-        target = (data[k], variance[k], count)
-        if statistic == "median":
-            _median(values, stack, *noise, *target)
-        else:
-            _combine(values, stack, *noise, np.float32(clip), *target)
+        work(
+            flat,
+            flat_masks,
+            np.array([n, c, k, h, nx, first, row0, ny]),
+            np.uint8(~ignore & 0xFF),
+            *_stacked(by, k),
+            *_stacked(less, k),
+            np.stack([np.asarray(mesh[k], np.float32) for mesh in sky_variance]),
+            np.stack([np.asarray(mesh[k], np.float32) for mesh in photon]),
+            np.ascontiguousarray(level[k], np.float32),
+            np.float32(clip),
+            data[k],
+            variance[k],
+            count,
+        )
     return data, variance, count
+
+
+def _stacked(meshes: Sequence[np.ndarray], channel: int) -> tuple[np.ndarray, np.ndarray]:
+    """One channel of each frame's mesh in one array, (n, my, mx) float32, and how much of it each takes."""
+    shapes = np.array([mesh.shape[1:] for mesh in meshes])
+    out = np.zeros((len(meshes), *shapes.max(axis=0)), np.float32)
+    for mesh, (my, mx), target in zip(meshes, shapes, out, strict=True):
+        target[:my, :mx] = mesh[channel]
+    return out, shapes
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _load_row(
+    flat: np.ndarray,
+    masks: np.ndarray,
+    layout: np.ndarray,
+    heeded: np.uint8,
+    factor: np.ndarray,
+    factor_shape: np.ndarray,
+    offset: np.ndarray,
+    offset_shape: np.ndarray,
+    j: int,
+    lines: np.ndarray,
+    values: np.ndarray,
+    bad: np.ndarray,
+) -> None:
+    """Row `j` of the output of all frames, on the reference's scale and background, with its mask."""
+    n, c, channel, h, nx, first, row0, ny = layout
+    row = first + j
+    over = (row0 + row) % ROWS_PER_LINE
+    if j == 0 or over == 0:
+        middle = min(row0 + row - over + 0.5 * (ROWS_PER_LINE - 1), ny - 1.0)
+        for k in range(n):
+            line(factor[k, : factor_shape[k, 0], : factor_shape[k, 1]], middle, ny, lines[k, 0])
+            line(offset[k, : offset_shape[k, 0], : offset_shape[k, 1]], middle, ny, lines[k, 1])
+    for k in range(n):
+        start = ((k * c + channel) * h + row) * nx
+        source = flat[start : start + nx]
+        start = (k * h + row) * nx
+        mask = masks[start : start + nx]
+        by, less = lines[k, 0], lines[k, 1]
+        to, flags = values[k], bad[k]
+        for i in range(nx):
+            to[i] = source[i] * by[i] - less[i]
+        for i in range(nx):
+            flags[i] = mask[i] & heeded
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -111,37 +184,50 @@ def _median_factor(n: int) -> np.float32:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _combine(
-    values: np.ndarray,
+    flat: np.ndarray,
     masks: np.ndarray,
+    layout: np.ndarray,
+    heeded: np.uint8,
+    factor: np.ndarray,
+    factor_shape: np.ndarray,
+    offset: np.ndarray,
+    offset_shape: np.ndarray,
     sky: np.ndarray,
     photon: np.ndarray,
     level: np.ndarray,
-    ny: int,
-    row0: int,
     clip: np.float32,
     data: np.ndarray,
     variance: np.ndarray,
     count: np.ndarray,
 ) -> None:
     """Clipped mean of each pixel: the plain one where no value is near the limit, nearly everywhere."""
-    n, h, nx = values.shape
+    n, nx, first, row0, ny = layout[0], layout[4], layout[5], layout[6], layout[7]
+    values = np.empty((n, nx), np.float32)
+    flags = np.empty((n, nx), np.uint8)
+    lines = np.empty((n, 2, nx), np.float32)
     total = np.empty(nx, np.float32)
     low = np.empty(nx, np.float32)
     high = np.empty(nx, np.float32)
     bad = np.empty(nx, np.uint8)
     var_sky = np.empty(n, np.float32)
     var_photon = np.empty(n, np.float32)
-    for j in range(h):
-        _summarise_row(values, masks, j, total, low, high, bad)
+    sorting = np.empty(n, np.float32)
+    order = np.empty(n, np.int64)
+    for j in range(len(data)):
+        _load_row(
+            flat, masks, layout, heeded, factor, factor_shape, offset, offset_shape, j, lines, values, flags
+        )
+        _summarise_row(values, flags, total, low, high, bad)
+        row = row0 + first + j
         for i0 in range(0, nx, 16):
             all_sky, all_photon, smallest = np.float32(0), np.float32(0), np.float32(np.inf)
             for k in range(n):
-                var_sky[k] = _at(sky[k], row0 + j, i0, ny, nx)
-                var_photon[k] = _at(photon[k], row0 + j, i0, ny, nx)
+                var_sky[k] = _at(sky[k], row, i0, ny, nx)
+                var_photon[k] = _at(photon[k], row, i0, ny, nx)
                 all_sky += var_sky[k]
                 all_photon += var_photon[k]
                 smallest = min(smallest, var_sky[k])
-            here = _at(level, row0 + j, i0, ny, nx)
+            here = _at(level, row, i0, ny, nx)
             # Half a sigma within the limit: the median lies no further from the mean.
             reach = (clip - np.float32(0.5)) ** 2 * smallest
             for i in range(i0, min(nx, i0 + 16)):
@@ -158,7 +244,7 @@ def _combine(
                     count[j, i] = min(count[j, i], n)
                 else:
                     data[j, i], variance[j, i], m = _clipped_mean(
-                        values[:, j, i], masks[:, j, i], var_sky, var_photon, here, clip
+                        values[:, i], flags[:, i], var_sky, var_photon, here, clip, sorting, order
                     )
                     count[j, i] = min(count[j, i], m)
 
@@ -167,7 +253,6 @@ def _combine(
 def _summarise_row(
     values: np.ndarray,
     masks: np.ndarray,
-    j: int,
     total: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
@@ -175,7 +260,7 @@ def _summarise_row(
 ) -> None:
     """Sum and extremes of each pixel of a row over the frames, and all their mask bits; frame by frame."""
     for k in range(len(values)):
-        row, mask = values[k, j], masks[k, j]
+        row, mask = values[k], masks[k]
         if k == 0:
             for i in range(len(total)):
                 total[i] = low[i] = high[i] = row[i]
@@ -189,7 +274,7 @@ def _summarise_row(
             bad[i] |= mask[i]
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _clipped_mean(
     values: np.ndarray,
     masks: np.ndarray,
@@ -197,35 +282,34 @@ def _clipped_mean(
     var_photon: np.ndarray,
     level: np.float32,
     clip: np.float32,
+    v: np.ndarray,
+    w: np.ndarray,
 ) -> tuple[np.float32, np.float32, int]:
-    """One pixel's clipped mean, its variance, and the number of good frames."""
+    """One pixel's clipped mean, its variance, and the number of good frames; `v` and `w` are room for sorting."""
     nothing = np.float32(1e12)
-    v = np.empty(len(values), np.float32)
-    who = np.empty(len(values), np.int64)
     m = 0
     for k in range(len(values)):
         if masks[k] == 0:
             p = m
             while p > 0 and v[p - 1] > values[k]:
                 v[p] = v[p - 1]
-                who[p] = who[p - 1]
+                w[p] = w[p - 1]
                 p -= 1
             v[p] = values[k]
-            who[p] = k
+            w[p] = k
             m += 1
     if m == 0:
         return np.float32(0), nothing, 0
     mid = np.float32(0.5) * (v[(m - 1) // 2] + v[m // 2])
     signal = max(mid - level, np.float32(0))
-    spread = np.float32(np.inf)
-    if m >= 4:
-        spread = np.float32(1.4826) * np.median(np.abs(v[:m] - mid))
+    spread = np.float32(1.4826) * _median_deviation(v, m, mid) if m >= 4 else np.float32(np.inf)
     total, total_var, used = np.float32(0), np.float32(0), 0
     for p in range(m):
-        w = var_sky[who[p]] + var_photon[who[p]] * signal
-        if abs(v[p] - mid) <= clip * max(np.sqrt(w), spread):
+        variance = var_sky[w[p]] + var_photon[w[p]] * signal
+        away = abs(v[p] - mid)
+        if away <= clip * spread or away * away <= clip * clip * variance:
             total += v[p] - mid
-            total_var += w
+            total_var += variance
             used += 1
     if m < 4:
         return mid, total_var / np.float32(m * m) * _median_factor(m), m
@@ -235,28 +319,55 @@ def _clipped_mean(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _median_deviation(v: np.ndarray, m: int, mid: np.float32) -> np.float32:
+    """Median of the deviations of `m` sorted values from their median: from the middle outwards, nearest first."""
+    left, right = (m - 1) // 2, (m - 1) // 2 + 1
+    before = now = np.float32(0)
+    for _ in range(m // 2 + 1):
+        before = now
+        if right >= m or (left >= 0 and mid - v[left] <= v[right] - mid):
+            now = mid - v[left]
+            left -= 1
+        else:
+            now = v[right] - mid
+            right += 1
+    return now if m % 2 else np.float32(0.5) * (before + now)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _median(
-    values: np.ndarray,
+    flat: np.ndarray,
     masks: np.ndarray,
+    layout: np.ndarray,
+    heeded: np.uint8,
+    factor: np.ndarray,
+    factor_shape: np.ndarray,
+    offset: np.ndarray,
+    offset_shape: np.ndarray,
     sky: np.ndarray,
     photon: np.ndarray,
     level: np.ndarray,
-    ny: int,
-    row0: int,
+    clip: np.float32,
     data: np.ndarray,
     variance: np.ndarray,
     count: np.ndarray,
 ) -> None:
     """Median of each pixel: rows are sorted against each other (odd-even transposition), many at once."""
-    n, h, nx = values.shape
+    n, nx, first, row0, ny = layout[0], layout[4], layout[5], layout[6], layout[7]
     rows = np.empty((n, nx), np.float32)
+    flags = np.empty((n, nx), np.uint8)
+    lines = np.empty((n, 2, nx), np.float32)
     good = np.empty(nx, np.uint8)
-    for j in range(h):
+    for j in range(len(data)):
+        _load_row(
+            flat, masks, layout, heeded, factor, factor_shape, offset, offset_shape, j, lines, rows, flags
+        )
+        row = row0 + first + j
         good[:] = 0
         for k in range(n):
             for i in range(nx):
-                bad = masks[k, j, i] != 0
-                rows[k, i] = np.float32(np.inf) if bad else values[k, j, i]
+                bad = flags[k, i] != 0
+                rows[k, i] = np.float32(np.inf) if bad else rows[k, i]
                 good[i] += 0 if bad else 1
         for turn in range(n):
             for k in range(turn & 1, n - 1, 2):
@@ -270,9 +381,9 @@ def _median(
             mean_sky = np.float32(0)
             mean_photon = np.float32(0)
             for k in range(n):
-                mean_sky += _at(sky[k], row0 + j, i0, ny, nx) / n
-                mean_photon += _at(photon[k], row0 + j, i0, ny, nx) / n
-            here = _at(level, row0 + j, i0, ny, nx)
+                mean_sky += _at(sky[k], row, i0, ny, nx) / n
+                mean_photon += _at(photon[k], row, i0, ny, nx) / n
+            here = _at(level, row, i0, ny, nx)
             for i in range(i0, min(nx, i0 + 16)):
                 m = good[i]
                 count[j, i] = min(count[j, i], m)

@@ -10,7 +10,7 @@ import numpy as np
 from astropy.io import fits
 
 from difflapse.io.dialects import card, number
-from difflapse.model import TanSip
+from difflapse.model import ProductGrid, TanSip
 
 WCS_CARD = re.compile(
     r"WCSAXES|WCSNAME|RADESYS|EQUINOX|LONPOLE|LATPOLE|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[12]|(?:CD|PC)[12]_[12]|"
@@ -121,8 +121,36 @@ def tan_sip_header(wcs: TanSip, shape: tuple[int, int]) -> str:
     return header.tostring()
 
 
+def native_wcs_header(product: fits.Header, grid: ProductGrid) -> str:
+    """The WCS of native pixels from that of a product: the inverse of `binned_wcs_header`.
+
+    Parameters
+    ----------
+    product : Header
+        Of a product image, with planes or without.
+    grid : ProductGrid
+        Where its pixels lie on the native ones.
+
+    Returns
+    -------
+    str
+        As `FrameFacts.wcs_header`; empty where the product has none.
+    """
+    letter = "A" if "CTYPE1A" in product else ""  # with planes the exact one, distortion and all
+    own = fits.Header()
+    for key in product:
+        if key.endswith(letter) and WCS_CARD.fullmatch(key.removesuffix(letter)):
+            own[key.removesuffix(letter)] = product[key]
+    if "CTYPE1" not in own:
+        return ""
+    ny, nx = (round(grid.origin[1 - i]) + grid.shape[i] * grid.step for i in (0, 1))
+    header, _ = _cleaned(own, (ny, nx))
+    before = (-grid.origin[0] / grid.step, -grid.origin[1] / grid.step)
+    return binned_wcs_header(header.tostring(), 1 / grid.step, before, (ny, nx)).tostring()
+
+
 def binned_wcs_header(
-    wcs_header: str, factor: int, origin: tuple[int, int], shape: tuple[int, int], planes: int = 0
+    wcs_header: str, factor: float, origin: tuple[float, float], shape: tuple[int, int], planes: int = 0
 ) -> fits.Header:
     """The WCS of an image cropped and binned from native pixels.
 
@@ -137,9 +165,9 @@ def binned_wcs_header(
     ----------
     wcs_header : str
         As `FrameFacts.wcs_header`; an empty one gives an empty header.
-    factor : int
+    factor : float
         Native pixels along the side of a product pixel: 2 for superpixels, 1 for a crop.
-    origin : (int, int)
+    origin : (float, float)
         Native (x, y) of the crop's first pixel.
     shape : (int, int)
         (ny, nx) of the product.

@@ -7,9 +7,10 @@ import json
 import math
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,21 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def product_names(files: Sequence[str]) -> list[str]:
+    """Names of frames' products: those of their files, without what compression added; unique within a night."""
+    plain = []
+    for file in files:
+        name = PurePosixPath(file).name
+        for ending in (".gz", ".fz", ".bz2", ".xz"):
+            name = name.removesuffix(ending)
+        plain.append(name)
+    count = Counter(name.split(".")[0] for name in plain)
+    return [
+        f"{PurePosixPath(name).stem}{f'_{k:04d}' if count[name.split('.')[0]] > 1 else ''}.fits"
+        for k, name in enumerate(plain)
+    ]
 
 
 def write_image(

@@ -51,14 +51,14 @@ def channel_levels(
             noises[site.channel].append(float("nan"))
             continue
         levels[site.channel].append(float(np.median(sample[good])) - bias)
-        noises[site.channel].append(_noise_between_stars(sample, good))
+        noises[site.channel].append(noise_between_stars(sample, good))
     return (
         tuple(float(np.mean(values)) for values in levels),
         tuple(float(np.sqrt(np.mean(np.square(values)))) for values in noises),
     )
 
 
-def _noise_between_stars(sample: np.ndarray, good: np.ndarray) -> float:
+def noise_between_stars(sample: np.ndarray, good: np.ndarray) -> float:
     """Noise of a pixel from the darker half of neighbouring pairs: sum and difference are independent."""
     total = sample[:, 1:] + sample[:, :-1]
     total[~(good[:, 1:] & good[:, :-1])] = np.inf

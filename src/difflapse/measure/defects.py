@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numba
@@ -34,7 +35,9 @@ class Defects:
         return cls(empty, empty)
 
 
-def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 6.0) -> Defects:
+def find_defects(
+    frames: Sequence[np.ndarray], pattern: str, threshold: float = 6.0, threads: int = 1
+) -> Defects:
     """Find hot and dead pixels, and dead borders, from several frames of a night, before anything is moved.
 
     Parameters
@@ -46,6 +49,8 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
     threshold : float
         Excess over the neighbours of the same colour, in units of its robust width, that a defect must have
         in all but one frame.
+    threads : int
+        Threads to work in; the result is the same.
 
     Returns
     -------
@@ -66,24 +71,32 @@ def find_defects(frames: Sequence[np.ndarray], pattern: str, threshold: float = 
     step = 2 if pattern else 1
     native = [native_order(frame) for frame in frames]
     rank = 1 if len(frames) >= 4 else 0
-    low, high = _persistent(native, rank)
+    least = 0.5 if native[0].dtype.kind in "iu" else 0.0
     grain = np.float32(_LEAST_SIGMA * _grain(native[0], step))
-    ny, nx = low.shape
-    touching = 1 if rank and _sky_moves(native, low) else 0
-    found = [_border(low, step)]
-    for image, sign in ((low, 1.0), (high, -1.0)):
-        width = _width_map(image, step, np.float32(sign), 0.5 if native[0].dtype.kind in "iu" else 0.0)
-        candidates = _candidates(image, step, np.float32(sign), width, np.float32(threshold), grain)
-        votes = np.zeros(len(candidates), np.int64)
-        noise = width[1][(candidates // nx) * width.shape[1] // ny, (candidates % nx) * width.shape[2] // nx]
-        for frame in native:
-            votes += _stands_alone(frame, candidates, noise, step, np.float32(sign), touching)
-        found.append(candidates[votes >= len(frames) - rank])
+    with ThreadPoolExecutor(threads) as pool:
+        low, high = _persistent(native, rank, pool)
+        ny, nx = low.shape
+        touching = 1 if rank and _sky_moves(native, low) else 0
+
+        def beyond(image: np.ndarray, sign: np.float32) -> np.ndarray:
+            width = _width_map(image, step, sign, least)
+            candidates = _candidates(image, step, sign, width, np.float32(threshold), grain)
+            votes = np.zeros(len(candidates), np.int64)
+            noise = width[1][
+                (candidates // nx) * width.shape[1] // ny, (candidates % nx) * width.shape[2] // nx
+            ]
+            for frame in native:
+                votes += _stands_alone(frame, candidates, noise, step, sign, touching)
+            return candidates[votes >= len(frames) - rank]
+
+        found = [*pool.map(beyond, (low, high), (np.float32(1), np.float32(-1))), _border(low, step)]
     keep = np.unique(np.concatenate(found))
     return Defects(keep % nx, keep // nx)
 
 
-def _persistent(frames: Sequence[np.ndarray], rank: int) -> tuple[np.ndarray, np.ndarray]:
+def _persistent(
+    frames: Sequence[np.ndarray], rank: int, pool: ThreadPoolExecutor
+) -> tuple[np.ndarray, np.ndarray]:
     """Second (or first) lowest and highest value of each pixel, after taking each frame's own level off."""
     levels = np.array(
         [[[np.nanmedian(frame[r::16, c::16]) for c in (0, 1)] for r in (0, 1)] for frame in frames],
@@ -91,8 +104,11 @@ def _persistent(frames: Sequence[np.ndarray], rank: int) -> tuple[np.ndarray, np
     )
     low = np.empty(frames[0].shape, np.float32)
     high = np.empty(frames[0].shape, np.float32)
-    for j in range(0, len(low), _BAND):
+
+    def one(j: int) -> None:
         _rank_band(np.stack([frame[j : j + _BAND] for frame in frames]), levels, rank, low, high, j)
+
+    list(pool.map(one, range(0, len(low), _BAND)))
     return low, high
 
 

@@ -35,7 +35,8 @@ class Alignment:
     transform: Transform
     """Native pixels of the frame to native pixels of the reference."""
     method: str
-    """The named method that found it: ``wcs``, ``asterism``, ``features``, ``phase``, ``none``."""
+    """The named method that found it: ``wcs``, ``asterism``, ``features``, ``phase``, ``none``; ``interpolated``
+    between its neighbours in time where nothing else found it."""
     n_matched: int
     """Stars (or features) that agree with it."""
     rms_pix: float

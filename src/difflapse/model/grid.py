@@ -18,8 +18,9 @@ class ProductGrid:
     shape: tuple[int, int]
     """(ny, nx) in product pixels."""
     step: int = 1
-    origin: tuple[int, int] = (0, 0)
-    """Native (x, y) of the crop's first native pixel; even numbers for a mosaic."""
+    origin: tuple[float, float] = (0, 0)
+    """Native (x, y) of the first native pixel: even numbers for a crop of a mosaic, fractions where the grid
+    follows something that moves."""
 
     def to_native(self, i: np.ndarray | float, j: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """Native reference pixels of product pixels (i to the right, j up)."""

@@ -70,3 +70,6 @@ class Quality:
     """Robust pixel-to-pixel noise of each channel, per native pixel."""
     elongation: float = float("nan")
     """Median ratio of the stars' major to minor axis; NaN without stars."""
+    noise_shape: np.ndarray | None = None
+    """(6,): how the variance of an empty pixel varies over the frame, see `difflapse.measure.noise_shape`; None:
+    not at all."""

@@ -62,7 +62,7 @@ class Layout:
     """Movie pixels per product pixel: below 1 the images are shrunk, else enlarged by this whole number."""
     step: int
     """Native pixels per product pixel along one axis: 2 for the superpixels of a mosaic, 1 else."""
-    origin: tuple[int, int]
+    origin: tuple[float, float]
     """(x, y) of the crop's first native pixel."""
     labels: str
     """``full``, ``time`` or ``none``."""
@@ -113,7 +113,7 @@ def make_layout(
     panels: Sequence[str],
     shape: tuple[int, int],
     step: int = 1,
-    origin: tuple[int, int] = (0, 0),
+    origin: tuple[float, float] = (0, 0),
     width: int = 2560,
     labels: str = "full",
     fps: float = 12.0,
@@ -128,7 +128,7 @@ def make_layout(
         (ny, nx) of the product images (superpixels of a mosaic).
     step : int
         Native pixels per product pixel along an axis: 2 for a mosaic, 1 else.
-    origin : (int, int)
+    origin : (float, float)
         (x, y) of the first native pixel of the crop.
     width : int
         Width of the movie at most, pixels; also never more than 4096.
@@ -162,7 +162,7 @@ def make_layout(
     if ny < 1 or nx < 1:
         raise OptionError(f"the image is {nx}x{ny}; a movie needs at least one pixel")
     room = min(width, MAX_WIDTH) // 2 * 2
-    frame = (names, (ny, nx), step, (int(origin[0]), int(origin[1])), room, labels)
+    frame = (names, (ny, nx), step, (origin[0], origin[1]), room, labels)
 
     for factor in range(min(room // (nx * len(names)), 1440 // ny), 0, -1):
         layout = _arrange(*frame, float(factor))
@@ -188,7 +188,7 @@ def _arrange(
     names: tuple[str, ...],
     shape: tuple[int, int],
     step: int,
-    origin: tuple[int, int],
+    origin: tuple[float, float],
     room: int,
     labels: str,
     scale: float,

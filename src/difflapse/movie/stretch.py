@@ -81,10 +81,10 @@ def measure_stretch(
     if image.ndim == 2:
         image = image[None]
     channels = len(image)
-    flat, own_noise = _sample(image, mask)
+    flat = _sample(image, mask)
     if flat.shape[1] == 0:
         return Stretch(kind, (0.0,) * channels, (1.0,) * channels, 1.0, 1.0, 0.0)
-    sigma = np.array(noise, float) if noise is not None else own_noise
+    sigma = np.array(noise if noise is not None else _pixel_noise(image, mask), float)
     sky = np.median(flat, axis=1)
     light = flat - sky[:, None]
     gain = _balance(light, sigma)
@@ -174,19 +174,30 @@ def hatch_period(layout: Layout) -> int:
     return max(8, layout.text // 2 // 4 * 4)
 
 
-def _sample(image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Good pixels, about a million at most, as (c, n) float64, and each channel's pixel-to-pixel noise."""
-    c, ny, nx = image.shape
-    skip = max(1, int(np.sqrt(ny * nx / 1e6)))
-    good = np.isfinite(image[:, ::skip]).all(0)
+def _sample(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Good pixels, about a million at most, as (c, n) float64."""
+    skip = max(1, int(np.sqrt(image.shape[1] * image.shape[2] / 1e6)))
+    some = _good(image[:, ::skip, ::skip], None if mask is None else np.asarray(mask)[..., ::skip, ::skip])
+    flat = some.reshape(len(image), -1)
+    return flat[:, np.isfinite(flat[0])]
+
+
+def _pixel_noise(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Each channel's noise from one pixel to the next, on about a million pixels in whole rows."""
+    skip = max(1, int(np.sqrt(image.shape[1] * image.shape[2] / 1e6)))
+    rows = _good(image[:, :: skip**2], None if mask is None else np.asarray(mask)[..., :: skip**2, :])
+    step = rows[..., 1:] - rows[..., :-1]
+    noise = [1.4826 * np.median(a) if (a := np.abs(s[np.isfinite(s)])).size else 0.0 for s in step]
+    return np.array(noise) / np.sqrt(2)
+
+
+def _good(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Pixels as float64, NaN in all channels where one is bad."""
+    good = np.isfinite(image).all(0)
     if mask is not None:
         bad = np.asarray(mask, bool)
-        good &= ~(bad[:, ::skip].any(0) if bad.ndim == 3 else bad[::skip])
-    rows = np.where(good, image[:, ::skip], np.nan).astype(np.float64)
-    step = rows[..., 1:] - rows[..., :-1]
-    noise = np.array([1.4826 * np.median(a) if (a := np.abs(s[np.isfinite(s)])).size else 0.0 for s in step])
-    flat = rows[:, :, ::skip].reshape(c, -1)
-    return flat[:, np.isfinite(flat[0])], noise / np.sqrt(2)
+        good &= ~(bad.any(0) if bad.ndim == 3 else bad)
+    return np.where(good, image, np.nan).astype(np.float64)
 
 
 def _balance(light: np.ndarray, sigma: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ PANELS = ("aligned", "difference", "template", "sigma")
 LABELS = ("full", "time", "none")
 SAVE = ("aligned", "differences")
 SOLVER = ("auto", "solve-field", "astrometry")
+RESAMPLE = ("cubic", "linear", "lanczos3", "lanczos4", "area")
 DETECTOR = ("orb", "akaze", "sift")
 STRETCH = ("asinh", "linear", "log", "sqrt")
 
@@ -40,9 +41,12 @@ class RunOptions:
     align: str = _option("auto", "how frames are aligned", ALIGN)
     transform: str = _option("auto", "model of the transform", TRANSFORM)
     detector: str = _option("orb", "keypoints of --align features", DETECTOR)
+    resample: str = _option(
+        "cubic", "how pixels are resampled onto the reference; area keeps the flux", RESAMPLE
+    )
     reference: str = _option(
         "best",
-        "frame whose pixel grid is kept: best, first, middle, a frame number or a file",
+        "frame whose pixel grid is kept: best, first, middle, a frame number or any FITS file of the same sky",
         metavar="WHICH",
     )
     diff: str = _option("template", "what is subtracted (base is another name for template)", DIFF)
@@ -80,6 +84,11 @@ class RunOptions:
     max_failed: float = _option(
         0.5, "give up when more than this fraction of a sequence is skipped", metavar="FRACTION"
     )
+    require_rms: float = _option(
+        0.0,
+        "fail unless every used frame is aligned to this rms on held-out stars, px; 0: not asked",
+        metavar="PX",
+    )
     overwrite: bool = _option(False, "replace an earlier run's products in the output folder")
 
     def __post_init__(self) -> None:
@@ -108,6 +117,8 @@ class RunOptions:
             raise OptionError(f"fps is {self.fps:g}; it must lie between 0.01 and 120")
         if not 0 <= self.max_failed <= 1:
             raise OptionError(f"max_failed is {self.max_failed:g}; it is a fraction, 0 to 1")
+        if not 0 <= self.require_rms < float("inf"):
+            raise OptionError(f"require_rms is {self.require_rms:g}; it must be pixels, or 0 for no limit")
         if self.workers < 0:
             raise OptionError(f"workers is {self.workers}; it must be 0 (one per core) or more")
         if not self.solve_limit > 0:

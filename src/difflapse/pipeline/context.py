@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,6 +48,10 @@ class Night:
         with path.open("wb") as file:
             pickle.dump(value, file, protocol=5)
 
+    def has(self, name: str) -> bool:
+        """Whether a value has been shared yet."""
+        return (Path(self.scratch) / f"{name}.pickle").exists()
+
     def shared(self, name: str) -> Any:
         """Read a value that `share` wrote; kept by the process after the first time."""
         return _load_pickle(self.scratch, name)
@@ -55,24 +60,43 @@ class Night:
         """Where a large array of the night lies."""
         return Path(self.scratch) / f"{name}.npy"
 
-    def save_array(self, name: str, value: np.ndarray) -> None:
-        """Write a large array of the night.
+    def make_array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+        """Lay out a large array of the night, to be filled with `write` from any process."""
+        with self.array_path(name).open("wb") as file:
+            header = {
+                "shape": shape,
+                "fortran_order": False,
+                "descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+            }
+            np.lib.format.write_array_header_1_0(file, header)
+            file.truncate(file.tell() + math.prod(shape) * np.dtype(dtype).itemsize)
+
+    def write(self, name: str, place: tuple[int, ...], value: np.ndarray) -> None:
+        """Fill a contiguous part of a large array that begins at index `place`.
+
+        Written, not mapped: where the disk is full, a written file says so and a mapped one ends the process.
 
         Raises
         ------
         OutputError
-            The disk is full, most likely: numpy does not say.
+            The disk is full, most likely.
         """
+        whole = self.array(name)
+        start = whole.offset + int(np.ravel_multi_index(place, whole.shape)) * whole.itemsize
         try:
-            np.save(self.array_path(name), value)
+            with self.array_path(name).open("r+b") as file:
+                file.seek(start)
+                file.write(np.ascontiguousarray(value, whole.dtype).data)
         except OSError as error:
             raise OutputError(
-                f"cannot write scratch files of {value.nbytes / 1e6:.0f} MB beside the products: {error}",
+                f"cannot write scratch files of {whole.nbytes / 1e6:.0f} MB beside the products: {error}",
                 "free some space, or -o a folder on another disk; --plan says how much is needed",
             ) from None
 
-    def array(self, name: str) -> np.ndarray:
-        """A large array of the night, mapped from disk: all workers share its memory."""
+    def array(self, name: str) -> np.memmap:
+        """A large array of the night, mapped from disk: all workers share its memory. What is written into it
+        stays with the process.
+        """
         return _load_array(self.scratch, name)
 
 
@@ -91,8 +115,9 @@ def _load_pickle(scratch: str, name: str) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _load_array(scratch: str, name: str) -> np.ndarray:
-    return np.load(Path(scratch) / f"{name}.npy", mmap_mode="r")
+def _load_array(scratch: str, name: str) -> np.memmap:
+    # Writable, for compiled code is compiled once more for arrays that are not.
+    return np.load(Path(scratch) / f"{name}.npy", mmap_mode="c")
 
 
 def forget() -> None:

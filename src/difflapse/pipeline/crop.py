@@ -12,8 +12,25 @@ from difflapse.model import FrameFacts, ProductGrid
 from difflapse.pipeline.config import RunOptions, parse_roi
 
 
-def product_grid(reference: FrameFacts, options: RunOptions) -> ProductGrid:
+def product_grid(
+    reference: FrameFacts,
+    options: RunOptions,
+    mosaic: bool | None = None,
+    whole: ProductGrid | None = None,
+) -> ProductGrid:
     """Lay the product grid on the reference frame.
+
+    Parameters
+    ----------
+    reference : FrameFacts
+        The frame whose native pixels the grid lies on.
+    options : RunOptions
+        Its crop.
+    mosaic : bool, optional
+        Whether the night's frames have a mosaic, whatever the reference has: two by two native pixels of the
+        reference make a product pixel then. By default as the reference.
+    whole : ProductGrid, optional
+        The grid without a crop, where it is not that of the whole frame.
 
     Raises
     ------
@@ -21,15 +38,17 @@ def product_grid(reference: FrameFacts, options: RunOptions) -> ProductGrid:
         The crop lies outside the frame, or is asked for on the sky while the frame has no WCS.
     """
     ny, nx = reference.shape
+    step = 2 if (reference.mosaic if mosaic is None else mosaic) else 1
     if options.roi:
         x, y, w, h = parse_roi(options.roi)
     elif options.center:
         x, y, w, h = _sky_box(reference, options)
+    elif whole is not None and whole.step == step:
+        return whole
     else:
-        return ProductGrid.whole(reference.shape, reference.mosaic)
+        return ProductGrid((ny // step, nx // step), step)
     x1, y1 = min(x + w, nx), min(y + h, ny)
     x0, y0 = max(0, x), max(0, y)
-    step = 2 if reference.mosaic else 1
     x0, y0 = x0 - x0 % step, y0 - y0 % step
     shape = ((y1 - y0) // step, (x1 - x0) // step)
     if shape[0] < 8 or shape[1] < 8:
@@ -38,13 +57,6 @@ def product_grid(reference: FrameFacts, options: RunOptions) -> ProductGrid:
             "give a crop that lies within the frame",
         )
     return ProductGrid(shape, step, (x0, y0))
-
-
-def foreseen_grid(facts: FrameFacts, options: RunOptions) -> ProductGrid:
-    """The product grid as far as headers tell; the whole frame where a crop waits for the field to be solved."""
-    if options.center and options.solve and not facts.wcs_header:
-        return ProductGrid.whole(facts.shape, facts.mosaic)
-    return product_grid(facts, options)
 
 
 def typical_frame(frames: Sequence[FrameFacts], options: RunOptions) -> FrameFacts:

@@ -23,6 +23,8 @@ class Desk:
     """Value's name -> frame -> value; only small values come here."""
     failed: dict[int, str] = field(default_factory=dict)
     """Frame -> reason."""
+    errors: dict[int, FrameError] = field(default_factory=dict)
+    """Frame -> the error behind the reason, with its numbers."""
 
     def alive(self) -> list[int]:
         """Frames that have not failed, in time order."""
@@ -55,6 +57,7 @@ class Desk:
 
         for n, result in self.pool.run(task, arguments()):
             if isinstance(result, FrameError):
+                self.errors[frames[n]] = result
                 self.fail(frames[n], result.message)
             else:
                 yield frames[n], result

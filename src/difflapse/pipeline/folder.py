@@ -10,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from difflapse.errors import DISK_FULL, InputError, OutputError
-from difflapse.pipeline.tables import read_products
+from difflapse.io.products import write_toml
+from difflapse.io.source import is_url
+from difflapse.pipeline.tables import read_json, read_products, read_record
 
 STAGING = ".difflapse-part-"
 _FIXED = (
@@ -18,6 +20,7 @@ _FIXED = (
     "timelapse.json",
     "template.fits",
     "transforms.json",
+    "residuals.fits",
     "frames.ecsv",
     "run.json",
     "index.html",
@@ -35,6 +38,16 @@ def default_out(inputs: Sequence[str]) -> Path:
     for ending in (".gz", ".fz", ".fits", ".fit", ".fts", ".txt"):
         name = name.removesuffix(ending).removesuffix(ending.upper())
     return Path(f"{name or 'night'}-difflapse")
+
+
+def root_from(root: str, out: Path) -> str:
+    """The inputs' common root as seen from the folder of a run, so that both may move together."""
+    if not root or is_url(root):
+        return root
+    try:
+        return Path(os.path.relpath(root, out.resolve())).as_posix()
+    except ValueError:  # another drive
+        return Path(root).as_posix()
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -120,6 +133,22 @@ def publish(staged: Path, out: Path, products: Sequence[str], overwrite: bool) -
         raise OutputError(
             f"cannot write to {out}: {error.strerror}", "give another folder with -o OUT"
         ) from None
+
+
+def add_products(folder: Path, names: Sequence[str]) -> None:
+    """List more products in the `run.toml` of a finished sequence, and in that of the run it is a part of.
+
+    So that a later ``--overwrite`` removes them with the rest.
+    """
+    places = [(folder, "")]
+    above = folder.resolve().parent
+    if (above / "run.json").exists() and folder.resolve().name in read_json(above / "run.json")["sequences"]:
+        places.append((above, f"{folder.resolve().name}/"))
+    for place, prefix in places:
+        record = read_record(place)
+        listed = record.setdefault("provenance", {}).setdefault("products", [])
+        record["provenance"]["products"] = sorted({*listed, *(prefix + name for name in names)})
+        write_toml(place / "run.toml", record)
 
 
 def _remove(out: Path, products: Sequence[str]) -> None:

@@ -11,7 +11,8 @@ from difflapse.errors import OptionError
 from difflapse.model import Inventory, Sequence
 from difflapse.mosaic import channels
 from difflapse.pipeline.config import RunOptions, parse_memory
-from difflapse.pipeline.crop import foreseen_grid, typical_frame
+from difflapse.pipeline.crop import typical_frame
+from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.pool import cores
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
@@ -64,7 +65,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     takes one worker and a few whole frames.
     """
     facts = typical_frame(sequence.frames, options)
-    grid = foreseen_grid(facts, options)
+    grid = foreseen_grid(sequence.frames, options)
     n_channels = len(channels(facts.mosaic))
     mode = mode_for(options, len(sequence.frames))
     members = min(len(sequence.frames), TEMPLATE_FRAMES) if mode == "template" else 1

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
-from difflapse.difference import Noise, fit_offset
-from difflapse.difference.mesh import constant
+from difflapse.difference import Noise, Science, fit_offset
+from difflapse.difference.mesh import constant, mean
+from difflapse.difference.noise import joint_correlation
 from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.fits import read_frame
 from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
-from difflapse.model import Frame, FrameFacts, Inventory, Quality
+from difflapse.model import Frame, Inventory, Quality
 from difflapse.model.times import iso_utc
+from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
 from difflapse.movie.layout import make_layout
 from difflapse.movie.stretch import measure_stretch
@@ -25,7 +27,8 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.records import Reference, Scene, SkyPlace
+from difflapse.pipeline.external import external_of, frame_named, lay_on_external
+from difflapse.pipeline.records import Member, Reference, Scene, SkyPlace
 from difflapse.pipeline.sky import solve_alone
 
 TEMPLATE_FRAMES = 12
@@ -38,7 +41,7 @@ def find_defects(desk: Desk) -> None:
     """Find hot and dead pixels from a few frames spread over the night."""
     night = desk.night
     desk.progress.start("sensor", 1)
-    result = next(iter(desk.pool.run(_defects_task, [(night,)])))[1]
+    result = next(iter(desk.pool.run(_defects_task, [(night, desk.pool.workers)])))[1]
     if isinstance(result, FrameError):
         desk.progress.note(f"hot and dead pixels were not looked for: {result.message}")
     defects = Defects.none() if isinstance(result, FrameError) else result
@@ -58,8 +61,12 @@ def choose_reference(desk: Desk) -> None:
             f"the first reasons were: {reasons}" if reasons else "",
             {"found": len(alive), "needed": 2},
         )
+    external = external_of(night.frames, night.options)
+    if external is not None:
+        night.share("reference", lay_on_external(desk, external, _ranked(desk, alive)))
+        return
     wanted = night.options.reference
-    named = int(wanted) if wanted.isdecimal() else _by_file(night.frames, wanted)
+    named = int(wanted) if wanted.isdecimal() else frame_named(night.frames, wanted)
     if named is not None:
         k = named
         if k in desk.failed:
@@ -73,23 +80,20 @@ def choose_reference(desk: Desk) -> None:
     else:
         # A crop on the sky needs a reference that knows where it looks.
         solved = [k for k in alive if night.frames[k].wcs_header] if night.options.center else []
-        k = _best(desk, solved or alive)
+        k = _ranked(desk, solved or alive)[0]
     place = SkyPlace()
     if night.options.center and night.options.solve and not night.frames[k].wcs_header:
-        others = [j for j in alive if j != k] if wanted == "best" else []
-        k, place = solve_alone(desk, [k, *([_best(desk, others)] if others else [])]) or (k, place)
+        others = [j for j in _ranked(desk, alive) if j != k][:1] if wanted == "best" else []
+        k, place = solve_alone(
+            desk, [(night.frames[j], desk.value("stars", j), j) for j in (k, *others)]
+        ) or (k, place)
     quality: Quality = desk.value("quality", k)
-    facts = replace(night.frames[k], wcs_header=night.frames[k].wcs_header or place.wcs_header)
+    facts, stars = night.frames[k], desk.value("stars", k)
+    grid = product_grid(replace(facts, wcs_header=facts.wcs_header or place.wcs_header), night.options)
+    defects = night.shared("defects")
     night.share(
         "reference",
-        Reference(
-            k,
-            desk.value("stars", k),
-            product_grid(facts, night.options),
-            quality.background_adu,
-            night.shared("defects"),
-            place,
-        ),
+        Reference(k, facts, stars, grid, quality.background_adu, defects, stars, place=place),
     )
 
 
@@ -101,46 +105,36 @@ def make_template(desk: Desk) -> None:
         raise InputError(
             f"the reference frame failed: {desk.failed[reference.frame]}", "choose another --reference"
         )
-    used = desk.alive()
+    # A frame whose place was guessed is shown, but nothing is subtracted from it, nor it from others.
+    used = [k for k in desk.alive() if desk.value("alignment", k).method != "interpolated"]
     mode = _mode(desk, used)
     # A hazy frame without stars of its own must not cost the others their smooth background.
     with_stars = sum(desk.value("scale", k) is not None for k in used)
     smooth = 2 * with_stars >= len(used) and len(reference.stars) >= 5
     chosen = _choose(desk, used) if mode == "template" else (reference.frame,)
-    steps = len(chosen)
-    desk.progress.start("template", steps)
-    arguments = {
-        k: (night, k, desk.value("alignment", k), desk.value("quality", k), desk.value("scale", k), smooth)
-        for k in chosen
-    }
-    noises: dict[int, Any] = {}
-    first = next(iter(desk.pool.run(tasks.template_member, [arguments[reference.frame]])))[1]
-    if isinstance(first, FrameError):
-        raise InputError(f"the reference frame cannot be read again: {first.message}")
-    noises[reference.frame] = first
-    desk.progress.advance("template")
-    others = [k for k in chosen if k != reference.frame]
-    for n, result in desk.pool.run(tasks.template_member, [arguments[k] for k in others]):
-        if isinstance(result, FrameError):
-            desk.progress.note(f"{night.frames[others[n]].file} is not in the template: {result.message}")
-        else:
-            noises[others[n]] = result
-        desk.progress.advance("template")
-    chosen = tuple(k for k in chosen if k in noises)
-    base = night.array(f"member{reference.frame}")
-    base_mask = night.array(f"mask{reference.frame}")
-    c, ny, nx = base.shape
-    one, zero = constant([1.0] * c), np.broadcast_to(np.float32(0), base.shape)
-    sky = fit_offset(np.asarray(base), one, zero, base_mask != 0, smooth)
+    desk.progress.start("template", len(chosen))
+    members = _members(desk, chosen)
+    chosen = tuple(members)
+    night.share("members", members)
+    base = members[reference.frame]
+    image = tasks.kept_member(night, base)
+    one = constant([1.0] * len(image.data))
+    sky = fit_offset(
+        image.data, one, np.broadcast_to(np.float32(0), image.data.shape), image.mask != 0, smooth
+    )
     if mode == "template":
-        _combine(desk, chosen, tuple(noises[k] for k in chosen), sky, (c, ny, nx))
-        picture, hidden = night.array("template"), night.array("template_count") == 0
+        matched = _match(desk, members, base, smooth)
+        _combine(desk, {k: members[k].slot for k in matched}, tuple(matched.values()), sky)
+        chosen = tuple(matched)
+        noises = [member.noise for member in matched.values()]
+        correlation = joint_correlation([mean(n.sky) for n in noises], [n.correlation for n in noises])
+        picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
     else:
-        picture, hidden = base, base_mask != 0
-        chosen = ()
+        picture, hidden = image.data, image.mask != 0
+        chosen, correlation = (), np.ones(len(sky))
     desk.progress.finish("template")
     stretch = measure_stretch(
-        np.asarray(picture), hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
+        picture, hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
     )
     options = night.options
     layout = make_layout(
@@ -163,8 +157,9 @@ def make_template(desk: Desk) -> None:
         _cadence(night),
         layout,
         stretch,
-        _vmax(night, noises[reference.frame], sky),
-        4 * _combined_sigma(noises[reference.frame]),
+        _vmax(night, base.noise, sky),
+        4 * _combined_sigma(base.noise),
+        correlation,
     )
     night.share("scene", scene)
     if mode in ("running", "rolling"):
@@ -174,20 +169,22 @@ def make_template(desk: Desk) -> None:
         )
 
 
-def _defects_task(night: Night) -> Defects:
+def _defects_task(night: Night, threads: int) -> Defects:
     """Read a few frames and compare them; frames that cannot be read do not count."""
     n = len(night.frames)
-    frames = []
-    for k in np.unique(np.linspace(0, n - 1, min(n, DEFECT_FRAMES)).round().astype(int)):
-        try:
-            frame = read_frame(night.frames[k])
-        except FrameError:
-            continue
-        if frame.mask is None or frame.mask.mean() < 0.1:
-            frames.append(
-                frame.data if frame.mask is None else np.where(frame.mask, np.median(frame.data), frame.data)
-            )
-    return measure_defects(frames, night.frames[0].mosaic)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, DEFECT_FRAMES)).round().astype(int))
+    with ThreadPoolExecutor(threads) as pool:  # the other workers have nothing to do yet
+        read = [frame for frame in pool.map(lambda k: _readable(night, k), chosen) if frame is not None]
+    return measure_defects(read, night.frames[0].mosaic, threads=threads)
+
+
+def _readable(night: Night, k: int) -> np.ndarray | None:
+    """A frame's pixels; None if it cannot be read or has too many bad ones."""
+    try:
+        frame = read_frame(night.frames[k])
+    except FrameError:
+        return None
+    return _filled(frame) if frame.mask is None or frame.mask.mean() < 0.1 else None
 
 
 def _filled(frame: Frame) -> np.ndarray:
@@ -197,8 +194,8 @@ def _filled(frame: Frame) -> np.ndarray:
     return np.where(frame.mask, np.median(frame.data), frame.data).astype(frame.data.dtype)
 
 
-def _best(desk: Desk, alive: list[int]) -> int:
-    """The sharpest, deepest frame that is not far from the middle of the night."""
+def _ranked(desk: Desk, alive: list[int]) -> list[int]:
+    """Frames by how sharp, deep and near the middle of the night they are, best first."""
     quality = [desk.value("quality", k) for k in alive]
     stars = np.array([q.n_stars for q in quality], float)
     width = np.array(
@@ -212,7 +209,7 @@ def _best(desk: Desk, alive: list[int]) -> int:
     # Products take their sky positions from the reference: one with a WCS is worth some sharpness.
     score += 0.5 * np.array([bool(desk.night.frames[k].wcs_header) for k in alive])
     middle = np.abs(np.linspace(-1, 1, len(alive)))
-    return alive[int(np.argmax(score - 0.4 * middle))]
+    return [alive[n] for n in np.argsort(-(score - 0.4 * middle), kind="stable")]
 
 
 def check_reference(inventory: Inventory, options: RunOptions) -> None:
@@ -228,20 +225,14 @@ def check_reference(inventory: Inventory, options: RunOptions) -> None:
                     f"reference is frame {wanted}; {sequence.name} has frames 0 to {n - 1}",
                     "or --reference best",
                 )
-    elif all(_by_file(sequence.frames, wanted) is None for sequence in inventory.sequences):
+    elif all(
+        frame_named(s.frames, wanted) is None and external_of(s.frames, options) is None
+        for s in inventory.sequences
+    ):
         raise OptionError(
-            f"reference is {wanted!r}; it must be best, first, middle, a frame number or the file of a frame",
-            "frames.ecsv of an earlier run names both",
+            f"reference is {wanted!r}; it must be best, first, middle, a frame number or a file",
+            "frames.ecsv of an earlier run names its frames",
         )
-
-
-def _by_file(frames: tuple[FrameFacts, ...], wanted: str) -> int | None:
-    """Number of the frame whose file is meant; None if it is not among them."""
-    name = wanted.replace("\\", "/")
-    for k, facts in enumerate(frames):
-        if name in (facts.file, facts.path) or facts.file.rsplit("/", 1)[-1] == name.rsplit("/", 1)[-1]:
-            return k
-    return None
 
 
 def mode_for(options: RunOptions, frames: int) -> str:
@@ -287,26 +278,60 @@ def _choose(desk: Desk, used: list[int]) -> tuple[int, ...]:
     return tuple(sorted(int(k) for k in chosen))
 
 
-def _combine(
-    desk: Desk, chosen: tuple[int, ...], noises: tuple[Any, ...], sky: np.ndarray, shape: tuple[int, int, int]
-) -> None:
+def _members(desk: Desk, chosen: tuple[int, ...]) -> dict[int, Member]:
+    """Resample the template's frames, all on scratch; those that cannot be read again are left out."""
+    night = desk.night
+    reference: Reference = night.shared("reference")
+    shape = (len(channels(night.frames[reference.frame].mosaic)), *reference.grid.shape)
+    night.make_array("members", (len(chosen), *shape), np.float32)
+    night.make_array("member_masks", (len(chosen), *shape[1:]), np.uint8)
+    jobs = [
+        (night, slot, k, *(desk.value(name, k) for name in ("alignment", "quality", "scale")))
+        for slot, k in enumerate(chosen)
+    ]
+    found = {}
+    for n, result in desk.pool.run(tasks.template_member, jobs):
+        k = chosen[n]
+        if not isinstance(result, FrameError):
+            found[k] = result
+        elif k == reference.frame:
+            raise InputError(f"the reference frame cannot be read again: {result.message}")
+        else:
+            desk.progress.note(f"{night.frames[k].file} is not in the template: {result.message}")
+        desk.progress.advance("template")
+    return dict(sorted(found.items()))
+
+
+def _match(desk: Desk, members: dict[int, Member], base: Member, smooth: bool) -> dict[int, Science]:
+    """Match the template's frames to the reference, which stays as it is."""
+    night = desk.night
+    c = len(base.inverse_scale)
+    nothing = np.empty(0, np.uint8)
+    found = {}
+    others = [k for k in members if members[k] is not base]
+    jobs = [(night, members[k], base, smooth, desk.value("scale", k) is not None) for k in others]
+    for n, result in desk.pool.run(tasks.match_member, jobs):
+        if isinstance(result, FrameError):
+            desk.progress.note(f"{night.frames[others[n]].file} is not in the template: {result.message}")
+        else:
+            found[others[n]] = result
+    itself = next(k for k in members if members[k] is base)
+    found[itself] = Science(nothing, nothing, constant([1.0] * c), constant([0.0] * c), base.noise)
+    return dict(sorted(found.items()))
+
+
+def _combine(desk: Desk, slots: dict[int, int], matched: tuple[Science, ...], sky: np.ndarray) -> None:
     """Make the template by bands of rows, so that memory stays bounded however many frames there are."""
     night = desk.night
-    c, ny, nx = shape
-    # Written in full, not as holes: a full disk is found here, where it can be told, and not by a mapped write.
+    _, c, ny, nx = night.array("members").shape
     for name in ("template", "template_variance"):
-        night.save_array(name, np.zeros(shape, np.float32))
-    night.save_array("template_count", np.zeros((ny, nx), np.uint8))
-    rows = max(16, min(ny, int(150e6 / (4 * c * nx * max(1, len(chosen))))))
-    edges = list(range(0, ny, rows)) + [ny]
-    jobs = [(night, chosen, noises, sky, a, b) for a, b in pairwise(edges)]
+        night.make_array(name, (c, ny, nx), np.float32)
+    night.make_array("template_count", (ny, nx), np.uint8)
+    edges = np.linspace(0, ny, min(ny, 4 * desk.pool.workers) + 1).astype(int)
+    jobs = [(night, tuple(slots.values()), matched, sky, (int(a), int(b))) for a, b in pairwise(edges)]
     for _, result in desk.pool.run(tasks.template_band, jobs):
         if isinstance(result, FrameError):
             raise InputError(f"the template cannot be made: {result.message}", result.hint)
-    for k in chosen:
-        if k != night.shared("reference").frame:
-            night.array_path(f"member{k}").unlink(missing_ok=True)
-            night.array_path(f"mask{k}").unlink(missing_ok=True)
 
 
 def _cadence(night: Night) -> float | None:

@@ -14,7 +14,8 @@ from difflapse.mosaic import channels
 from difflapse.movie.layout import make_layout
 from difflapse.pipeline import folder
 from difflapse.pipeline.config import RunOptions
-from difflapse.pipeline.crop import foreseen_grid, typical_frame
+from difflapse.pipeline.crop import typical_frame
+from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, check_reference, mode_for
 from difflapse.pipeline.solving import check_solver
@@ -115,7 +116,7 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     facts = typical_frame(sequence.frames, options)
     diff = mode_for(options, n)
     members = min(n, TEMPLATE_FRAMES) if diff == "template" else 0
-    grid = foreseen_grid(facts, options)
+    grid = foreseen_grid(sequence.frames, options)
     layout = make_layout(
         options.shown_panels, grid.shape, grid.step, grid.origin, options.width, options.labels, options.fps
     )

@@ -37,7 +37,7 @@ def prestart() -> None:
         return
     from multiprocessing import forkserver
 
-    get_context("forkserver").set_forkserver_preload(["difflapse.pipeline.stages"])
+    get_context("forkserver").set_forkserver_preload(["difflapse.pipeline.preload"])
     # Ctrl-C reaches the whole group: the server must not die of it before it has set its own handling.
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
@@ -118,18 +118,30 @@ class Pool:
             for n, job in enumerate(jobs):
                 yield n, guarded(task, *job)
             return
-        try:
+        with _whole():
             yield from self._run(task, jobs, ordered, in_flight or self.in_flight)
-        except BrokenProcessPool:
-            raise DifflapseError(
-                "a worker process was ended from outside, most likely for lack of memory",
-                "try fewer --workers, or a smaller --memory",
-            ) from None
+
+    def start(self, task: Callable[..., Any], *job: Any) -> Callable[[], Any]:
+        """Begin one task beside others. What is returned waits for its result, which is as in `run`."""
+        if self._executor is None:
+            result = guarded(task, *job)
+            return lambda: result
+        future = self._submit(task, job)
+
+        def wait_for() -> Any:
+            with _whole():
+                return future.result()
+
+        return wait_for
+
+    def _submit(self, task: Callable[..., Any], job: tuple[Any, ...]) -> Future[Any]:
+        assert self._executor is not None
+        with _hidden_main():
+            return self._executor.submit(guarded, task, *job)
 
     def _run(
         self, task: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], ordered: bool, in_flight: int
     ) -> Iterator[tuple[int, Any]]:
-        assert self._executor is not None
         source = enumerate(jobs)
         pending: deque[tuple[int, Future[Any]]] = deque()
         while True:
@@ -138,8 +150,7 @@ class Pool:
                 if following is None:
                     break
                 n, job = following
-                with _hidden_main():
-                    pending.append((n, self._executor.submit(guarded, task, *job)))
+                pending.append((n, self._submit(task, job)))
             if not pending:
                 return
             if ordered:
@@ -150,6 +161,18 @@ class Pool:
             for n, future in [item for item in pending if item[1].done()]:
                 pending.remove((n, future))
                 yield n, future.result()
+
+
+@contextlib.contextmanager
+def _whole() -> Iterator[None]:
+    """Say in a user's words that a worker was lost."""
+    try:
+        yield
+    except BrokenProcessPool:
+        raise DifflapseError(
+            "a worker process was ended from outside, most likely for lack of memory",
+            "try fewer --workers, or a smaller --memory",
+        ) from None
 
 
 def guarded(task: Callable[..., Any], *job: Any) -> Any:

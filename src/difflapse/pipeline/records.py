@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from difflapse.align.warp import BadPixels
-from difflapse.difference import Difference
+from difflapse.difference import Difference, Noise
+from difflapse.io.external import External
 from difflapse.measure import Defects
-from difflapse.model import ProductGrid, Stars
+from difflapse.model import FrameFacts, ProductGrid, Stars
 from difflapse.movie.layout import Layout
 from difflapse.movie.stretch import Stretch
 
@@ -69,12 +70,33 @@ class Reference:
     """The frame whose grid is kept, and what the others are compared with."""
 
     frame: int
+    """The frame of the night that brightness and sky are measured against: the reference itself, or the best
+    that lies on a reference from outside."""
+    facts: FrameFacts
+    """Of the reference: its file, native pixels and WCS."""
     stars: Stars
+    """Of the reference, which alignment looks at."""
     grid: ProductGrid
     background_adu: tuple[float, ...]
+    """Of `frame`."""
     defects: Defects
+    light: Stars
+    """Of `frame`, on the reference's pixels: what brightness is compared with."""
+    external: External | None = None
+    """Where the reference is no frame of the night."""
     place: SkyPlace = SkyPlace()
     """Where it lies on the sky, where a crop had to know that before the frames were aligned."""
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A frame of the template, whose resampled pixels lie in the night's arrays `members` and `member_masks`."""
+
+    slot: int
+    """Its place there."""
+    inverse_scale: np.ndarray
+    """(c, my, mx) mesh, see `difflapse.difference.Science`."""
+    noise: Noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,3 +120,5 @@ class Scene:
     """Ends of the differential panel's scale, in its units."""
     sigma_top: float
     """White of the panel of expected noise, ADU; the same for all frames."""
+    template_correlation: np.ndarray | float = 1.0
+    """(c,): NOISECOR of the template."""

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from astropy.time import Time
     from astropy.wcs import WCS
 
+    from difflapse.pipeline.certificate import Certificate
+
 
 @dataclass(frozen=True, eq=False)
 class RunFrame:
     """One input frame of a run, used or not."""
 
     number: int
+    """0-based, in time order, as the column ``frame``; -1 for a reference from outside the night."""
     file: str
     used: bool
     reason: str
@@ -103,12 +106,51 @@ class Night:
 
     @property
     def reference(self) -> RunFrame:
-        """The frame whose pixel grid is kept."""
-        if "reference_frame" not in self.table.meta:
+        """The frame whose pixel grid is kept; its number is -1 where it is none of the night's frames."""
+        meta = self.table.meta
+        if "reference_file" in meta:
+            told = read_json(self.folder / "transforms.json")["reference"]
+            reason = "it is the reference, and no frame of the night"
+            time = told["time_utc"] or ""
+            return RunFrame(-1, meta["reference_file"], False, reason, Transform.identity(), time)
+        if "reference_frame" not in meta:
             raise InputError(
                 "the run ended before it had a reference", "frames.ecsv says why its frames were skipped"
             )
-        return self.frames[int(self.table.meta["reference_frame"])]
+        return self.frames[int(meta["reference_frame"])]
+
+    @property
+    def reference_shape(self) -> tuple[int, int]:
+        """(ny, nx) of the reference frame, native pixels."""
+        ny, nx = read_json(self.folder / "transforms.json")["reference"]["shape"]
+        return int(ny), int(nx)
+
+    @functools.cached_property
+    def residuals(self) -> Table:
+        """`residuals.fits`: where held-out stars fall beside where they were measured, a row per frame and star.
+
+        Raises
+        ------
+        InputError
+            No frame was aligned on stars.
+        """
+        from astropy.table import Table
+
+        path = self.folder / "residuals.fits"
+        if not path.exists():
+            raise InputError(
+                f"{self.folder} has no residuals.fits: no frame was aligned on stars, or an older version ran",
+                "frames.ecsv says how each frame was aligned",
+            )
+        return Table.read(path, format="fits")
+
+    def certificate(self) -> Certificate:
+        """How well the night is aligned: ``to_mapping()`` for numbers, ``draw_residuals()``, ``draw_night()``
+        and ``draw_pair()`` for matplotlib figures, ``save()`` for files.
+        """
+        from difflapse.pipeline.certificate import Certificate
+
+        return Certificate(self)
 
     @functools.cached_property
     def template(self) -> CCDData:
@@ -156,11 +198,11 @@ class Night:
         table = self.table
         own = table[[not np.ma.is_masked(n) for n in table["frame"]]]
         used = own[own["status"] == "used"]
-        rms = [
-            float(r)
-            for r, m in zip(used["rms_pix"], used["method"], strict=True)
-            if not np.ma.is_masked(r) and m != "reference"
-        ]
+        rms = {
+            str(row["file"]): float(row["rms_pix"])
+            for row in used
+            if not np.ma.is_masked(row["rms_pix"]) and row["method"] != "reference"
+        }
         methods = [str(m) for m in used["method"]]
         products = read_products(self.folder)
         return {
@@ -169,7 +211,9 @@ class Night:
             "n_frames": len(own),
             "n_used": len(used),
             "n_skipped": len(own) - len(used),
-            "median_rms_pix": float(np.median(rms)) if rms else None,
+            "median_rms_pix": float(np.median(list(rms.values()))) if rms else None,
+            "worst_rms_pix": max(rms.values(), default=None),
+            "worst_rms_file": max(rms, key=lambda file: rms[file], default=None),
             "movie": self.movie.name if self.movie else None,
             "products": products,
             "skipped": [

@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from difflapse.errors import DifflapseError, FrameError, TooManyFailedError
+from difflapse.errors import DifflapseError, FrameError, OutputError, TooManyFailedError
 from difflapse.io.discover import discover
-from difflapse.io.products import write_json, write_table, write_text, write_toml
+from difflapse.io.products import sha256, write_json, write_table, write_text, write_toml
 from difflapse.model import Inventory
 from difflapse.model import Sequence as FrameSequence
 from difflapse.model.times import iso_utc
 from difflapse.movie.encode import Encoder
 from difflapse.movie.sidecar import MovieFrame, timelapse_record
 from difflapse.pipeline import folder, save, tables
+from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.external import external_of
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.night_stages import check_reference, time_range
 from difflapse.pipeline.pool import Pool, cores, guarded, prestart
@@ -46,6 +48,7 @@ def run(
     align: str = "auto",
     transform: str = "auto",
     detector: str = "orb",
+    resample: str = "cubic",
     reference: str | int = "best",
     diff: str = "template",
     lag: str | int = "1",
@@ -70,6 +73,7 @@ def run(
     workers: int = 0,
     memory: str = "",
     max_failed: float = 0.5,
+    require_rms: float = 0.0,
     overwrite: bool = False,
 ) -> Run:
     """Turn a night of frames into an aligned movie, a differential movie and tables.
@@ -82,8 +86,9 @@ def run(
         Folder for the products; by default the input's name + ``-difflapse`` in the current folder.
     progress : Progress, optional
         A listener; silent by default.
-    align, transform, detector, reference : str
-        How frames are aligned, by which model, and on which frame's pixel grid (`reference` may be a number).
+    align, transform, detector, resample, reference : str
+        How frames are aligned, by which model, with which kernel they are resampled, and on which frame's pixel
+        grid (`reference` may be a number, or a file of the same sky from anywhere).
     diff, lag, window, match, units : str, window int
         What is subtracted, how it is matched before, and in which units the movie shows it.
     mosaic : str
@@ -103,6 +108,8 @@ def run(
         Worker processes (0: one per core), and what all of them may take.
     max_failed : float
         Give up when more than this fraction of a sequence is skipped.
+    require_rms : float
+        Fail, with all products written, unless each used frame's held-out rms is this small, px; 0: not asked.
     overwrite : bool
         Replace an earlier run's products.
 
@@ -121,6 +128,8 @@ def run(
         Nothing usable among the inputs.
     TooManyFailedError
         More than `max_failed` of a sequence's frames were skipped; `frames.ecsv` says why.
+    PrecisionError
+        A used frame is aligned less well than `require_rms`, or has no rms.
     OutputError
         The folder is in use or cannot be written.
     MissingDependencyError
@@ -176,9 +185,11 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         if several:
             products += _write_index(inventory, done, failed, staged, options, seconds, products)
         folder.publish(staged, target, products, options.overwrite)
-    for item in done:
-        if item.too_many is not None:
-            raise item.too_many
+    faults = [d.fault for d in done if d.fault is not None]
+    for fault in faults[1:]:
+        progress.note(fault.message)
+    if faults:
+        raise faults[0]
     frames = sum(len(d.sequence.frames) for d in done)
     return Run(target, {"seconds": round(seconds, 2), "frames_per_second": round(frames / seconds, 2)})
 
@@ -190,7 +201,8 @@ class _Done:
     sequence: FrameSequence
     products: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
-    too_many: TooManyFailedError | None = None
+    fault: DifflapseError | None = None
+    """Why the run fails all the same: too many frames skipped, or not aligned as well as required."""
 
 
 @dataclass
@@ -240,16 +252,43 @@ def _run_sequence(
     meta = _meta(desk, too_many is None)
     write_table(place / "frames.ecsv", tables.frames_table([*rows, *left], meta))
     products.append("frames.ecsv")
+    products += _save_residuals(desk, place)
     digests = {night.frames[k].file: d for k, d in sorted(desk.values.get("digest", {}).items()) if d}
     products.append("run.toml")
     record = {
         **options.to_mapping(),
         "provenance": tables.provenance(
-            digests, [p for p in products if p != "run.toml"], time.monotonic() - started, _sky_record(night)
+            digests,
+            [p for p in products if p != "run.toml"],
+            time.monotonic() - started,
+            folder.root_from(inventory.root, place.parent if alone else place.parent.parent / place.name),
+            _sky_record(night),
         ),
     }
+    external = external_of(night.frames, options)
+    if external is not None:
+        record["provenance"]["reference"] = sha256(external.path)
     write_toml(place / "run.toml", record)
-    return _Done(sequence, tuple(products), rows, too_many)
+    return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
+
+
+def _save_residuals(desk: Desk, place: Path) -> list[str]:
+    """Write `residuals.fits` where stars were held out; the names of what was written."""
+    night = desk.night
+    alignments = {
+        k: desk.value("alignment", k) for k in desk.values.get("alignment", {}) if k not in desk.failed
+    }
+    table = residuals_table(alignments, night.frames, night.shared("reference").stars) if alignments else None
+    if table is None:
+        return []
+    write_table(place / "residuals.fits", table)
+    return ["residuals.fits"]
+
+
+def _not_precise(night: Night, rows: Sequence[Mapping[str, Any]]) -> DifflapseError | None:
+    """The error of a night that does not reach `require_rms`."""
+    others = [row for row in rows if row["status"] == "used" and row["method"] != "reference"]
+    return judge_precision(night.name, told_frames(others), night.options.require_rms)
 
 
 def _task(group: Group, night: Night, items: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Any]:
@@ -283,6 +322,7 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     chunks = [used[n : n + size] for n in range(0, len(used), size)]
     jobs = ((chunk, [(k, _given(desk, group, k)) for k in chunk]) for chunk in chunks)
     products: list[str] = []
+    written = desk.pool.start(save.save_template, night) if scene.mode == "template" else None
     desk.progress.start("movie", len(used))
     metadata = {
         "title": night.frames[0].object or night.name,
@@ -311,15 +351,18 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     record = timelapse_record(scene.layout, movie.frames, night.options.fps, night.options.units, scene.vmax)
     write_json(place / "timelapse.json", record)
     products += ["timelapse.mp4", "timelapse.json"]
-    if scene.mode == "template":
-        products.append(save.save_template(night))
+    if written is not None:
+        result = written()
+        if isinstance(result, FrameError):
+            raise OutputError(f"template.fits cannot be written: {result.message}", result.hint)
+        products.append(result)
     reference: Reference = night.shared("reference")
     items = [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()]
     write_json(
         place / "transforms.json",
         tables.transforms_record(
-            replace(night.frames[reference.frame], wcs_header=night.shared("sky").wcs_header),
-            reference.frame,
+            replace(reference.facts, wcs_header=_place(night).wcs_header),
+            None if reference.external else reference.frame,
             items,
             reference.grid,
         ),
@@ -367,7 +410,9 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
         row = tables.frame_row(
             k, facts, facts.file, reason, in_template=k in chosen, pixel_arcsec=arcsec, **get
         )
-        if not reason and get["scale"] is None and night.options.match != "none" and k not in chosen:
+        subtracted = get["alignment"] is not None and get["alignment"].method != "interpolated"
+        matched = get["scale"] is not None or night.options.match == "none" or k in chosen
+        if not reason and subtracted and not matched:
             row["note"] = "; ".join(
                 filter(
                     None,
@@ -382,8 +427,7 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
 
 def _pixel_arcsec(night: Night) -> float | None:
     """Pixel scale of the reference, from its WCS; None without."""
-    place: SkyPlace = night.shared("sky")
-    header = place.wcs_header
+    header = _place(night).wcs_header
     if not header:
         return None
     from astropy.io import fits
@@ -393,11 +437,15 @@ def _pixel_arcsec(night: Night) -> float | None:
     return float(np.mean(proj_plane_pixel_scales(WCS(fits.Header.fromstring(header)))) * 3600)
 
 
+def _place(night: Night) -> SkyPlace:
+    """Where the reference lies on the sky; unknown where the run did not come so far."""
+    found: SkyPlace = night.shared("sky") if (Path(night.scratch) / "sky.pickle").exists() else SkyPlace()
+    return found
+
+
 def _sky_record(night: Night) -> dict[str, Any]:
-    """What the WCS was fitted to; empty where the run did not come so far, or knows none."""
-    if not (Path(night.scratch) / "sky.pickle").exists():
-        return {}
-    place: SkyPlace = night.shared("sky")
+    """What the WCS was fitted to, for the provenance."""
+    place = _place(night)
     return {"source": place.source, "index_file": place.index or None, "text": place.text} if place else {}
 
 
@@ -409,13 +457,17 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     }
     if (Path(night.scratch) / "reference.pickle").exists():
         reference: Reference = night.shared("reference")
-        meta["reference_frame"] = reference.frame
+        if reference.external is None:
+            meta["reference_frame"] = reference.frame
+        else:
+            meta["reference_file"] = reference.facts.file
+            meta["reference_light"] = night.frames[reference.frame].file
         meta["sensor_defects"] = len(reference.defects)
     if finished:
         scene: Scene = night.shared("scene")
         meta["diff"] = scene.mode
-        place: SkyPlace = night.shared("sky")
-        meta["wcs"] = place.text
+        meta["wcs"] = _place(night).text
+        meta.update({} if (scale := _pixel_arcsec(night)) is None else {"pixel_arcsec": scale})
     return meta
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
-from difflapse.align.warp import weights
 from difflapse.difference import Science
 from difflapse.difference.mesh import image
-from difflapse.difference.noise import correlation_factor
 from difflapse.io.celestial import binned_wcs_header
-from difflapse.io.products import Card, write_image
+from difflapse.io.products import Card, product_names, write_image
 from difflapse.model import Alignment, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
@@ -22,36 +20,43 @@ from difflapse.pipeline.records import Reference, Scene, SkyPlace, Subtracted
 BITS = {text: bit for bit, text in bits.NAMES.items()}
 
 
-def product_name(night: Night, k: int) -> str:
-    """Name of a frame's product: its file's, without what compression added; unique within the night."""
-    name = PurePosixPath(night.frames[k].file).name
-    for ending in (".gz", ".fz", ".bz2", ".xz"):
-        name = name.removesuffix(ending)
-    stem = PurePosixPath(name).stem
-    twins = [f.file for f in night.frames if PurePosixPath(f.file).name.split(".")[0] == name.split(".")[0]]
-    return f"{stem}.fits" if len(twins) == 1 else f"{stem}_{k:04d}.fits"
+@functools.lru_cache(maxsize=1)
+def _names(night: Night) -> list[str]:
+    return product_names([facts.file for facts in night.frames])
 
 
 def save_aligned(night: Night, k: int, science: Science, alignment: Alignment, quality: Quality) -> str:
-    """Write one frame on the reference's grid: its own brightness, bias taken off. Returns its name."""
+    """Write one frame on the reference's grid: its own brightness (or flux), bias taken off. Returns its name."""
     shape = science.data.shape
     variance = np.empty(shape, np.float32)
     for c in range(shape[0]):
         back = float(np.mean(science.inverse_scale[c])) or 1.0
         sky = image(science.noise.sky[c], shape[1:]) / back**2
         photon = image(science.noise.photon[c], shape[1:]) / back
-        variance[c] = sky + photon * np.maximum(science.data[c] - np.float32(quality.background_adu[c]), 0)
+        variance[c] = sky + photon * np.maximum(
+            science.data[c] - np.float32(quality.background_adu[c] * science.noise.level), 0
+        )
     cards: list[Card] = [
         ("ALIGNMTH", alignment.method, "how it was aligned"),
         ("ALIGNRMS", _finite(alignment.rms_pix), "[px] radial, held-out stars; -1: unknown"),
     ]
-    return _write(night, k, "aligned", science.data, variance, science.mask, cards)
+    return _write(
+        night,
+        k,
+        "aligned",
+        science.data,
+        variance,
+        science.mask,
+        np.asarray(science.noise.correlation),
+        cards,
+    )
 
 
 def save_difference(night: Night, k: int, difference: Subtracted) -> str:
     """Write one difference, science - template, in the template's ADU. Returns the name below OUT."""
     result = difference.result
-    assert result is not None and result.data is not None and result.variance is not None
+    assert result is not None and result.data is not None
+    assert result.variance is not None and result.correlation is not None
     scene: Scene = night.shared("scene")
     cards: list[Card] = [("DIFFMODE", scene.mode, "what was subtracted")]
     when = difference.shown.template_mjd
@@ -62,7 +67,9 @@ def save_difference(night: Night, k: int, difference: Subtracted) -> str:
             cards.append(("LAG", round((now - when) * 86400, 3), "[s] this frame's time - TMPLTIME"))
     if scene.mode == "running":
         cards.append(("TMPLFILE", str(difference.shown.template), "what was subtracted"))
-    return _write(night, k, "differences", result.data, result.variance, result.mask, cards)
+    return _write(
+        night, k, "differences", result.data, result.variance, result.mask, result.correlation, cards
+    )
 
 
 def save_template(night: Night) -> str:
@@ -75,7 +82,16 @@ def save_template(night: Night) -> str:
         cards.append(("TMPLTIME", iso_utc(scene.template_mjd), "UTC, mean time of its frames"))
     variance = np.asarray(night.array("template_variance"))
     variance = np.where(mask[None] != 0, np.float32(np.nan), variance)
-    return _write(night, None, "", np.asarray(night.array("template")), variance, mask, cards)
+    return _write(
+        night,
+        None,
+        "",
+        np.asarray(night.array("template")),
+        variance,
+        mask,
+        np.asarray(scene.template_correlation),
+        cards,
+    )
 
 
 def _write(
@@ -85,12 +101,13 @@ def _write(
     data: np.ndarray,
     variance: np.ndarray,
     mask: np.ndarray,
+    correlation: np.ndarray,
     cards: list[Card],
 ) -> str:
     reference: Reference = night.shared("reference")
-    facts = night.frames[reference.frame]
+    facts, pattern = reference.facts, night.frames[reference.frame].mosaic
     grid = reference.grid
-    planes = len(data) if facts.mosaic else 0
+    planes = len(data) if pattern else 0
     ltm, ltv1, ltv2 = grid.ltv()
     common: list[Card] = [
         ("LTM1_1", ltm, "1-based image pixel = LTM * native + LTV"),
@@ -98,10 +115,11 @@ def _write(
         ("LTV1", ltv1, ""),
         ("LTV2", ltv2, ""),
         ("REFFILE", facts.file, "frame whose grid this is"),
-        ("NOISECOR", round(_noise_correlation(), 4), "noise of large sums / of independent pixels"),
+        ("RESAMPLE", night.options.resample, "how frames were resampled"),
+        *_noise_cards(correlation, planes),
     ]
     if planes:
-        common.append(("PLANES", ",".join(channels(facts.mosaic)), "colours of the third axis"))
+        common.append(("PLANES", ",".join(channels(pattern)), "colours of the third axis"))
     if k is not None:
         own = night.frames[k]
         if own.mid_mjd is not None:
@@ -121,7 +139,7 @@ def _write(
         common.append(("WCSFROM", place.source, "what the WCS was fitted to"))
         common.append(("WCSRMS", _finite(place.rms_pix), "[px] native, radial; -1: unknown"))
     full_mask = np.broadcast_to(mask, data.shape).copy() if data.ndim == 3 else mask
-    name = "template.fits" if k is None else f"{folder}/{product_name(night, k)}"
+    name = "template.fits" if k is None else f"{folder}/{_names(night)[k]}"
     path = Path(night.out) / name
     path.parent.mkdir(exist_ok=True)
     write_image(
@@ -130,11 +148,14 @@ def _write(
     return name
 
 
-@functools.cache
-def _noise_correlation() -> float:
-    """Mean over all phases of the default kernel: see `difflapse.difference.noise.correlation_factor`."""
-    table = (weights(np.arange(64) / 64, 4) ** 2).sum(-1)
-    return correlation_factor(np.full((1, 1, 1), table.mean() ** 2))
+def _noise_cards(correlation: np.ndarray, planes: int) -> list[Card]:
+    """NOISECOR, and each plane's own: the phases of colours differ."""
+    factor = np.broadcast_to(correlation, (planes or 1,))
+    typical = float(np.sqrt(np.mean(np.square(factor))))
+    cards: list[Card] = [("NOISECOR", round(typical, 4), "noise of large sums / of independent pixels")]
+    for n in range(planes):
+        cards.append((f"NOISCOR{n + 1}", round(float(factor[n]), 4), f"the same of plane {n + 1}"))
+    return cards
 
 
 def _finite(value: float) -> float:

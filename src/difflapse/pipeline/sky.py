@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -32,58 +33,62 @@ def find_sky(desk: Desk) -> None:
     night.share("sky", place or _from_headers(desk, reference))
 
 
-def solve_alone(desk: Desk, candidates: list[int]) -> tuple[int, SkyPlace] | None:
-    """The first of some frames, not aligned yet, that a solver finds on the sky; None (and a note) if none is."""
+def solve_alone(
+    desk: Desk, candidates: Sequence[tuple[FrameFacts, Stars, int]]
+) -> tuple[int, SkyPlace] | None:
+    """The number of the first of some images, not aligned yet, found on the sky; None (and a note) if none."""
     refused: list[str] = []
-    for n, k in enumerate(candidates):
+    for facts, stars, number in candidates:
         seconds = desk.night.options.solve_limit / len(candidates)
-        place = _attempt(desk, k, desk.night.frames[k], desk.value("stars", k), None, seconds, refused)
+        place = _attempt(desk, facts, facts, stars, None, seconds, refused)
         if place:
-            return k, place
-        desk.progress.note(f"{desk.night.frames[k].file} not solved: {refused[n]}")
+            return number, place
+    desk.progress.note(f"not solved: {'; '.join(refused)}")
     return None
 
 
 def _solve_night(desk: Desk, reference: Reference) -> SkyPlace | None:
     """Solve the reference, or else another frame through its alignment; None (and a note) where all refuse."""
     night = desk.night
-    facts = night.frames[reference.frame]
-    others = [k for k in desk.alive() if k != reference.frame]
-    others = sorted(others, key=lambda k: -len(desk.value("stars", k)))[:OTHER_FRAMES]
     desk.progress.start("solve", 1)
     end = time.monotonic() + night.options.solve_limit
     refused: list[str] = []
-    found: SkyPlace | None = None
-    for k in (reference.frame, *others):
+    found = _attempt(
+        desk, reference.facts, reference.facts, reference.stars, None, night.options.solve_limit / 2, refused
+    )
+    others = [k for k in _aligned(desk) if night.frames[k].file != reference.facts.file]
+    for k in sorted(others, key=lambda k: -len(desk.value("stars", k)))[:OTHER_FRAMES]:
         # Half of what is left, so that a frame without hope does not take the others' time.
-        seconds = max(1.0, (end - time.monotonic()) / 2)
-        stars: Stars = desk.value("stars", k)
+        left = (end - time.monotonic()) / 2
+        if found or left < 1.0:
+            break
         alignment: Alignment = desk.value("alignment", k)
-        way = None if k == reference.frame else alignment
-        found = _attempt(desk, k, facts, stars, way, seconds, refused)
-        if found:
-            break
-        if time.monotonic() > end:
-            break
+        found = _attempt(
+            desk, night.frames[k], reference.facts, desk.value("stars", k), alignment, left, refused
+        )
     desk.progress.advance("solve")
     desk.progress.finish("solve")
     if found is None:
-        desk.progress.note(f"not solved: {'; '.join(dict.fromkeys(refused))}")
+        desk.progress.note(f"not solved: {'; '.join(refused)}")
     return found
+
+
+def _aligned(desk: Desk) -> list[int]:
+    """Frames whose place is measured, not guessed."""
+    return [k for k in desk.alive() if desk.value("alignment", k).method != "interpolated"]
 
 
 def _attempt(
     desk: Desk,
-    k: int,
+    own: FrameFacts,
     facts: FrameFacts,
     stars: Stars,
     alignment: Alignment | None,
     seconds: float,
     refused: list[str],
 ) -> SkyPlace | None:
-    """One frame, with the header's hints and then without; `facts` are the reference's, `alignment` leads there."""
+    """One image, with its header's hints and then without; `facts` are the reference's, `alignment` leads there."""
     night = desk.night
-    own = night.frames[k]
     scratch = Path(night.scratch) / "solve"
     scratch.mkdir(exist_ok=True)
     end = time.monotonic() + seconds
@@ -134,11 +139,13 @@ def _refined(
 def _from_headers(desk: Desk, reference: Reference) -> SkyPlace:
     """The mean of what the frames' headers say, or the reference's own where they make none."""
     night = desk.night
-    facts = night.frames[reference.frame]
+    facts = reference.facts
     own = SkyPlace()
     if facts.wcs_header:
         own = SkyPlace(facts.wcs_header, "header", text="the header of the reference")
-    frames = [k for k in desk.alive() if night.frames[k].wcs_header]
+    if own and reference.external:
+        return own
+    frames = [k for k in _aligned(desk) if night.frames[k].wcs_header]
     # A header that was copied from frame to frame knows nothing of the frames that it was copied to.
     if len({night.frames[k].wcs_header for k in frames}) <= len(frames) / 2 or len(frames) < 3:
         return own

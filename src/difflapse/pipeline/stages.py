@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import night_stages, tasks
+from difflapse.pipeline import interpolate, night_stages, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.sky import find_sky
 
@@ -47,13 +47,19 @@ STAGES: tuple[Stage, ...] = (
     Stage("measure", Scope.EACH, tasks.measure, ("pixels",), ("stars", "quality", "digest")),
     Stage("reference", Scope.NIGHT, night_stages.choose_reference, ("stars", "quality"), ("reference",)),
     Stage("align", Scope.EACH, tasks.align, ("stars", "quality"), ("alignment", "scale")),
+    Stage("interpolate", Scope.NIGHT, interpolate.interpolate_frames, ("stars", "alignment"), ()),
     Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
     ),
     Stage(
-        "subtract", Scope.WINDOW, tasks.subtract, ("warped", "scale"), ("science", "difference"), large=True
+        "subtract",
+        Scope.WINDOW,
+        tasks.subtract,
+        ("warped", "scale", "alignment"),
+        ("science", "difference"),
+        large=True,
     ),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(

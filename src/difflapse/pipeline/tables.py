@@ -7,13 +7,14 @@ import math
 import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from astropy.table import MaskedColumn, Table
 
 from difflapse._version import __version__
+from difflapse.align.residuals import corner_rms
 from difflapse.errors import InputError
 from difflapse.model import Alignment, FrameFacts, LeftOut, ProductGrid, Quality, Transform
 from difflapse.model.times import iso_utc
@@ -22,6 +23,9 @@ UNITS = {
     "rms_pix": "pix",
     "rms_arcsec": "arcsec",
     "p95_pix": "pix",
+    "p95_arcsec": "arcsec",
+    "corner_pix": "pix",
+    "corner_arcsec": "arcsec",
     "dx_pix": "pix",
     "dy_pix": "pix",
     "rotation_deg": "deg",
@@ -60,8 +64,9 @@ def frame_row(
     row: dict[str, Any] = dict.fromkeys(
         (
             "frame", "file", "time_utc", "time_source", "exposure_s", "status", "reason", "method", "model",
-            "n_stars", "n_matched", "rms_pix", "p95_pix", "rms_arcsec", "dx_pix", "dy_pix", "rotation_deg",
-            "scale", "fwhm_pix", "background_adu", "noise_adu", "transparency", "in_template", "refused", "note",
+            "n_stars", "n_matched", "rms_pix", "p95_pix", "corner_pix", "rms_arcsec", "p95_arcsec", "corner_arcsec",
+            "dx_pix", "dy_pix", "rotation_deg", "scale", "fwhm_pix", "background_adu", "noise_adu",
+            "transparency", "in_template", "refused", "note",
         )
     )  # fmt: skip
     row.update(
@@ -95,6 +100,7 @@ def frame_row(
             n_matched=alignment.n_matched,
             rms_pix=alignment.rms_pix,
             p95_pix=alignment.p95_pix,
+            corner_pix=corner_rms(alignment.held_out, facts.shape),
             dx_pix=float(x) - cx,
             dy_pix=float(y) - cy,
             rotation_deg=t.rotation_deg(cx, cy),
@@ -103,7 +109,8 @@ def frame_row(
             note="; ".join(filter(None, (row["note"], alignment.note))),
         )
         if pixel_arcsec is not None:
-            row["rms_arcsec"] = alignment.rms_pix * pixel_arcsec
+            for name in ("rms", "p95", "corner"):
+                row[f"{name}_arcsec"] = row[f"{name}_pix"] * pixel_arcsec
     if scale is not None:
         row["transparency"] = float(np.mean(scale[1 if len(scale) == 3 else 0]))
     return row
@@ -141,9 +148,15 @@ def frames_table(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> 
 
 
 def transforms_record(
-    reference: FrameFacts, number: int, items: Iterable[tuple[int, FrameFacts, Alignment]], grid: ProductGrid
+    reference: FrameFacts,
+    number: int | None,
+    items: Iterable[tuple[int, FrameFacts, Alignment]],
+    grid: ProductGrid,
 ) -> dict[str, Any]:
-    """What `transforms.json` holds: each used frame's way to the reference and back, and the products' grid."""
+    """What `transforms.json` holds: each used frame's way to the reference and back, and the products' grid.
+
+    The reference has no `number` where it is no frame of the night.
+    """
     return {
         "convention": (
             "0-based native pixels (x right, y up, pixel centres), frame to reference: (X, Y) = "
@@ -155,6 +168,8 @@ def transforms_record(
         "reference": {
             "frame": number,
             "file": reference.file,
+            "source": PurePosixPath(reference.path.replace("\\", "/")).name,
+            "time_utc": iso_utc(reference.mid_mjd) if reference.mid_mjd is not None else None,
             "shape": list(reference.shape),
             "wcs_header": reference.wcs_header,
         },
@@ -210,9 +225,16 @@ def read_transform(record: Mapping[str, Any]) -> Transform:
 
 
 def provenance(
-    digests: Mapping[str, str], products: Iterable[str], seconds: float, sky: Mapping[str, Any] | None = None
+    digests: Mapping[str, str],
+    products: Iterable[str],
+    seconds: float,
+    root: str | None = None,
+    sky: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Versions, inputs and products of a run, and what its WCS was fitted to, for `run.toml`."""
+    """Versions, inputs and products of a run, and what its WCS was fitted to, for `run.toml`.
+
+    `root` is where the inputs lie, see `results`.
+    """
     versions = {"difflapse": __version__, "python": platform.python_version()}
     for package in ("numpy", "scipy", "astropy", "opencv-python-headless", "sep", "numba", "av"):
         try:
@@ -225,17 +247,23 @@ def provenance(
         "versions": versions,
         "wcs": dict(sky) if sky else None,
         "products": sorted(products),
+        "root": root,
         "inputs": dict(digests),
     }
 
 
 def read_products(folder: Path) -> list[str]:
     """The products listed in a folder's `run.toml`; raises InputError where that cannot be read."""
+    return list(read_record(folder).get("provenance", {}).get("products", []))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """A folder's `run.toml`; raises InputError where that cannot be read."""
     import tomllib
 
     try:
         with (folder / "run.toml").open("rb") as file:
-            return list(tomllib.load(file).get("provenance", {}).get("products", []))
+            return tomllib.load(file)
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(
             f"{folder / 'run.toml'} cannot be read: {error}", "is this the folder of a run?"

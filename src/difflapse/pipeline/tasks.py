@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from difflapse.difference import (
 )
 from difflapse.difference import subtract as take_difference
 from difflapse.difference.mesh import apply, constant, image, mean, resample
+from difflapse.difference.noise import joint_correlation
+from difflapse.difference.scale import SPACING
 from difflapse.errors import AlignError, FrameError
 from difflapse.io.fits import read_frame
 from difflapse.io.products import sha256
-from difflapse.measure import find_saturated, find_stars, repair
+from difflapse.measure import find_saturated, find_stars, noise_shape, relative_variance, repair
 from difflapse.methods import find_method
-from difflapse.model import Alignment, Frame, Quality, Stars, Transform, bits
+from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image, channels, sites, split, superpixels
 from difflapse.movie.annotate import Caption
@@ -39,26 +42,34 @@ from difflapse.movie.stretch import aligned_panel
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Pixels, Reference, Scene, Shown, Subtracted
+from difflapse.pipeline.records import Member, Pixels, Reference, Scene, Shown, Subtracted
 
 _PICTURE_PIXELS = 1_000_000
 CHUNK = 8
 """Frames that a worker takes in a row where each needs its neighbours."""
 _DIM = 0.7
 """Transparency below which the movie says so."""
+_BAND = 64
+"""Rows of several frames that are combined at a time, so that their copies stay small."""
 _LONGEST_KEPT = 8
 """Lag in frames up to which a worker keeps the frames in between, rather than make the earlier one again."""
 
 
 def read(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a frame, fill its bad pixels, list them with their reasons."""
+    """Read a frame, fill its bad pixels, list them with their reasons; None where it lies resampled already."""
+    if night.has("members") and k in night.shared("members"):
+        return {"pixels": None}
     return {"pixels": read_pixels(night, k, night.shared("defects"))}
 
 
 def read_pixels(night: Night, k: int, defects: Any) -> Pixels:
     """The pixels of frame `k`; `defects` are those of its sensor."""
-    facts = night.frames[k]
-    frame = read_frame(facts)
+    return listed(read_frame(night.frames[k]), defects)
+
+
+def listed(frame: Frame, defects: Any) -> Pixels:
+    """A frame's pixels with the bad ones filled and listed; `defects` are those of its sensor."""
+    facts = frame.facts
     data, mask = frame.data, frame.mask
     if not data.flags.writeable:
         data = data.copy()
@@ -84,9 +95,10 @@ def measure(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     stars, quality = find_stars(Frame(facts, pixels.data, pixels.mask))
     if not all(np.isfinite(quality.noise_adu)):
         raise FrameError("all of its pixels are blank", "", {"found": 0, "needed": 1})
+    shape = noise_shape(pixels.data, facts.mosaic, pixels.mask)
     return {
         "stars": stars,
-        "quality": quality,
+        "quality": replace(quality, noise_shape=shape),
         "digest": sha256(facts.path) if Path(facts.path).exists() else "",
     }
 
@@ -94,33 +106,50 @@ def measure(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Find how the frame lies on the reference, and how bright it is beside it."""
     reference: Reference = night.shared("reference")
-    facts = night.frames[k]
     stars: Stars = values["stars"]
-    quality: Quality = values["quality"]
-    if k == reference.frame or night.options.align == "none":
-        if k == reference.frame:
-            alignment = Alignment(Transform.identity(), "reference", len(stars), 0.0)
-        else:
-            alignment = Alignment(Transform.identity(), "none", 0, float("nan"))
+    if k == reference.frame and reference.external is None:
+        alignment = Alignment(Transform.identity(), "reference", len(stars), 0.0)
     else:
-        options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
-        frame = View(facts, stars, functools.cache(lambda: reduced_picture(night, k)))
-        other = View(
-            night.frames[reference.frame], reference.stars, lambda: _reference_picture(night, reference.frame)
-        )
-        alignment = find_method("align", options.method)(frame, other, options)
-        _check_overlap(alignment.transform, facts.shape, night.frames[reference.frame].shape)
+        alignment = locate(night, k, stars, reference)
+    return {"alignment": alignment, "scale": brightness(night, stars, values["quality"], alignment)}
+
+
+def locate(night: Night, k: int, stars: Stars, reference: Reference) -> Alignment:
+    """Find how a frame lies on the reference."""
+    if night.options.align == "none":
+        return Alignment(Transform.identity(), "none", 0, float("nan"))
+    options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
+    frame = View(night.frames[k], stars, functools.cache(lambda: reduced_picture(night, k)))
+    alignment = find_method("align", options.method)(frame, reference_view(night, reference), options)
+    check_overlap(alignment.transform, night.frames[k].shape, reference.facts.shape)
+    return alignment
+
+
+def reference_view(night: Night, reference: Reference) -> View:
+    """What alignment sees of the reference."""
+    k = None if reference.external else reference.frame
+    return View(reference.facts, reference.stars, lambda: _reference_picture(night, k))
+
+
+def brightness(night: Night, stars: Stars, quality: Quality, alignment: Alignment) -> np.ndarray | None:
+    """How bright a frame is beside the reference, as a mesh; None where too few stars tell, or none are asked."""
     if night.options.match == "none":
-        return {"alignment": alignment, "scale": None}
+        return None
+    reference: Reference = night.shared("reference")
     radius = 1.5
     if np.isfinite(quality.fwhm_pix):
         radius = float(np.clip(0.7 * quality.fwhm_pix, 1.5, 6.0))
-    fitted = scale_from_stars(stars, reference.stars, alignment.transform, reference.grid, radius)
-    return {"alignment": alignment, "scale": fitted[0] if fitted else None}
+    if reference.external is not None:
+        ny, nx = night.frames[reference.frame].shape
+        radius *= alignment.transform.local_scale(0.5 * nx, 0.5 * ny)
+    fitted = scale_from_stars(stars, reference.light, alignment.transform, reference.grid, radius)
+    return fitted[0] if fitted else None
 
 
 def warp(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Resample the frame onto the product grid and match its brightness."""
+    if values["pixels"] is None:
+        return {"warped": kept_member(night, night.shared("members")[k])}
     # Neighbours that are kept for later differences need memory of their own.
     reuse = night.shared("scene").mode in ("template", "none")
     return {
@@ -151,11 +180,39 @@ def warp_frame(
     room, out = _buffers(facts.shape, pattern, reference.grid.shape)
     planes = split(pixels.data, pattern, facts.bias_adu or 0.0, room)
     warped = apply_transform(
-        planes, sites(pattern), alignment.transform, reference.grid, pixels.bad, out=out if reuse else None
+        planes,
+        sites(pattern),
+        alignment.transform,
+        reference.grid,
+        pixels.bad,
+        night.options.resample,
+        out if reuse else None,
     )
-    inverse = constant([1.0] * n_channels) if scale is None else (1.0 / scale).astype(np.float32)
-    noise = noise_of(warped.variance_factor, quality.noise_adu, facts.gain_e_adu).scaled(mean(inverse))
+    inverse = constant([1.0] * n_channels)
+    if scale is not None:
+        # Scales are those of stars' light; where brightness is kept, that goes with the pixels that show it.
+        area = resample(warped.area[None], reference.grid.shape, SPACING)
+        inverse = ((1.0 if warped.keeps_flux else area) / scale).astype(np.float32)
+    noise = noise_of(
+        warped.variance_factor,
+        quality.noise_adu,
+        facts.gain_e_adu,
+        warped.correlation,
+        warped.level,
+        _noise_shape(facts, quality, alignment.transform, reference.grid, warped.variance_factor.shape),
+    ).scaled(mean(inverse))
     return Science(warped.data, warped.mask, inverse, constant([0.0] * n_channels), noise)
+
+
+def _noise_shape(
+    facts: FrameFacts, quality: Quality, transform: Transform, grid: ProductGrid, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """The frame's relative variance at the nodes of a mesh of `shape` (c, my, mx) over the product grid."""
+    if quality.noise_shape is None:
+        return None
+    i, j = np.linspace(0, grid.shape[1] - 1, shape[2]), np.linspace(0, grid.shape[0] - 1, shape[1])
+    x, y = transform.inverse(*grid.to_native(*np.meshgrid(i, j)))
+    return relative_variance(quality.noise_shape, x, y, facts.shape)
 
 
 @functools.lru_cache(maxsize=1)
@@ -197,6 +254,13 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     scene: Scene = night.shared("scene")
     science: Science = values["warped"]
     stars = values["scale"] is not None
+    if values["alignment"].method == "interpolated":
+        # Good enough to look at; at each star the difference would show where it was guessed wrong.
+        shown = Shown(None, None)
+        return {
+            "science": science,
+            "difference": Subtracted(None, shown, "no difference: position interpolated"),
+        }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
     result = None
     if template is not None:
@@ -255,41 +319,62 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def template_member(
-    night: Night, k: int, alignment: Alignment, quality: Quality, scale: np.ndarray | None, smooth: bool
-) -> Noise:
-    """Prepare one frame of the template: warped, matched to the reference, written to scratch; returns its noise."""
-    reference: Reference = night.shared("reference")
+    night: Night, slot: int, k: int, alignment: Alignment, quality: Quality, scale: np.ndarray | None
+) -> Member:
+    """Resample one frame of the template and keep it on scratch."""
     pixels = read_pixels(night, k, night.shared("defects"))
     science = warp_frame(night, k, pixels, alignment, quality, scale, reuse=True)
-    if k != reference.frame:
-        target = night.array(f"member{reference.frame}")
-        target_mask = night.array(f"mask{reference.frame}") != 0
-        science = match_to(science, target, target_mask, night, smooth, scale is not None)
-        levelled(science, copy=False)
-    night.save_array(f"member{k}", science.data)
-    night.save_array(f"mask{k}", science.mask)
-    return science.noise
+    night.write("members", (slot, 0, 0, 0), science.data)
+    night.write("member_masks", (slot, 0, 0), science.mask)
+    return Member(slot, science.inverse_scale, science.noise)
+
+
+def kept_member(night: Night, member: Member) -> Science:
+    """A frame of the template as `warp_frame` made it; its background not yet matched."""
+    data = np.asarray(night.array("members")[member.slot])
+    mask = np.asarray(night.array("member_masks")[member.slot])
+    return Science(data, mask, member.inverse_scale, constant([0.0] * len(data)), member.noise)
+
+
+def match_member(night: Night, member: Member, base: Member, smooth: bool, stars: bool) -> Science:
+    """What takes a frame of the template to the reference's brightness and background; its pixels are left out."""
+    science, target = kept_member(night, member), kept_member(night, base)
+    matched = match_to(science, target.data, target.mask != 0, night, smooth, stars)
+    nothing = np.empty(0, np.uint8)
+    return Science(nothing, nothing, matched.inverse_scale, matched.offset, matched.noise)
 
 
 def template_band(
-    night: Night, frames: tuple[int, ...], noises: tuple[Noise, ...], level: np.ndarray, row0: int, row1: int
+    night: Night,
+    slots: tuple[int, ...],
+    matched: tuple[Science, ...],
+    level: np.ndarray,
+    rows: tuple[int, int],
 ) -> None:
-    """Combine a band of rows of the template's frames into the mapped template arrays."""
-    ny = night.array(f"mask{frames[0]}").shape[0]
+    """Combine a band of rows of the template's frames into the template's arrays."""
+    frames, masks = np.asarray(night.array("members")), np.asarray(night.array("member_masks"))
+    first, end = rows
+    row0, ny = 0, frames.shape[2]
+    if slots != tuple(range(len(frames))):  # a frame was lost on the way
+        frames, masks = frames[list(slots), :, first:end], masks[list(slots), first:end]
+        row0, rows = first, (0, end - first)
     data, variance, count = combine(
-        [np.asarray(night.array(f"member{k}")[:, row0:row1]) for k in frames],
-        [np.asarray(night.array(f"mask{k}")[row0:row1]) & ~np.uint8(bits.SATURATED) for k in frames],
-        [noise.sky for noise in noises],
-        [noise.photon for noise in noises],
+        frames,
+        masks,
+        [m.noise.sky for m in matched],
+        [m.noise.photon for m in matched],
         level,
         ny,
         row0,
+        rows=rows,
+        factor=[m.inverse_scale for m in matched],
+        offset=[m.offset for m in matched],
+        ignore=bits.SATURATED,
     )
-    for name, part in (("template", data), ("template_variance", variance)):
-        target = np.load(night.array_path(name), mmap_mode="r+")
-        target[:, row0:row1] = part  # never flushed: other processes see it, and the disk need not
-    target = np.load(night.array_path("template_count"), mmap_mode="r+")
-    target[row0:row1] = count
+    for c in range(len(data)):
+        night.write("template", (c, first, 0), data[c])
+        night.write("template_variance", (c, first, 0), variance[c])
+    night.write("template_count", (first, 0), count)
 
 
 def levelled(science: Science, copy: bool = True) -> np.ndarray:
@@ -307,7 +392,11 @@ def _template_for(
     if scene.mode == "template":
         arrays = {name: night.array(name) for name in ("template", "template_variance", "template_count")}
         template = Template(
-            arrays["template"], arrays["template_variance"], arrays["template_count"], scene.sky
+            arrays["template"],
+            arrays["template_variance"],
+            arrays["template_count"],
+            scene.sky,
+            scene.template_correlation,
         )
         science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
         own = 1 / len(scene.template_frames) if k in scene.template_frames else 0.0
@@ -333,27 +422,41 @@ def _template_for(
         photon = mean(noise.photon)
         for c in range(len(data)):
             variance[c] += photon[c] * np.maximum(data[c] - image(scene.sky[c], data.shape[1:]), 0)
-        template = Template(data, variance, np.where(mask == 0, 1, 0).astype(np.uint8), scene.sky)
+        template = Template(
+            data, variance, np.where(mask == 0, 1, 0).astype(np.uint8), scene.sky, noise.correlation
+        )
         lag = _lag_text(night, k, others[0])
         title = f"running difference, {lag}: minus {_clock(night, others[0])}, {units}"
         shown = Shown(night.frames[others[0]].file, when)
     else:
-        ny = science.data.shape[1]
-        data, variance, count = combine(
-            [m[0] for m in members],
-            [m[1] for m in members],
-            [m[2].sky for m in members],
-            [m[2].photon for m in members],
-            scene.sky,
-            ny,
-            0,
-            statistic="median",
-        )
-        template = Template(data, variance, count, scene.sky)
+        data, variance, count = _median_of(members, scene.sky)
+        noises = [m[2] for m in members]
+        correlation = joint_correlation([mean(n.sky) for n in noises], [n.correlation for n in noises])
+        template = Template(data, variance, count, scene.sky, correlation)
         title = f"difference: minus median of {len(others)} neighbours, {units}"
         shown = Shown("rolling median", when)
     science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
     return science, template, 0.0, shown, title
+
+
+def _median_of(members: list[Levelled], sky: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median of levelled frames, their noise carried, by bands of rows: see `combine`."""
+    c, ny, nx = members[0][0].shape
+    data, variance = np.empty((c, ny, nx), np.float32), np.empty((c, ny, nx), np.float32)
+    count = np.empty((ny, nx), np.uint8)
+    for row in range(0, ny, _BAND):
+        band = slice(row, min(ny, row + _BAND))
+        data[:, band], variance[:, band], count[band] = combine(
+            np.stack([m[0][:, band] for m in members]),
+            np.stack([m[1][band] for m in members]),
+            [m[2].sky for m in members],
+            [m[2].photon for m in members],
+            sky,
+            ny,
+            row,
+            statistic="median",
+        )
+    return data, variance, count
 
 
 def _neighbours(night: Night, k: int, scene: Scene) -> list[int]:
@@ -445,7 +548,7 @@ def _levelled_again(night: Night, scene: Scene, j: int) -> Levelled:
 def _levelled_for_eye(night: Night, science: Science, quality: Quality) -> np.ndarray:
     """The aligned picture with the night's constant sky: clouds still dim it, moonlight does not make it flicker."""
     reference: Reference = night.shared("reference")
-    shift = np.asarray(reference.background_adu) - np.asarray(quality.background_adu)
+    shift = np.asarray(reference.background_adu) - science.noise.level * np.asarray(quality.background_adu)
     return science.data + shift.astype(np.float32)[:, None, None]
 
 
@@ -468,7 +571,8 @@ def _sigma_panel(science: Science, quality: Quality, scene: Scene) -> tuple[np.n
     weight = np.zeros(shape, np.float32)
     for c, data in enumerate(science.data):
         factor = float(np.mean(science.inverse_scale[c]))
-        signal = np.maximum((data - np.float32(quality.background_adu[c])) * np.float32(factor), 0)
+        back = np.float32(quality.background_adu[c] * science.noise.level)
+        signal = np.maximum((data - back) * np.float32(factor), 0)
         photon = image(science.noise.photon[c], shape)
         weight += 1 / np.maximum(image(science.noise.sky[c], shape) + photon * signal, 1e-12)
     panel = sigma_panel(1 / np.sqrt(weight), science.mask != 0, scene.layout, 0.0, scene.sigma_top)
@@ -490,6 +594,9 @@ def _caption(
         if np.isfinite(alignment.rms_pix) and alignment.method != "reference"
         else ""
     )
+    notes = ["position interpolated"] if alignment.method == "interpolated" else []
+    if light < _DIM:
+        notes.append(f"clouds? {100 * light:.0f} % of the light")
     return Caption(
         time_utc=iso_utc(facts.mid_mjd, 0) if facts.mid_mjd is not None else "",
         frame=k,
@@ -498,7 +605,7 @@ def _caption(
         exposure=f"{facts.exposure_s:g} s" if facts.exposure_s else "",
         titles=titles,
         method=f"{alignment.method}{rms}",
-        note=f"clouds? {100 * light:.0f} % of the light" if light < _DIM else "",
+        note=", ".join(notes),
         units=night.options.units,
         vmax=scene.vmax,
     )
@@ -517,13 +624,16 @@ def _clock(night: Night, j: int) -> str:
     return iso_utc(when, 0)[11:] + " UTC" if when is not None else f"frame {j}"
 
 
-def _check_overlap(transform: Transform, shape: tuple[int, int], reference: tuple[int, int]) -> None:
-    """Refuse frames that share less than a quarter of the reference's sky."""
+def check_overlap(transform: Transform, shape: tuple[int, int], reference: tuple[int, int]) -> None:
+    """Refuse frames that share less than a quarter of the reference's sky, or of their own if that is smaller."""
     ny, nx = reference
     gx, gy = np.meshgrid(np.linspace(0, nx - 1, 21), np.linspace(0, ny - 1, 21))
     x, y = transform.inverse(gx, gy)
     with np.errstate(invalid="ignore"):
         share = float(np.mean((x >= 0) & (x <= shape[1] - 1) & (y >= 0) & (y <= shape[0] - 1)))
+    gx, gy = np.meshgrid(np.linspace(0, shape[1] - 1, 21), np.linspace(0, shape[0] - 1, 21))
+    x, y = transform(gx, gy)
+    share = max(share, float(np.mean((x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1))))
     if share < 0.25:
         raise AlignError(
             f"it shares {100 * share:.0f} % of the reference's field; 25 % is needed",
@@ -534,9 +644,13 @@ def _check_overlap(transform: Transform, shape: tuple[int, int], reference: tupl
 
 def reduced_picture(night: Night, k: int) -> Reduced:
     """The small picture of a frame that feature and phase methods look at."""
-    pixels = read_pixels(night, k, night.shared("defects"))
-    pattern = night.frames[k].mosaic
-    grey = superpixels(pixels.data, pattern, night.frames[k].bias_adu or 0.0)
+    return reduce(read_pixels(night, k, night.shared("defects")), night.frames[k])
+
+
+def reduce(pixels: Pixels, facts: FrameFacts, native: int = 1) -> Reduced:
+    """A small picture of a frame whose pixels are `native` native ones wide."""
+    pattern = facts.mosaic
+    grey = superpixels(pixels.data, pattern, facts.bias_adu or 0.0)
     step = 2 if pattern else 1
     factor = max(1, int(np.ceil(np.sqrt(grey.size / _PICTURE_PIXELS))))
     small = np.ascontiguousarray(bin_image(grey, factor))
@@ -548,12 +662,13 @@ def reduced_picture(night: Night, k: int) -> Reduced:
             np.minimum(y // (step * factor), ny - 1),
             np.minimum(x // (step * factor), nx - 1),
         ] = True
-    total = step * factor
+    total = step * factor * native
     return Reduced(
         small - np.float32(np.median(small)), bad | ~np.isfinite(small), float(total), (total - 1) / 2
     )
 
 
 @functools.lru_cache(maxsize=1)
-def _reference_picture(night: Night, k: int) -> Reduced:
-    return reduced_picture(night, k)
+def _reference_picture(night: Night, k: int | None) -> Reduced:
+    """The reference's: frame `k`, or one from outside the night."""
+    return night.shared("picture") if k is None else reduced_picture(night, k)

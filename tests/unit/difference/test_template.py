@@ -35,8 +35,8 @@ def combined(
     n = len(frames)
     factors = np.ones(n) if scale is None else scale
     return combine(
-        frames,
-        clean(n) if masks is None else masks,
+        np.stack(frames),
+        np.stack(clean(n) if masks is None else masks),
         [constant(SIGMA**2) * f for f in factors],
         [constant([1 / gain if gain else 0.0] * 2)] * n,
         constant(LEVEL),
@@ -148,11 +148,11 @@ def test_bands_of_rows_change_nothing(statistic: str, edges: tuple[int, ...]) ->
     sky = [(rng.uniform(40, 90, (2, 5, 7))).astype(np.float32) for _ in range(6)]
     photon = [np.full((2, 5, 7), 0.6, np.float32)] * 6
     level = rng.uniform(150, 300, (2, 5, 7)).astype(np.float32)
-    whole = combine(frames, masks, sky, photon, level, SHAPE[0], 0, statistic=statistic)
+    whole = combine(np.stack(frames), np.stack(masks), sky, photon, level, SHAPE[0], 0, statistic=statistic)
     for a, b in pairwise(edges):
         band = combine(
-            [f[:, a:b] for f in frames],
-            [m[a:b] for m in masks],
+            np.stack([f[:, a:b] for f in frames]),
+            np.stack([m[a:b] for m in masks]),
             sky,
             photon,
             level,

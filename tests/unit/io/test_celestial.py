@@ -11,7 +11,8 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from difflapse.io.celestial import binned_wcs_header, read_sky
+from difflapse.io.celestial import binned_wcs_header, native_wcs_header, read_sky
+from difflapse.model import ProductGrid
 
 SHAPE = (200, 300)
 SIP = {
@@ -188,3 +189,20 @@ def test_who_knows_no_distortion_sees_the_nearest_projection():
 
 def test_no_wcs_gives_an_empty_header():
     assert len(binned_wcs_header("", 2, (0, 0), (10, 20), planes=3)) == 0
+
+
+@pytest.mark.parametrize("terms", [{}, SIP])
+@pytest.mark.parametrize(("step", "planes", "origin"), [(2, 3, (40, 26)), (2, 3, (0, 0)), (1, 0, (17, 9))])
+def test_the_wcs_of_native_pixels_comes_back_from_a_product(terms, step, planes, origin):
+    """Through SIP, TPV and planes, to 1e-5 arcsec."""
+    kinds = {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"} if terms else {}
+    text = read_sky([head(**kinds, **terms)], SHAPE).header
+    grid = ProductGrid((60, 90), step, origin)
+    product = binned_wcs_header(text, step, origin, grid.shape, planes)
+    back = native_wcs_header(product, grid)
+    ra, dec = world(back, X, Y) - world(text, X, Y)
+    assert np.hypot(ra * np.cos(np.radians(46)), dec).max() * 3600 < 1e-5
+
+
+def test_a_product_without_wcs_has_none():
+    assert native_wcs_header(fits.Header({"LTM1_1": 0.5}), ProductGrid((60, 90), 2)) == ""

@@ -16,7 +16,21 @@ from astropy.table import Table
 
 from difflapse.errors import OutputError
 from difflapse.io.celestial import binned_wcs_header, read_sky
-from difflapse.io.products import atomic, sha256, write_image, write_json, write_table, write_text, write_toml
+from difflapse.io.products import (
+    atomic,
+    product_names,
+    sha256,
+    write_image,
+    write_json,
+    write_table,
+    write_text,
+    write_toml,
+)
+
+
+def test_products_are_named_after_their_frames_and_twins_are_told_apart():
+    files = ["n/a.fits.fz", "n/b.fit.gz", "m/a.fits", "c.FTS", "d.e.fits"]
+    assert product_names(files) == ["a_0000.fits", "b.fits", "a_0002.fits", "c.fits", "d.e.fits"]
 
 
 def test_a_finished_file_bears_its_name_and_nothing_else_stays(tmp_path):

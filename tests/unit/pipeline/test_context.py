@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
+import pytest
 
+from difflapse.errors import OutputError
 from difflapse.pipeline.context import Night, forget
 
 
@@ -16,12 +19,32 @@ def test_a_shared_value_comes_back_and_is_kept(night: Night) -> None:
     assert night.shared("scene") is first
 
 
-def test_a_large_array_is_mapped_and_not_loaded(night: Night) -> None:
-    np.save(night.array_path("template"), np.arange(12.0).reshape(3, 4))
+def test_a_large_array_is_filled_by_parts_and_mapped(night: Night) -> None:
+    night.make_array("template", (2, 5, 3), np.float32)
+    night.write("template", (1, 2, 0), np.arange(6).reshape(2, 3))
+    forget()
     mapped = night.array("template")
     assert isinstance(mapped, np.memmap)
-    assert not mapped.flags.writeable
-    assert mapped[2, 3] == 11
+    assert mapped.dtype == np.float32
+    assert np.array_equal(mapped[1, 2:4], [[0, 1, 2], [3, 4, 5]])
+    assert mapped.sum() == 15  # what nobody wrote is zero
+
+
+def test_what_is_written_into_a_mapped_array_stays_with_the_process(night: Night) -> None:
+    night.make_array("template", (4,), np.uint8)
+    night.array("template")[:] = 7
+    forget()
+    assert not night.array("template").any()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_and_not_a_crash(night: Night) -> None:
+    night.make_array("members", (2, 3), np.float32)
+    night.array("members")
+    night.array_path("members").unlink()
+    night.array_path("members").symlink_to("/dev/full")
+    with pytest.raises(OutputError, match="scratch"):
+        night.write("members", (0, 0), np.zeros((2, 3)))
 
 
 def test_after_forgetting_the_files_may_change(night: Night) -> None:

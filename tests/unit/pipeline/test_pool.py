@@ -71,6 +71,14 @@ def test_a_full_disk_ends_the_run(pool: Pool) -> None:
         list(pool.run(chores.full, jobs(3)))
 
 
+def test_a_task_started_beside_others_is_waited_for_when_its_result_is_asked(pool: Pool) -> None:
+    late = pool.start(chores.slow_first, 0)
+    failed = pool.start(chores.fail, 1)
+    assert dict(pool.run(chores.square, jobs(5))) == {k: k * k for k in range(5)}
+    assert late() == 0
+    assert isinstance(failed(), AlignError)
+
+
 @pytest.mark.parametrize("ordered", [True, False])
 def test_no_more_frames_are_in_flight_than_allowed(two: Pool, ordered: bool) -> None:
     """Jobs are asked for one by one: a night is never queued whole."""

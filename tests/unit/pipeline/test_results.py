@@ -108,6 +108,7 @@ def test_a_summary_is_plain_values(tmp_path: Path) -> None:
     (night,) = summary["sequences"]
     assert (night["n_frames"], night["n_used"], night["n_skipped"]) == (4, 3, 1)
     assert night["median_rms_pix"] == pytest.approx(0.2)
+    assert (night["worst_rms_pix"], night["worst_rms_file"]) == (0.3, "night/f03.fits.fz")
     assert night["skipped"] == [{"file": "night/f02.fits.fz", "reason": "clouds"}]
     assert night["methods"] == {"reference": 1, "asterism": 1, "wcs": 1}
     assert summary["left_out"] == [{"file": "dark.fits", "reason": "a dark"}]

@@ -78,8 +78,14 @@ def test_the_inverse_in_the_file_errs_by_no_more_than_it_says(name: str) -> None
     error = float(np.hypot(u - x, v - y).max())
     assert error <= 1.5 * item["max_error_pix"] + 1e-9
     assert item["max_error_pix"] < 0.01
-    reference = {"frame": 2, "file": "night/f02.fits.fz", "shape": [NY, NX], "wcs_header": ""}
-    assert record["reference"] == reference
+    assert record["reference"] == {
+        "frame": 2,
+        "file": "night/f02.fits.fz",
+        "source": "f02.fits.fz",
+        "time_utc": "2018-08-24T04:55:00.000",
+        "shape": [NY, NX],
+        "wcs_header": "",
+    }
     assert record["products"] == {"shape": [120, 180], "step": 2, "origin": [10, 4]}
 
 
@@ -129,7 +135,8 @@ def test_unknown_values_are_masked_and_survive_the_file(tmp_path: Path) -> None:
 
 def test_the_columns_that_were_promised_are_there() -> None:
     promised = """frame file time_utc time_source status reason method n_stars n_matched rms_pix rms_arcsec dx_pix
-        dy_pix rotation_deg scale fwhm_pix background_adu noise_adu transparency in_template note"""
+        p95_pix p95_arcsec corner_pix corner_arcsec dy_pix rotation_deg scale fwhm_pix background_adu noise_adu
+        transparency in_template note"""
     assert set(promised.split()) <= set(tables.frame_row(0, facts(), "f", ""))
 
 

@@ -1,0 +1,19 @@
+"""Imported by the fork server: everything that each worker would otherwise load by itself.
+
+The first compiled function that a process calls sets the compiler up, in a third of a second: done here once, it is
+every worker's.
+"""
+
+from __future__ import annotations
+
+import numba
+
+import difflapse.pipeline.stages  # noqa: F401  (to have it loaded is the purpose)
+
+
+@numba.njit(cache=True)
+def _nothing() -> None:
+    pass
+
+
+_nothing()
