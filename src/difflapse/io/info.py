@@ -93,7 +93,7 @@ def _wcs(frames: tuple[FrameFacts, ...]) -> str:
             f"not on the sky: linear {planes[0].replace(',', ', ')} in {len(planes)} of {len(frames)} frames"
         )
     if not solved:
-        return "none; run --solve finds the field on the sky by index files of astrometry.net"
+        return "none"
     kinds = Counter(str(fits.Header.fromstring(text)["CTYPE1"])[5:].strip("-") or "linear" for text in solved)
     return f"{', '.join(kinds)} in {len(solved)} of {len(frames)} frames"
 

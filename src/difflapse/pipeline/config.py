@@ -123,8 +123,6 @@ class RunOptions:
             raise OptionError(f"workers is {self.workers}; it must be 0 (one per core) or more")
         if not self.solve_limit > 0:
             raise OptionError(f"solve_limit is {self.solve_limit:g}; it must be more than 0 seconds")
-        if (self.index_files or self.solver != "auto") and not self.solve:
-            raise OptionError("solver and index_files are for solving, which is not asked for", "add --solve")
         if not self.panels:
             raise OptionError("no panels: the movie needs at least one", f"choose from {', '.join(PANELS)}")
         if self.roi and (self.center or self.size):
