@@ -15,6 +15,7 @@ from astropy.io import fits
 
 import difflapse
 from difflapse.errors import InputError, OptionError
+from difflapse.pipeline.pair import make_pair
 from difflapse.synth import NightSpec, Truth
 from difflapse.synth.camera import expose, make_defects
 from difflapse.synth.geometry import Geometry
@@ -103,6 +104,16 @@ def test_a_mosaic_night_lies_on_another_cameras_pixels(
     # Brightness is that of a frame of the night, which has a transparency of 1.
     assert np.abs(night.table["transparency"] - 1).min() < 1e-3
     assert run.summary()["sequences"][0]["reference"] == "other.fits"
+    # The certificate's pair shows the reference itself, with its stars where they are matched.
+    pair = make_pair(night.certificate(), 0, None)
+    assert pair.note == ""
+    assert pair.pictures is not None
+    for picture, positions in zip(pair.pictures, (pair.xy, pair.reference_xy), strict=True):
+        left, right, bottom, top = picture.box
+        step = (right - left) / picture.data.shape[1]
+        assert (top - bottom) / picture.data.shape[0] == step
+        i, j = (((v - edge) / step).astype(int) for v, edge in zip(positions.T, (left, bottom), strict=True))
+        assert np.median(picture.data[j, i]) > np.percentile(picture.data, 90)
 
 
 def test_stars_of_the_template_lie_where_the_reference_has_them(simulated: Simulated, tmp_path: Path) -> None:

@@ -164,9 +164,10 @@ def draw_pair(pair: Pair, theme: str = "light") -> Figure:
         )
         axes = figure.subplots(1, 2)
         row = pair.row
+        which = f", frame {pair.reference.number}" if pair.reference.number >= 0 else ""
         titles = (
             f"frame {pair.frame.number}: {pair.frame.file.rpartition('/')[2]}",
-            f"reference, frame {pair.reference.number}: {pair.reference.file.rpartition('/')[2]}",
+            f"reference{which}: {pair.reference.file.rpartition('/')[2]}",
         )
         for n, (ax, positions) in enumerate(zip(axes, (pair.xy, pair.reference_xy), strict=True)):
             if pair.pictures:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from difflapse.errors import InputError, ReadError
+from difflapse.io.external import read_external, read_external_pixels
 from difflapse.io.fits import read_facts, read_frame
 from difflapse.io.products import product_names, sha256
 from difflapse.io.source import is_url
-from difflapse.model import bits
+from difflapse.model import Frame, bits
 from difflapse.mosaic import bin_image, superpixels
 from difflapse.pipeline.results import Night, RunFrame
 from difflapse.pipeline.tables import read_json, read_record
@@ -77,7 +78,8 @@ def make_pair(certificate: Certificate, k: int, inputs: str | Path | None) -> Pa
     note = ""
     pictures: tuple[Picture, Picture] | None = None
     try:
-        pictures = _from_input(night, frame, inputs), _from_input(night, reference, inputs)
+        other = _from_outside(night) if reference.number < 0 else _from_input(night, reference, inputs)
+        pictures = _from_input(night, frame, inputs), other
     except (InputError, ReadError) as error:
         if inputs is not None:
             raise InputError(
@@ -115,17 +117,34 @@ def _from_input(night: Night, frame: RunFrame, inputs: str | Path | None) -> Pic
     mosaic = record.get("mosaic", "auto")
     if mosaic != "auto":
         facts = dataclasses.replace(facts, mosaic="" if mosaic == "none" else mosaic)
-    pixels = read_frame(facts)
-    data = pixels.data.astype(np.float32)
-    if pixels.mask is not None:
-        data[pixels.mask] = np.nan
-    return _small(superpixels(data, facts.mosaic), 2 if facts.mosaic else 1, (0, 0))
+    return _seen(read_frame(facts), 1)
+
+
+def _from_outside(night: Night) -> Picture:
+    """The picture of a reference that is no frame of the night; an InputError where it is not there any more."""
+    record = read_record(night.folder)
+    path = Path(str(record.get("reference", ""))).expanduser()
+    if not path.is_file() or sha256(path) != record.get("provenance", {}).get("reference"):
+        raise InputError(f"the reference {path} is not there as the run read it")
+    external = read_external(str(path), record.get("mosaic", "auto"))
+    return _seen(read_external_pixels(external), external.step)
+
+
+def _seen(frame: Frame, step: int) -> Picture:
+    """A grey picture of a frame whose pixels are `step` native ones wide."""
+    data = frame.data.astype(np.float32)
+    if frame.mask is not None:
+        data[frame.mask] = np.nan
+    mosaic = frame.facts.mosaic
+    return _small(superpixels(data, mosaic), 2 * step if mosaic else step, (0, 0))
 
 
 def _from_aligned(night: Night, frame: RunFrame) -> Picture | None:
     """The picture of a saved aligned frame, on the reference's grid; None without."""
     from astropy.nddata import CCDData
 
+    if frame.number < 0:
+        return None
     path = night.folder / "aligned" / product_names([f.file for f in night.frames])[frame.number]
     if not path.is_file():
         return None
