@@ -12,7 +12,8 @@
     └── FrameError              exit 3   one frame failed; a run records it and goes on
         ├── ReadError                    the file cannot be read or holds no image
         ├── MeasureError                 the pixels cannot be measured
-        └── AlignError                   no transform that deserves belief
+        ├── AlignError                   no transform that deserves belief
+        └── SolveError                   no place on the sky that a solver would swear to
 
 An error says in one line what was found and what was needed (`message`), what to try (`hint`), and carries its numbers
 in `facts`, so that a table can hold them. All survive pickling, so that a worker process can send them home.
@@ -107,3 +108,7 @@ class MeasureError(FrameError):
 
 class AlignError(FrameError):
     """No transform between two frames that deserves belief."""
+
+
+class SolveError(FrameError):
+    """A plate solver found no place on the sky, took too long or failed."""

@@ -72,7 +72,7 @@ def _paragraph(night: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "time", f"{night['first_utc']} to {night['last_utc']} UTC, mid-exposure"
         yield "clock", _why(night["time_source"], night["time_reason"])
     yield "exposure", _exposure(night)
-    yield "WCS", night["wcs"]
+    yield "WCS", night["wcs"] + (": run --solve finds the field on the sky" if night["wcs"] == "none" else "")
     yield "detector", ", ".join(_detector(night))
     if night["site"]:
         latitude, longitude = night["site"]["latitude_deg"], night["site"]["longitude_deg"]

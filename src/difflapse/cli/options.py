@@ -81,6 +81,6 @@ def _option(item: Field[Any]) -> Callable[[F], F]:
 
 def _metavar(item: Field[Any]) -> str:
     choices = "|".join(item.metadata["choices"])
-    if item.metadata["many"]:
+    if item.metadata["many"] and choices:
         return f"[{choices}],..."
     return f"[{choices}]" if choices else item.metadata["metavar"] or "TEXT"

@@ -31,6 +31,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         worst = night.get("worst_rms_pix")
         most = f", worst {human_number(worst)} px: {night['worst_rms_file']}" if worst is not None else ""
         click.echo(f"  aligned    {told}{f' ({methods})' if methods else ''}{most}")
+        if night.get("wcs"):
+            click.echo(f"  sky        {night['wcs']}")
         _print_files("skipped", night.get("skipped", ()))
         if night.get("diff"):
             click.echo(f"  difference {night['diff']}")

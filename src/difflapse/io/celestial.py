@@ -10,12 +10,13 @@ import numpy as np
 from astropy.io import fits
 
 from difflapse.io.dialects import card, number
-from difflapse.model import ProductGrid
+from difflapse.model import ProductGrid, TanSip
 
 WCS_CARD = re.compile(
     r"WCSAXES|WCSNAME|RADESYS|EQUINOX|LONPOLE|LATPOLE|(?:CTYPE|CUNIT|CRVAL|CRPIX|CDELT|CROTA)[12]|(?:CD|PC)[12]_[12]|"
     r"PV[12]_\d{1,2}|PS[12]_\d{1,2}|(?:A|B|AP|BP)_(?:ORDER|DMAX|\d_\d)|WAT[012]_\d{3}"
 )
+_DISTORTION = r"PV\d_\d+|(?:A|B|AP|BP)_(?:ORDER|\d_\d)|PC\d_\d|CDELT\d|CROTA\d"
 CELESTIAL = re.compile(r"(?:RA--|DEC-|[GE]LON|[GE]LAT|[A-Z]{2}LN|[A-Z]{2}LT)(?:-|$)")
 NOT_SKY = re.compile(r"HP(?:LN|LT)|HGLN|HGLT|HCLN|HCLT|CRLN|CRLT|SOLAR")
 """The Sun's own coordinates: they move over the sky, and no star keeps a place in them."""
@@ -85,6 +86,41 @@ def read_plane(headers: Iterable[fits.Header]) -> tuple[str, tuple[float, ...]] 
     return None
 
 
+def tan_sip_header(wcs: TanSip, shape: tuple[int, int]) -> str:
+    """A TAN-SIP as header text, in the form that `FrameFacts.wcs_header` has.
+
+    Parameters
+    ----------
+    wcs : TanSip
+        Of any order up to 9.
+    shape : (int, int)
+        (ny, nx) of the image.
+
+    Returns
+    -------
+    str
+        Cards as `Header.tostring` writes them.
+    """
+    bent = wcs.order > 1
+    header = fits.Header()
+    header["NAXIS"], header["NAXIS1"], header["NAXIS2"] = 2, shape[1], shape[0]
+    header["WCSAXES"] = 2
+    for axis, name in ((1, "RA---TAN"), (2, "DEC--TAN")):
+        header[f"CTYPE{axis}"] = name + ("-SIP" if bent else "")
+        header[f"CUNIT{axis}"] = "deg"
+        header[f"CRVAL{axis}"] = float(wcs.crval[axis - 1])
+        header[f"CRPIX{axis}"] = float(wcs.crpix[axis - 1]) + 1.0
+        for other in (1, 2):
+            header[f"CD{axis}_{other}"] = float(wcs.cd[axis - 1, other - 1])
+    header["RADESYS"] = "ICRS"
+    for name, square in (("A", wcs.a), ("B", wcs.b), ("AP", wcs.ap), ("BP", wcs.bp)) if bent else ():
+        header[f"{name}_ORDER"] = len(square) - 1
+        for (p, q), value in np.ndenumerate(square):
+            if value:
+                header[f"{name}_{p}_{q}"] = float(value)
+    return header.tostring()
+
+
 def native_wcs_header(product: fits.Header, grid: ProductGrid) -> str:
     """The WCS of native pixels from that of a product: the inverse of `binned_wcs_header`.
 
@@ -119,10 +155,11 @@ def binned_wcs_header(
     """The WCS of an image cropped and binned from native pixels.
 
     Pixel i of the product (0-based, centre) lies at native ``factor * i + (factor - 1) / 2 + origin``. Linear
-    terms and SIP polynomials are rescaled exactly. With `planes`, a linear third axis is added. astropy knows
-    distortions in two dimensions only, so such a header has the nearest undistorted projection as its main
-    WCS, and the exact one, SIP rewritten as the same polynomial in TPV terms, as WCS ``A``: read it with
-    ``WCS(header, key="A", naxis=2)``.
+    terms and SIP polynomials are rescaled exactly. With `planes`, a linear third axis is added. astropy refuses
+    SIP beside a third axis, so such a header has the nearest undistorted projection, and on top of it the same
+    polynomial once more in the terms that its library (wcslib) takes with any number of axes: ``CQDISi = 'TPD'``
+    (draft of FITS WCS paper IV). What does not know them sees the undistorted one. The exact WCS is also there as
+    WCS ``A``, in TPV terms.
 
     Parameters
     ----------
@@ -233,97 +270,93 @@ def _checked(clean: fits.Header, notes: list[str], shape: tuple[int, int]) -> Sk
 
 
 def _with_planes(header: fits.Header, planes: int) -> fits.Header:
-    exact = _sip_as_tpv(header) if "A_ORDER" in header else header
-    result = header
-    if str(exact["CTYPE1"]).endswith("-TPV"):
-        result = _linear_fit(header)
-        for key in exact:
-            if not key.startswith(("NAXIS", "WCSNAME")):
-                result[key + "A"] = exact[key]
-        result["WCSNAMEA"] = "with distortion"
+    result = header.copy()
+    terms: list[dict[int, float]] = []
+    if "A_ORDER" in header:
+        result, terms = _sip_as_terms(header)
+    elif str(header["CTYPE1"]).endswith("-TPV"):
+        result, terms = _split_tpv(header)
+    second: dict[str, str | int | float] = {}
+    if terms:
+        second = {k + "A": v for k, v in result.items() if not k.startswith(("NAXIS", "WCSNAME"))}
+        for i in (1, 2):
+            second[f"CTYPE{i}A"] = str(result[f"CTYPE{i}"])[:5] + "TPV"
+            second.update({f"PV{i}_{k}A": value for k, value in terms[i - 1].items()})
+        second["WCSNAMEA"] = "with distortion"
     matrix = any(re.fullmatch(r"CD[12]_[12]", key) for key in result)
     result["NAXIS"], result["WCSAXES"], result["NAXIS3"] = 3, 3, planes
     result["CTYPE3"], result["CRPIX3"], result["CRVAL3"] = "PLANE", 1.0, 1.0
     result["CD3_3" if matrix else "CDELT3"] = 1.0
     # The number of axes goes before what describes them.
     result.insert(0, ("WCSAXES", result.pop("WCSAXES")))
+    if terms:
+        # wcslib copies distortions only where every axis has one, so the planes get one that does nothing.
+        for i, (axes, own) in enumerate((((1, 2), terms[0]), ((2, 1), terms[1]), ((3,), {1: 1.0})), start=1):
+            result[f"CQDIS{i}"] = ("TPD", "distortion, FITS WCS paper IV")
+            records = ["DOCORR: 0", f"NAXES: {len(axes)}"]
+            records += [f"AXIS.{n}: {axis}" for n, axis in enumerate(axes, start=1)]
+            records += [f"TPD.FWD.{k}: {value!r}" for k, value in own.items()]
+            for record in records:
+                result.append(fits.Card(f"DQ{i}", record), end=True)
+    for key, value in second.items():
+        result[key] = value
     return result
 
 
-def _linear_fit(header: fits.Header) -> fits.Header:
-    """The tangential projection without distortion that is nearest to a header's over the image."""
+def _sip_as_terms(header: fits.Header) -> tuple[fits.Header, list[dict[int, float]]]:
+    """The nearest projection without distortion, and what turns its plane into the exact one: TPV's terms."""
     from astropy.wcs import WCS
 
-    result = fits.Header()
-    for key in header:
-        if not re.fullmatch(r"PV\d_\d+|(?:A|B|AP|BP)_(?:ORDER|\d_\d)|PC\d_\d|CDELT\d|CROTA\d", key):
-            result[key] = header[key]
-    for axis in (1, 2):
-        result[f"CTYPE{axis}"] = str(header[f"CTYPE{axis}"])[:5] + "TAN"
-    plane = result.copy()
+    plane = _without(header, _DISTORTION)
+    for i in (1, 2):
+        plane[f"CTYPE{i}"] = str(header[f"CTYPE{i}"])[:5] + "TAN"
+    result = plane.copy()
     for i in (1, 2):
         plane[f"CRPIX{i}"] = 0.0
         for j in (1, 2):
             plane[f"CD{i}_{j}"] = float(i == j)
-    rows = np.linspace(1, header["NAXIS2"], 15)
-    x, y = (axis.ravel() for axis in np.meshgrid(np.linspace(1, header["NAXIS1"], 15), rows))
-    xi_eta = WCS(plane).wcs_world2pix(WCS(header).all_pix2world(np.column_stack([x, y]), 1), 1)
-    terms, *_ = np.linalg.lstsq(np.column_stack([x, y, np.ones_like(x)]), xi_eta, rcond=None)
-    cd = terms[:2].T
-    result["CRPIX1"], result["CRPIX2"] = (float(v) for v in -np.linalg.solve(cd, terms[2]))
+    order = max(int(header["A_ORDER"]), int(header["B_ORDER"]))
+    rows = np.linspace(1, header["NAXIS2"], 25)
+    x, y = (axis.ravel() for axis in np.meshgrid(np.linspace(1, header["NAXIS1"], 25), rows))
+    there = WCS(plane).wcs_world2pix(WCS(header).all_pix2world(np.column_stack([x, y]), 1), 1)
+    line, *_ = np.linalg.lstsq(np.column_stack([x, y, np.ones_like(x)]), there, rcond=None)
+    cd = line[:2].T
+    result["CRPIX1"], result["CRPIX2"] = (float(v) for v in -np.linalg.solve(cd, line[2]))
     for i in (1, 2):
         for j in (1, 2):
             result[f"CD{i}_{j}"] = float(cd[i - 1, j - 1])
-    return result
-
-
-def _sip_as_tpv(header: fits.Header) -> fits.Header:
-    """The same mapping with the polynomial on intermediate world coordinates: (u, v) = CD^-1 (xi, eta)."""
-    cd = _cd_matrix(header)
-    inverse = np.linalg.inv(cd)
-    order = max(int(header["A_ORDER"]), int(header["B_ORDER"]))
-    # Polynomials in (xi, eta) as square arrays of coefficients; u and v are linear ones.
-    size = order + 1
-    u, v = np.zeros((size, size)), np.zeros((size, size))
-    u[1, 0], u[0, 1] = inverse[0]
-    v[1, 0], v[0, 1] = inverse[1]
-    moved = [u.copy(), v.copy()]
-    for axis, letter in enumerate("AB"):
-        for p in range(order + 1):
-            for q in range(order + 1 - p):
-                coefficient = float(header.get(f"{letter}_{p}_{q}", 0.0))
-                if coefficient:
-                    moved[axis] += coefficient * _product([u] * p + [v] * q, size)
-    xi = cd[0, 0] * moved[0] + cd[0, 1] * moved[1]
-    eta = cd[1, 0] * moved[0] + cd[1, 1] * moved[1]
-    result = header.copy()
-    for key in [key for key in header if re.fullmatch(r"(?:A|B|AP|BP)_(?:ORDER|DMAX|\d_\d)", key)]:
-        del result[key]
-    for axis in (1, 2):
-        result[f"CTYPE{axis}"] = (
-            str(header[f"CTYPE{axis}"]).removesuffix("-SIP").removesuffix("-TAN") + "-TPV"
+    near = np.column_stack([x, y, np.ones_like(x)]) @ line
+    size = float(np.abs(near).max())
+    powers = [(n - j, j) for n in range(order + 1) for j in range(n + 1)]
+    terms = []
+    for axis in (0, 1):
+        # Each axis has its own coordinate first.
+        own, other = near[:, axis] / size, near[:, 1 - axis] / size
+        basis = np.column_stack([own**p * other**q for p, q in powers])
+        values = np.linalg.lstsq(basis, there[:, axis], rcond=None)[0]
+        # Terms are numbered by degree, with a place left for r after each odd one: 0; 1 2 (3); 4 5 6; 7-10 (11); ...
+        terms.append(
+            {
+                n + (p + q) // 2: float(value / size ** (p + q))
+                for n, ((p, q), value) in enumerate(zip(powers, values, strict=True))
+            }
         )
-    for n in range(order + 1):
-        for j in range(n + 1):
-            # TPV numbers terms by degree and leaves a place for r after each odd degree: 0; 1 2 (3); 4 5 6;
-            # 7-10 (11); ...
-            k = n * (n + 1) // 2 + j + n // 2
-            result[f"PV1_{k}"] = xi[n - j, j]
-            # The second axis has its own coordinate first.
-            result[f"PV2_{k}"] = eta[j, n - j]
-    return result
+    return result, terms
 
 
-def _product(factors: list[np.ndarray], size: int) -> np.ndarray:
-    result = np.zeros((size, size))
-    result[0, 0] = 1.0
-    for factor in factors:
-        following = np.zeros((size, size))
-        for (i, j), a in np.ndenumerate(factor):
-            if a:
-                following[i:, j:] += a * result[: size - i, : size - j]
-        result = following
-    return result
+def _split_tpv(header: fits.Header) -> tuple[fits.Header, list[dict[int, float]]]:
+    """A TPV header as its linear part and its terms."""
+    result = _without(header, r"PV[12]_\d+")
+    terms = []
+    for i in (1, 2):
+        result[f"CTYPE{i}"] = str(header[f"CTYPE{i}"])[:5] + "TAN"
+        found = {int(k[4:]): float(header[k]) for k in header if re.fullmatch(rf"PV{i}_\d+", k)}
+        terms.append({1: 1.0, **found})
+    return result, terms
+
+
+def _without(header: fits.Header, pattern: str) -> fits.Header:
+    return fits.Header([c for c in header.copy().cards if not re.fullmatch(pattern, c.keyword)])
 
 
 def _cd_matrix(header: fits.Header) -> np.ndarray:

@@ -209,6 +209,8 @@ NAMES: dict[str, tuple[tuple[str, Convert], ...]] = {
         (k, within(number, -500, 9000))
         for k in ("ELEV-OBS", "SITEELEV", "OBSGEO-H", "OBSELEV", "GEOALT", "ALT-OBS", "ALTITUDE")
     ),
+    "pixel_um": tuple((k, within(number, 0.1, 1000)) for k in ("XPIXSZ", "PIXSIZE1", "XPIXELSZ", "PIXSIZE")),
+    "focal_mm": tuple((k, within(number, 1, 1e5)) for k in ("FOCALLEN", "FOCALLENGTH", "FOCAL")),
     "ra": tuple(
         (k, within(hour_angle, -360, 360)) for k in ("RA-MNT", "OBJCTRA", "CRVAL1", "RA", "TELRA", "RA_OBJ")
     ),

@@ -33,8 +33,6 @@ class Scan:
     stamps: tuple[Stamp, ...]
     """Every start time the file offers; the sequence decides between them."""
     sky: Sky
-    pointing: tuple[float, float] | None
-    """Right ascension and declination the mount believes in, degrees; None if unknown."""
     serial: str
     wavelength: str
     dialect: str
@@ -92,6 +90,7 @@ def scan(path: str | Path, root: str = "") -> Scan:
     own = (image.header,) if image.index == 0 else (image.header, hdus[0].header)
     sky = read_sky(own, shape)
     ra, dec = dialects.find_number(header, "ra"), dialects.find_number(header, "dec")
+    pixel, focal = dialects.find_number(header, "pixel_um"), dialects.find_number(header, "focal_mm")
     facts = FrameFacts(
         path=location,
         file=relative_file(location, root),
@@ -115,6 +114,8 @@ def scan(path: str | Path, root: str = "") -> Scan:
         longitude_deg=dialects.longitude_of(header, dialect),
         elevation_m=dialects.find_number(header, "elevation"),
         wcs_header=sky.header,
+        pointing=None if ra is None or dec is None else (ra, dec),
+        pixel_arcsec=None if pixel is None or focal is None else 206.265 * pixel / focal,
         plane=None if sky.header else read_plane(own),
         notes=tuple(filter(None, (image_reason, sky.note, *clock.notes))),
     )
@@ -123,7 +124,6 @@ def scan(path: str | Path, root: str = "") -> Scan:
         facts=facts,
         stamps=stamps,
         sky=sky,
-        pointing=None if ra is None or dec is None else (ra, dec),
         wavelength=dialects.find_text(header, "wavelength"),
         serial=dialects.find_text(header, "serial"),
         dialect=dialect.name,

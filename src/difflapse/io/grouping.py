@@ -90,9 +90,9 @@ class _Cluster:
             return _plain(item.facts.object) in names
         if any(m.facts.sequence_id and m.facts.sequence_id == item.facts.sequence_id for m in self.members):
             return True
-        pointed = next((m.pointing for m in self.members if m.pointing), None)
-        if pointed and item.pointing:
-            return separation(pointed, item.pointing) < POINTING_DEG
+        pointed = next((m.facts.pointing for m in self.members if m.facts.pointing), None)
+        if pointed and item.facts.pointing:
+            return separation(pointed, item.facts.pointing) < POINTING_DEG
         return True
 
 

@@ -93,6 +93,7 @@ def write_image(
     bits: Mapping[str, int] | None = None,
     cards: Sequence[Card] = (),
     wcs: fits.Header | None = None,
+    sky: fits.Header | None = None,
     unit: str = "adu",
 ) -> None:
     """Write an image that `astropy.nddata.CCDData.read` understands as it is.
@@ -114,6 +115,8 @@ def write_image(
         For the header of the image: LTM1_1 and the like, DIFFMODE, NOISECOR, ...
     wcs : Header, optional
         WCS cards for these pixels, as `binned_wcs_header` makes them.
+    sky : Header, optional
+        WCS of two axes, where the image has three: written as it is into the extension SKY, which has no pixels.
     unit : str
         BUNIT of the image.
 
@@ -145,6 +148,9 @@ def write_image(
             own[f"BITVAL{i}"] = (bit, "added to pixels that are bad because:")
             own[f"BITNAM{i}"] = reason
         hdus.append(fits.ImageHDU(np.asarray(mask, np.uint8), own, name="MASK"))
+    if sky is not None:
+        cards_only = fits.Header([card for card in sky.cards if not card.keyword.startswith("NAXIS")])
+        hdus.append(fits.ImageHDU(None, cards_only, name="SKY"))
     with atomic(path) as temporary:
         hdus.writeto(temporary, overwrite=True, checksum=True)
 

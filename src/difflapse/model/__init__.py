@@ -6,6 +6,7 @@ from difflapse.model.alignment import Alignment, HeldOut
 from difflapse.model.frame import Frame, FrameFacts
 from difflapse.model.grid import ProductGrid
 from difflapse.model.sequence import Inventory, LeftOut, Sequence
+from difflapse.model.sky import TanSip
 from difflapse.model.stars import Quality, Stars
 from difflapse.model.transform import Transform
 
@@ -20,5 +21,6 @@ __all__ = [
     "Quality",
     "Sequence",
     "Stars",
+    "TanSip",
     "Transform",
 ]

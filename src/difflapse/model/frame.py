@@ -56,6 +56,10 @@ class FrameFacts:
     """Site, metres above the sea; None if unknown."""
     wcs_header: str = ""
     """The celestial WCS as a FITS header string (``Header.tostring``); empty if there is none."""
+    pointing: tuple[float, float] | None = None
+    """Right ascension and declination that the mount or the observer wrote, degrees: a hint, which may be far off."""
+    pixel_arcsec: float | None = None
+    """Scale by pixel size and focal length: a hint; None if unknown."""
     plane: tuple[str, tuple[float, ...]] | None = None
     """A linear WCS that is not on the sky (the Sun's own coordinates, a detector's): the axes' names, and the
     six numbers of the 2x3 matrix, row by row, from 0-based native pixels to them; None if there is none."""

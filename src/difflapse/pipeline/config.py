@@ -21,6 +21,7 @@ MOSAIC = ("auto", "none", "RGGB", "BGGR", "GRBG", "GBRG")
 PANELS = ("aligned", "difference", "template", "sigma")
 LABELS = ("full", "time", "none")
 SAVE = ("aligned", "differences")
+SOLVER = ("auto", "solve-field", "astrometry")
 RESAMPLE = ("cubic", "linear", "lanczos3", "lanczos4", "area")
 DETECTOR = ("orb", "akaze", "sift")
 STRETCH = ("asinh", "linear", "log", "sqrt")
@@ -57,6 +58,12 @@ class RunOptions:
     center: str = _option("", "centre of a crop on the sky, degrees or sexagesimal: RA,DEC", metavar="RA,DEC")
     size: str = _option("", "size of that crop: 30arcmin, 2deg or 1deg,40arcmin", metavar="ANGLE")
     roi: str = _option("", "crop in native pixels of the reference: X,Y,W,H", metavar="X,Y,W,H")
+    solve: bool = _option(False, "find the field on the sky with a plate solver of this machine")
+    solver: str = _option("auto", "the plate solver; auto: solve-field where it is installed", SOLVER)
+    index_files: tuple[str, ...] = _option(
+        (), "astrometry.net's index files, or folders of them", many=True, metavar="PATH,..."
+    )
+    solve_limit: float = _option(120.0, "seconds after which solving is given up", metavar="SECONDS")
     panels: tuple[str, ...] = _option(
         ("aligned", "difference"), "panels of the movie, left to right", PANELS, many=True
     )
@@ -95,7 +102,7 @@ class RunOptions:
             choices = names("align") if item.name == "align" else item.metadata["choices"]
             if item.metadata["many"]:
                 object.__setattr__(self, item.name, tuple(value))
-                for one in value:
+                for one in value if choices else ():
                     _check_choice(item.name, one, choices)
             elif choices:
                 _check_choice(item.name, value, choices)
@@ -114,6 +121,8 @@ class RunOptions:
             raise OptionError(f"require_rms is {self.require_rms:g}; it must be pixels, or 0 for no limit")
         if self.workers < 0:
             raise OptionError(f"workers is {self.workers}; it must be 0 (one per core) or more")
+        if not self.solve_limit > 0:
+            raise OptionError(f"solve_limit is {self.solve_limit:g}; it must be more than 0 seconds")
         if not self.panels:
             raise OptionError("no panels: the movie needs at least one", f"choose from {', '.join(PANELS)}")
         if self.roi and (self.center or self.size):

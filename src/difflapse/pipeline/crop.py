@@ -74,7 +74,7 @@ def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int,
     if not reference.wcs_header:
         raise OptionError(
             f"center is given, but the reference frame {reference.file} has no WCS",
-            "use --roi X,Y,W,H in pixels",
+            "use --roi X,Y,W,H in pixels, or --solve to find the field on the sky",
         )
     import astropy.units as u
     from astropy.coordinates import Angle, SkyCoord

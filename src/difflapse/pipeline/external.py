@@ -16,7 +16,8 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, typical_frame
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.records import Reference
+from difflapse.pipeline.records import Reference, SkyPlace
+from difflapse.pipeline.sky import solve_alone
 from difflapse.pipeline.tasks import listed, locate, reduce
 
 _TRIED = 8
@@ -61,6 +62,9 @@ def foreseen_grid(frames: Sequence[FrameFacts], options: RunOptions) -> ProductG
     """The product grid of a run, foreseen from headers."""
     facts = typical_frame(frames, options)
     external = external_of(frames, options)
+    if options.center and options.solve and not (external.facts if external else facts).wcs_header:
+        # Where the crop lies is known once the field is solved; the whole frame is the most it can be.
+        options = replace(options, center="", size="")
     if external is None:
         return product_grid(facts, options)
     return product_grid(external.facts, options, bool(facts.mosaic), external.grid)
@@ -94,13 +98,25 @@ def lay_on_external(desk: Desk, external: External, ranked: Iterable[int]) -> Re
         raise InputError(f"the reference {external.path} cannot be used: {result.message}", result.hint)
     stars: Stars = result
     mosaic = bool(night.frames[0].mosaic)
-    grid = product_grid(external.facts, night.options, mosaic, external.grid)
+    facts, place = external.facts, SkyPlace()
+    if night.options.center and night.options.solve and not facts.wcs_header:
+        place = (solve_alone(desk, [(facts, stars, 0)]) or (0, place))[1]
+        facts = replace(facts, wcs_header=place.wcs_header)
+    grid = product_grid(facts, night.options, mosaic, external.grid)
     reasons: list[str] = []
     for k in list(ranked)[:_TRIED]:
         quality: Quality = desk.value("quality", k)
         own: Stars = desk.value("stars", k)
         reference = Reference(
-            k, external.facts, stars, grid, quality.background_adu, night.shared("defects"), own, external
+            k,
+            external.facts,
+            stars,
+            grid,
+            quality.background_adu,
+            night.shared("defects"),
+            own,
+            external,
+            place,
         )
         found = next(iter(desk.pool.run(locate, [(night, k, own, reference)])))[1]
         if isinstance(found, FrameError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -27,7 +28,8 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
-from difflapse.pipeline.records import Member, Reference, Scene
+from difflapse.pipeline.records import Member, Reference, Scene, SkyPlace
+from difflapse.pipeline.sky import solve_alone
 
 TEMPLATE_FRAMES = 12
 """Frames in a template at most: more add cost, and hardly any depth to a difference."""
@@ -79,11 +81,20 @@ def choose_reference(desk: Desk) -> None:
         # A crop on the sky needs a reference that knows where it looks.
         solved = [k for k in alive if night.frames[k].wcs_header] if night.options.center else []
         k = _ranked(desk, solved or alive)[0]
+    place = SkyPlace()
+    if night.options.center and night.options.solve and not night.frames[k].wcs_header:
+        others = [j for j in _ranked(desk, alive) if j != k][:1] if wanted == "best" else []
+        k, place = solve_alone(
+            desk, [(night.frames[j], desk.value("stars", j), j) for j in (k, *others)]
+        ) or (k, place)
     quality: Quality = desk.value("quality", k)
     facts, stars = night.frames[k], desk.value("stars", k)
-    grid = product_grid(facts, night.options)
+    grid = product_grid(replace(facts, wcs_header=facts.wcs_header or place.wcs_header), night.options)
     defects = night.shared("defects")
-    night.share("reference", Reference(k, facts, stars, grid, quality.background_adu, defects, stars))
+    night.share(
+        "reference",
+        Reference(k, facts, stars, grid, quality.background_adu, defects, stars, place=place),
+    )
 
 
 def make_template(desk: Desk) -> None:

@@ -18,6 +18,7 @@ from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, check_reference, mode_for
+from difflapse.pipeline.solving import check_solver
 
 _MOVIE_BYTES_PER_PIXEL = 0.07
 """Of H.264 at the default quality on noisy frames; measured, and no promise."""
@@ -98,6 +99,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     many = [str(inputs)] if isinstance(inputs, str | Path) else [str(item) for item in inputs]
     target = Path(out) if out is not None else folder.default_out(many)
     folder.check_free(target, options.overwrite)
+    check_solver(options)
     inventory = discover(many, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     workers = choose_workers(inventory, options)
@@ -129,6 +131,7 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
         f"find hot and dead pixels of the sensor from {min(n, DEFECT_FRAMES)} frames",
         f"measure stars, sky and noise of {n} frames",
         f"align by {options.align}, transform {options.transform}, reference {options.reference}",
+        *([f"find the field on the sky with {check_solver(options)}"] if options.solve else []),
         f"template of {members} frames" if members else f"{diff} difference, no template",
         f"movie of {layout.width}x{layout.height} pixels at {options.fps:g} frames/s, "
         f"panels {', '.join(layout.names)} of {nx}x{ny} product pixels",

@@ -44,6 +44,27 @@ class Subtracted:
     title: str
 
 
+@dataclass(frozen=True)
+class SkyPlace:
+    """Where the reference lies on the sky, and how that is known; false where it is not."""
+
+    wcs_header: str = ""
+    """As `FrameFacts.wcs_header`, for the reference's native pixels."""
+    source: str = ""
+    """``header``, ``headers`` (the mean of many), or the solver's name."""
+    n: int = 0
+    """Catalogue stars, or headers, that it was fitted to."""
+    rms_pix: float = float("nan")
+    """Radial rms of stars held out, or of the headers about their mean, native pixels."""
+    index: str = ""
+    """Index file that the solver found it in."""
+    text: str = "none"
+    """All that in words."""
+
+    def __bool__(self) -> bool:
+        return bool(self.wcs_header)
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """The frame whose grid is kept, and what the others are compared with."""
@@ -63,6 +84,8 @@ class Reference:
     """Of `frame`, on the reference's pixels: what brightness is compared with."""
     external: External | None = None
     """Where the reference is no frame of the night."""
+    place: SkyPlace = SkyPlace()
+    """Where it lies on the sky, where a crop had to know that before the frames were aligned."""
 
 
 @dataclass(frozen=True, eq=False)

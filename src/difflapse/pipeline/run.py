@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,9 @@ from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.night_stages import check_reference, time_range
 from difflapse.pipeline.pool import Pool, cores, guarded, prestart
 from difflapse.pipeline.progress import Progress, Silence
-from difflapse.pipeline.records import Reference, Scene, Shown
+from difflapse.pipeline.records import Reference, Scene, Shown, SkyPlace
 from difflapse.pipeline.results import Run
+from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
@@ -58,6 +59,10 @@ def run(
     center: str = "",
     size: str = "",
     roi: str = "",
+    solve: bool = False,
+    solver: str = "auto",
+    index_files: str | Sequence[str] = (),
+    solve_limit: float = 120.0,
     panels: str | Sequence[str] = ("aligned", "difference"),
     labels: str = "full",
     width: int = 2560,
@@ -90,6 +95,9 @@ def run(
         The colour mosaic in array order, ``none``, or ``auto``.
     center, size, roi : str
         A crop, on the sky or in native pixels of the reference.
+    solve, solver, index_files, solve_limit : bool, str, str or sequence of str, float
+        Whether to find the field on the sky, by which plate solver, in which index files (or folders of them),
+        and for how many seconds at most.
     panels, labels, width, fps, stretch : str, width int, fps float
         The movie; `panels` may be a sequence.
     save : str or sequence of str
@@ -124,6 +132,8 @@ def run(
         A used frame is aligned less well than `require_rms`, or has no rms.
     OutputError
         The folder is in use or cannot be written.
+    MissingDependencyError
+        The plate solver that is asked for is not installed.
     """
     given = dict(locals())
     options = RunOptions.from_mapping({option.name: given[option.name] for option in fields(RunOptions)})
@@ -138,6 +148,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     started = time.monotonic()
     target = Path(out) if out is not None else folder.default_out(inputs)
     folder.check_free(target, options.overwrite)
+    check_solver(options)
     if options.workers != 1 and cores() > 1:
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
@@ -251,6 +262,7 @@ def _run_sequence(
             [p for p in products if p != "run.toml"],
             time.monotonic() - started,
             folder.root_from(inventory.root, place.parent if alone else place.parent.parent / place.name),
+            _sky_record(night),
         ),
     }
     external = external_of(night.frames, options)
@@ -349,7 +361,10 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     write_json(
         place / "transforms.json",
         tables.transforms_record(
-            reference.facts, None if reference.external else reference.frame, items, reference.grid
+            replace(reference.facts, wcs_header=_place(night).wcs_header),
+            None if reference.external else reference.frame,
+            items,
+            reference.grid,
         ),
     )
     products.append("transforms.json")
@@ -412,7 +427,7 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
 
 def _pixel_arcsec(night: Night) -> float | None:
     """Pixel scale of the reference, from its WCS; None without."""
-    header = night.shared("reference").facts.wcs_header
+    header = _place(night).wcs_header
     if not header:
         return None
     from astropy.io import fits
@@ -420,6 +435,18 @@ def _pixel_arcsec(night: Night) -> float | None:
     from astropy.wcs.utils import proj_plane_pixel_scales
 
     return float(np.mean(proj_plane_pixel_scales(WCS(fits.Header.fromstring(header)))) * 3600)
+
+
+def _place(night: Night) -> SkyPlace:
+    """Where the reference lies on the sky; unknown where the run did not come so far."""
+    found: SkyPlace = night.shared("sky") if (Path(night.scratch) / "sky.pickle").exists() else SkyPlace()
+    return found
+
+
+def _sky_record(night: Night) -> dict[str, Any]:
+    """What the WCS was fitted to, for the provenance."""
+    place = _place(night)
+    return {"source": place.source, "index_file": place.index or None, "text": place.text} if place else {}
 
 
 def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
@@ -439,6 +466,7 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     if finished:
         scene: Scene = night.shared("scene")
         meta["diff"] = scene.mode
+        meta["wcs"] = _place(night).text
         meta.update({} if (scale := _pixel_arcsec(night)) is None else {"pixel_arcsec": scale})
     return meta
 

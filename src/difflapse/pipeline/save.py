@@ -15,7 +15,7 @@ from difflapse.model import Alignment, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Reference, Scene, Subtracted
+from difflapse.pipeline.records import Reference, Scene, SkyPlace, Subtracted
 
 BITS = {text: bit for bit, text in bits.NAMES.items()}
 
@@ -130,16 +130,21 @@ def _write(
         common.append(("ORIGFILE", own.file, "input frame"))
     if not planes:
         data, variance = data[0], variance[0]
-    wcs = (
-        binned_wcs_header(facts.wcs_header, grid.step, grid.origin, grid.shape, planes)
-        if facts.wcs_header
-        else None
-    )
+    place: SkyPlace = night.shared("sky")
+    wcs = sky = None
+    if place:
+        wcs = binned_wcs_header(place.wcs_header, grid.step, grid.origin, grid.shape, planes)
+        if planes:
+            sky = binned_wcs_header(place.wcs_header, grid.step, grid.origin, grid.shape)
+        common.append(("WCSFROM", place.source, "what the WCS was fitted to"))
+        common.append(("WCSRMS", _finite(place.rms_pix), "[px] native, radial; -1: unknown"))
     full_mask = np.broadcast_to(mask, data.shape).copy() if data.ndim == 3 else mask
     name = "template.fits" if k is None else f"{folder}/{_names(night)[k]}"
     path = Path(night.out) / name
     path.parent.mkdir(exist_ok=True)
-    write_image(path, data, variance=variance, mask=full_mask, bits=BITS, cards=common + cards, wcs=wcs)
+    write_image(
+        path, data, variance=variance, mask=full_mask, bits=BITS, cards=common + cards, wcs=wcs, sky=sky
+    )
     return name
 
 

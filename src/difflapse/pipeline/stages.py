@@ -16,6 +16,7 @@ from typing import Any
 
 from difflapse.pipeline import interpolate, night_stages, tasks
 from difflapse.pipeline.context import Night
+from difflapse.pipeline.sky import find_sky
 
 
 class Scope(Enum):
@@ -47,6 +48,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("reference", Scope.NIGHT, night_stages.choose_reference, ("stars", "quality"), ("reference",)),
     Stage("align", Scope.EACH, tasks.align, ("stars", "quality"), ("alignment", "scale")),
     Stage("interpolate", Scope.NIGHT, interpolate.interpolate_frames, ("stars", "alignment"), ()),
+    Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True

@@ -225,9 +225,16 @@ def read_transform(record: Mapping[str, Any]) -> Transform:
 
 
 def provenance(
-    digests: Mapping[str, str], products: Iterable[str], seconds: float, root: str | None = None
+    digests: Mapping[str, str],
+    products: Iterable[str],
+    seconds: float,
+    root: str | None = None,
+    sky: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Versions, inputs and products of a run, for `run.toml`; `root` is where the inputs lie, see `results`."""
+    """Versions, inputs and products of a run, and what its WCS was fitted to, for `run.toml`.
+
+    `root` is where the inputs lie, see `results`.
+    """
     versions = {"difflapse": __version__, "python": platform.python_version()}
     for package in ("numpy", "scipy", "astropy", "opencv-python-headless", "sep", "numba", "av"):
         try:
@@ -238,6 +245,7 @@ def provenance(
         "created_by": f"difflapse {__version__}",
         "seconds": round(seconds, 2),
         "versions": versions,
+        "wcs": dict(sky) if sky else None,
         "products": sorted(products),
         "root": root,
         "inputs": dict(digests),
