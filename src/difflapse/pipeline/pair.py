@@ -78,8 +78,9 @@ def make_pair(certificate: Certificate, k: int, inputs: str | Path | None) -> Pa
     note = ""
     pictures: tuple[Picture, Picture] | None = None
     try:
-        other = _from_outside(night) if reference.number < 0 else _from_input(night, reference, inputs)
-        pictures = _from_input(night, frame, inputs), other
+        left = _from_input(night, frame, inputs)
+        right = _from_outside(night) if reference.number < 0 else _from_input(night, reference, inputs)
+        pictures = left, right
     except (InputError, ReadError) as error:
         if inputs is not None:
             raise InputError(
