@@ -332,25 +332,33 @@ def _one_by_one(
         inside = u >= -_EDGE and v >= -_EDGE and u <= mx - 1 + _EDGE and v <= my - 1 + _EDGE
         value = 0.0
         if inside:
-            if corners.shape[2] == 0:
-                c0, w = axis_weights(u, width[0, k], even, odd, wx)
-                r0, h = axis_weights(v, width[1, k], even, odd, wy)
-                for q in range(h):
-                    for m in range(w):
-                        room[q, m] = wy[q] * wx[m]
-            else:
+            quads = corners.shape[2] > 0
+            if quads:
                 r0, c0, h, w = overlaps(
                     corners[0, 0, i] - ox, corners[0, 1, i] - oy, corners[0, 0, i + 1] - ox,
                     corners[0, 1, i + 1] - oy, corners[1, 0, i + 1] - ox, corners[1, 1, i + 1] - oy,
                     corners[1, 0, i] - ox, corners[1, 1, i] - oy, room,
                 )  # fmt: skip
-            inside = h > 0
-            if inside and r0 >= 0 and c0 >= 0 and r0 + h <= my and c0 + w <= mx:
+                inside = h > 0
+            else:
+                c0, w = axis_weights(u, width[0, k], even, odd, wx)
+                r0, h = axis_weights(v, width[1, k], even, odd, wy)
+            if r0 < 0 or c0 < 0 or r0 + h > my or c0 + w > mx:
+                if not quads:
+                    for q in range(h):
+                        for m in range(w):
+                            room[q, m] = wy[q] * wx[m]
+                value, inside = _at_edge(plane, r0, c0, h, w, room)
+            elif quads:
                 for q in range(h):
                     for m in range(w):
                         value += room[q, m] * plane[r0 + q, c0 + m]
-            elif inside:
-                value, inside = _at_edge(plane, r0, c0, h, w, room)
+            else:
+                for q in range(h):
+                    part = 0.0
+                    for m in range(w):
+                        part += wx[m] * plane[r0 + q, c0 + m]
+                    value += wy[q] * part
         if not inside:
             coverage[i] = 0
             value = 0.0
@@ -376,7 +384,7 @@ def _at_edge(plane: np.ndarray, r0: int, c0: int, h: int, w: int, weight: np.nda
                 kept += weight[q, m]
                 value += weight[q, m] * plane[r0 + q, c0 + m]
     lost = max(abs(total - kept_x), abs(total - kept_y))
-    if not lost <= MOST_LOST * total:
+    if kept == 0 or not lost <= MOST_LOST * total:
         return 0.0, False
     return value * total / kept, True
 

@@ -124,10 +124,14 @@ def axis_weights(u: float, width: float, even: np.ndarray, odd: np.ndarray, w: n
         left = int(np.floor(u))
         g = u - left - 0.5
         h = g * g
+        short = half <= 2  # their polynomials have two terms
         for p in range(half):
             e, o = even[p], odd[p]
-            a = (((e[4] * h + e[3]) * h + e[2]) * h + e[1]) * h + e[0]
-            b = g * ((((o[4] * h + o[3]) * h + o[2]) * h + o[1]) * h + o[0])
+            a, b = e[1] * h + e[0], g * (o[1] * h + o[0])
+            if not short:
+                h2 = h * h
+                a += ((e[4] * h + e[3]) * h + e[2]) * h2
+                b += g * (((o[4] * h + o[3]) * h + o[2]) * h2)
             w[half - 1 - p] = a - b
             w[half + p] = a + b
         return left - half + 1, 2 * half

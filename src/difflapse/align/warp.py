@@ -328,7 +328,7 @@ class _Field:
         if turn < 0.2:
             return np.zeros(1)
         # Side by side where phases may repeat after a few pixels.
-        return np.array([-12.0, -4, 4, 12]) if turn < 4 else np.arange(-6.0, 6.0)
+        return np.array([-12.0, -4, 4, 12]) if turn < 4 else np.arange(-4.0, 4.0)
 
 
 def _mesh(n: int) -> np.ndarray:
