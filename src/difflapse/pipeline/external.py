@@ -107,23 +107,19 @@ def lay_on_external(desk: Desk, external: External, ranked: Iterable[int]) -> Re
     for k in list(ranked)[:_TRIED]:
         quality: Quality = desk.value("quality", k)
         own: Stars = desk.value("stars", k)
+        defects = night.shared("defects")
         reference = Reference(
-            k,
-            external.facts,
-            stars,
-            grid,
-            quality.background_adu,
-            night.shared("defects"),
-            own,
-            external,
-            place,
+            k, external.facts, stars, grid, quality.background_adu, defects, own, external, place=place
         )
         found = next(iter(desk.pool.run(locate, [(night, k, own, reference)])))[1]
         if isinstance(found, FrameError):
             reasons.append(f"{night.frames[k].file}: {found.message}")
             continue
         x, y = found.transform(own.x, own.y)
-        return replace(reference, light=replace(own, x=x, y=y).take(np.isfinite(x) & np.isfinite(y)))
+        ny, nx = night.frames[k].shape
+        pixel = grid.step / found.transform.local_scale(0.5 * nx, 0.5 * ny) / (2 if mosaic else 1)
+        light = replace(own, x=x, y=y).take(np.isfinite(x) & np.isfinite(y))
+        return replace(reference, light=light, light_area=pixel**2)
     raise InputError(
         f"none of the {len(reasons)} best frames lies on the reference {external.path}; the best: {reasons[0]}",
         "does it show the same sky? --align asterism bears scales of 0.4 to 2.5",

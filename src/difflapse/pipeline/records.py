@@ -84,6 +84,8 @@ class Reference:
     """Of `frame`, on the reference's pixels: what brightness is compared with."""
     external: External | None = None
     """Where the reference is no frame of the night."""
+    light_area: float = 1.0
+    """Pixels of `frame` to a product pixel, typically: other than 1 only on a reference from outside."""
     place: SkyPlace = SkyPlace()
     """Where it lies on the sky, where a crop had to know that before the frames were aligned."""
 

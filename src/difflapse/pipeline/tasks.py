@@ -192,7 +192,7 @@ def warp_frame(
     if scale is not None:
         # Scales are those of stars' light; where brightness is kept, that goes with the pixels that show it.
         area = resample(warped.area[None], reference.grid.shape, SPACING)
-        inverse = ((1.0 if warped.keeps_flux else area) / scale).astype(np.float32)
+        inverse = ((1.0 if warped.keeps_flux else area / reference.light_area) / scale).astype(np.float32)
     noise = noise_of(
         warped.variance_factor,
         quality.noise_adu,
