@@ -67,7 +67,7 @@ def map_by_headers(frame: FrameFacts, reference: FrameFacts, wanted: str = "auto
                 "--align asterism needs none",
                 {"found": 0, "needed": 2, "method": "wcs"},
             )
-    here, there = _celestial(frame.wcs_header), _celestial(reference.wcs_header)
+    here, there = celestial(frame.wcs_header), celestial(reference.wcs_header)
     ny, nx = frame.shape
     margin = 0.02
     domain = (-margin * nx, -margin * ny, (1 + margin) * nx - 1, (1 + margin) * ny - 1)
@@ -119,7 +119,7 @@ def _through_the_plane(
 
 
 @lru_cache(maxsize=16)
-def _celestial(text: str) -> Any:
+def celestial(text: str) -> Any:
     """The celestial WCS of a header string; parsing costs milliseconds and the reference's is asked for each
     frame.
     """

@@ -1,0 +1,154 @@
+"""A camera on a night: where a pixel of any of its frames looks, through one lens, a pose for each frame, and the air.
+
+Directions are given in the axes of the reference frame: +x, +y and the optical axis there. They are written as
+positions on the plane that touches the sky there, in pixels (the focal length times the tangent), so that a
+difference of two of them is one of pixels. Nothing here knows of stars or fits: that is `joint` and `lens`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from difflapse.align.fit import design
+from difflapse.model.transform import powers
+
+_SMART = (58.294 / 206264.806, 0.0668 / 58.294)
+_LOWEST = 0.1
+"""Cosine of the zenith distance below which refraction is taken as there: the formula ends at 80 degrees or so."""
+FAR = 8.0
+"""Focal length, in half diagonals, where nothing is known: longer than a short tele's."""
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """One lens, the same for all frames of a night.
+
+    A pixel (x, y) of a frame, p = ((x, y) - centre) / radius, is bent straight by ``u = (x, y) - centre + shear + sum c_ij
+    p_x**i p_y**j`` with i + j from 2 to the degree; ``(u, focal)`` is then its ray, in the frame's own axes.
+    """
+
+    centre: tuple[float, float]
+    """Middle of the frames, px. The optical centre need not be there: the polynomial has it."""
+    radius: float
+    """Half of the frames' diagonal, px."""
+    focal: float
+    """Focal length, px."""
+    shear: np.ndarray
+    """(2,): pixels that are not square, as (a, b) in ``u += (a p_x + b p_y, b p_x - a p_y)``, px."""
+    coefficients: np.ndarray
+    """(2, n) px, terms of degree 2 and up in the order of `difflapse.model.transform.powers`; none: a perfect lens."""
+    refraction: float = 0.0
+    """Strength of the air: 1 at 1010 hPa and 10 C, 0 for none."""
+
+    @classmethod
+    def perfect(cls, shape: tuple[int, int], degree: int = 1, focal: float | None = None) -> Camera:
+        """A lens without distortion, its terms up to `degree` at zero; without `focal`, a long one."""
+        ny, nx = shape
+        radius = 0.5 * float(np.hypot(nx, ny))
+        n = len(powers(degree)) - 3
+        return cls(
+            (0.5 * (nx - 1), 0.5 * (ny - 1)), radius, focal or FAR * radius, np.zeros(2), np.zeros((2, n))
+        )
+
+    @property
+    def degree(self) -> int:
+        """Of the polynomial; 1 where there is none."""
+        return round((np.sqrt(8 * (self.coefficients.shape[1] + 3) + 1) - 3) / 2)
+
+    def basis(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """(n_points, 3 + n) terms of the polynomial at pixels, constant and linear ones first."""
+        return design((x - self.centre[0]) / self.radius, (y - self.centre[1]) / self.radius, self.degree)
+
+    def straighten(self, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ideal positions (u, v) about the centre, px, of pixels given by their `basis`."""
+        a, b = self.shear
+        p, q = basis[:, 1], basis[:, 2]
+        bent = basis[:, 3:] @ self.coefficients.T
+        return (self.radius + a) * p + b * q + bent[:, 0], (self.radius - a) * q + b * p + bent[:, 1]
+
+    def look(
+        self, u: np.ndarray, v: np.ndarray, pose: np.ndarray, zenith: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions on the sky's plane, px, of ideal positions of a frame.
+
+        Parameters
+        ----------
+        u, v : ndarray, shape (n,), px
+            What `straighten` gives.
+        pose : ndarray, shape (4,)
+            Where the frame's optical axis points on the reference's plane (x, y, px), the roll (radians) and the
+            logarithm of its scale; zeros for the reference.
+        zenith : ndarray, shape (3,), optional
+            Direction of the zenith in the reference's axes at the frame's time; None: no refraction.
+        """
+        f = self.focal
+        turn = np.exp(pose[3] + 1j * pose[2])
+        vx, vy = turn.real * u - turn.imag * v, turn.imag * u + turn.real * v
+        a, b = pose[0] / f, pose[1] / f
+        n = np.sqrt(1.0 + a * a + b * b)
+        # The shortest rotation that takes the axis to (a, b, 1) / n; z is in units of the focal length.
+        g = (a * vx + b * vy) / (n * (n + 1.0))
+        dx, dy = vx - a * g + pose[0] / n, vy - b * g + pose[1] / n
+        dz = (1.0 - (a * vx + b * vy) / f) / n
+        if zenith is None or self.refraction == 0.0:
+            return dx / dz, dy / dz
+        # Lower the apparent direction from the zenith by Smart's formula.
+        length = np.sqrt(dx * dx + dy * dy + (f * dz) ** 2)
+        cos = (dx * zenith[0] + dy * zenith[1] + f * dz * zenith[2]) / length
+        safe = np.maximum(cos, _LOWEST)
+        tan2 = 1.0 / (safe * safe) - 1.0
+        k = self.refraction * _SMART[0] * (1.0 - _SMART[1] * tan2)
+        angle = k * np.sqrt(tan2)
+        off = k / safe * np.sinc(angle / np.pi)
+        along = np.cos(angle) + off * safe
+        off = off * length
+        z = f * dz * along - off * zenith[2]
+        return f * (dx * along - off * zenith[0]) / z, f * (dy * along - off * zenith[1]) / z
+
+    def to_sky(
+        self, x: np.ndarray, y: np.ndarray, pose: np.ndarray, zenith: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Positions on the sky's plane, px, of native pixels of a frame; see `look`."""
+        return self.look(*self.straighten(self.basis(x, y)), pose, zenith)
+
+    def from_sky(
+        self,
+        X: np.ndarray,
+        Y: np.ndarray,
+        pose: np.ndarray,
+        zenith: np.ndarray | None,
+        start: tuple[np.ndarray, np.ndarray],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Native pixels of a frame of positions on the sky's plane: Newton's method from `start`; NaN where it fails."""
+        x, y = (np.array(s, float) for s in start)
+        away = np.full(x.shape, np.inf)
+        for _ in range(15):
+            sx, sy = self.to_sky(x, y, pose, zenith)
+            ex, ey = X - sx, Y - sy
+            away = np.hypot(ex, ey)
+            if not np.any(away > 1e-9 * self.radius):
+                break
+            ax, ay = self.to_sky(x + 0.5, y, pose, zenith)
+            bx, by = self.to_sky(x, y + 0.5, pose, zenith)
+            a, b, c, d = 2 * (ax - sx), 2 * (bx - sx), 2 * (ay - sy), 2 * (by - sy)
+            det = a * d - b * c
+            x, y = x + (d * ex - b * ey) / det, y + (a * ey - c * ex) / det
+        lost = ~(away < 1e-5)
+        return np.where(lost, np.nan, x), np.where(lost, np.nan, y)
+
+    def with_degree(self, degree: int) -> Camera:
+        """The same lens with more terms, at zero, or with fewer."""
+        n = len(powers(degree)) - 3
+        new = np.zeros((2, n))
+        common = min(n, self.coefficients.shape[1])
+        new[:, :common] = self.coefficients[:, :common]
+        return replace(self, coefficients=new)
+
+
+def turn_about(axis: np.ndarray, angle: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Directions (k, 3): `direction` turned by each of k angles (radians) about an axis (Rodrigues)."""
+    axis = axis / np.linalg.norm(axis)
+    c, s = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    return c * direction + s * np.cross(axis, direction) + (1 - c) * (axis @ direction) * axis
