@@ -335,45 +335,68 @@ def _pose_of(
 
 def _with_neighbours(poses: list[_Pose], times: np.ndarray, home: int) -> list[_Pose]:
     """Weigh each pose against what its neighbours in time lead one to expect, by how much poses really scatter."""
+    n = len(poses)
     value = np.array([p.pose for p in poses])
+    # With each fold's stars left out, too: without them all poses may move together, as the lens does.
+    without = value[None] + np.moveaxis(np.array([p.folds for p in poses]), 1, 0)
     spread = np.array([_variance(p.information.sum(0)) for p in poses])
-    if len(poses) < 6:
-        return poses
-    expected, error = np.empty_like(value), np.empty_like(value)
+    trust = np.zeros((n, 4))
+    away = np.zeros((1 + FOLDS, n, 4))
+    alike = np.abs(np.angle(np.exp(1j * (value[:, None, 2] - value[:, 2])))) < 0.1
+    np.fill_diagonal(alike, False)
     for c in range(4):
         scatter = 0.0
         for _ in range(3):
-            for n in range(len(poses)):
-                alike = np.abs(np.angle(np.exp(1j * (value[:, 2] - value[n, 2])))) < 0.1
-                alike[n] = False
-                expected[n, c], error[n, c] = _interpolate(
-                    times, value[:, c], spread[:, c] + scatter, alike, times[n]
-                )
-            good = np.isfinite(error[:, c]) & np.isfinite(spread[:, c])
+            gain, error = _line_through_neighbours(times, spread[:, c] + scatter, alike)
+            good = np.isfinite(error) & np.isfinite(spread[:, c])
             if good.sum() < 5:
-                error[:, c] = np.inf
                 break
-            away = (value[:, c] - expected[:, c])[good]
-            # Robustly: the typical square beyond what the known errors explain.
-            total = float(np.median(away**2)) / 0.455
-            noise = float(np.median((spread[:, c] + error[:, c] - scatter * (error[:, c] > 0))[good]))
-            scatter = max(total - max(noise, 0.0), 0.0, 0.05 * total)
-        error[:, c] += scatter
+            off = value[:, c] - gain @ value[:, c]
+            # The typical square, robustly, beyond what the known errors explain.
+            total = float(np.median(off[good] ** 2)) / 0.455
+            known = float(np.median(spread[good, c] + gain[good] ** 2 @ np.where(good, spread[:, c], 0.0)))
+            scatter = max(total - known, 0.05 * total)
+        if good.sum() >= 5:
+            trust[:, c] = np.where(np.isfinite(error), 1.0 / (error + scatter), 0.0)
+            for f, v in enumerate((value, *without)):
+                away[f, :, c] = gain @ v[:, c] - v[:, c]
     out = []
-    for n, p in enumerate(poses):
-        if n == home:
+    for k, p in enumerate(poses):
+        if k == home:
             out.append(p)
             continue
-        trust = np.where(np.isfinite(error[n]), 1.0 / error[n], 0.0)
-        away = np.where(trust > 0, expected[n] - p.pose, 0.0)
-        all_stars = p.information.sum(0)
-        pose = p.pose + _solve(all_stars + np.diag(trust), trust * away)
-        folds = []
-        for f in range(FOLDS):
-            left = all_stars - p.information[f] + np.diag(trust)
-            folds.append(p.folds[f] + _solve(left, trust * (away - p.folds[f])) + p.pose - pose)
+        stiff, stars = np.diag(trust[k]), p.information.sum(0)
+        pose = p.pose + _solve(stars + stiff, trust[k] * away[0, k])
+        folds = [
+            without[f, k] + _solve(stars - p.information[f] + stiff, trust[k] * away[1 + f, k]) - pose
+            for f in range(FOLDS)
+        ]
         out.append(replace(p, pose=pose, folds=np.array(folds)))
     return out
+
+
+def _line_through_neighbours(
+    times: np.ndarray, variance: np.ndarray, alike: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Straight lines through each frame's nearest neighbours in time, the frame itself left out.
+
+    Returns the weights (n, n) that make the value at each frame of those at the others, and the variances; infinite
+    where fewer than 4 are alike.
+    """
+    n = len(times)
+    gain, error = np.zeros((n, n)), np.full(n, np.inf)
+    for k in range(n):
+        near = np.flatnonzero(alike[k] & np.isfinite(variance))
+        near = near[np.argsort(np.abs(times[near] - times[k]), kind="stable")[:_NEIGHBOURS]]
+        if len(near) < 4:
+            continue
+        t = times[near] - times[k]
+        width = 1.2 * float(np.abs(t).max()) or 1.0
+        w = (1 - (np.abs(t) / width) ** 3) ** 3 / np.maximum(variance[near], 1e-30)
+        basis = np.column_stack([np.ones_like(t), t / width])
+        gain[k, near] = (np.linalg.pinv((basis * w[:, None]).T @ basis, hermitian=True) @ (basis * w[:, None]).T)[0]
+        error[k] = np.sum(gain[k, near] ** 2 * variance[near])
+    return gain, error
 
 
 def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -391,23 +414,6 @@ def _variance(information: np.ndarray) -> np.ndarray:
         return np.asarray(np.diag(np.linalg.inv(information / np.outer(scale, scale))) / scale**2)
     except np.linalg.LinAlgError:
         return np.full(len(scale), np.inf)
-
-
-def _interpolate(
-    times: np.ndarray, value: np.ndarray, variance: np.ndarray, alike: np.ndarray, at: float
-) -> tuple[float, float]:
-    """A straight line through the nearest values in time, at a time: the value there and its variance."""
-    near = np.flatnonzero(alike & np.isfinite(variance))
-    near = near[np.argsort(np.abs(times[near] - at), kind="stable")[:_NEIGHBOURS]]
-    if len(near) < 4:
-        return float(value[alike].mean()) if alike.any() else 0.0, np.inf
-    t = times[near] - at
-    width = 1.2 * np.abs(t).max() or 1.0
-    w = (1 - (np.abs(t) / width) ** 3) ** 3 / np.maximum(variance[near], 1e-30)
-    basis = np.column_stack([np.ones_like(t), t / width])
-    inverse = np.linalg.inv((basis * w[:, None]).T @ basis)
-    gain = inverse @ (basis * w[:, None]).T
-    return float(gain[0] @ value[near]), float(np.sum(gain[0] ** 2 * variance[near]))
 
 
 def _choose(
