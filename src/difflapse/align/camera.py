@@ -14,7 +14,9 @@ import numpy as np
 from difflapse.align.fit import design
 from difflapse.model.transform import powers
 
-_SMART = (58.294 / 206264.806, 0.0668 / 58.294)
+SQUEEZE = 58.294 / 206264.806
+"""Refraction at 45 degrees, radians, at 1010 hPa and 10 C."""
+_CUBIC = 0.0668 / 58.294
 _LOWEST = 0.1
 """Cosine of the zenith distance below which refraction is taken as there: the formula ends at 80 degrees or so."""
 FAR = 8.0
@@ -99,7 +101,7 @@ class Camera:
         cos = (dx * zenith[0] + dy * zenith[1] + f * dz * zenith[2]) / length
         safe = np.maximum(cos, _LOWEST)
         tan2 = 1.0 / (safe * safe) - 1.0
-        k = self.refraction * _SMART[0] * (1.0 - _SMART[1] * tan2)
+        k = self.refraction * SQUEEZE * (1.0 - _CUBIC * tan2)
         angle = k * np.sqrt(tan2)
         off = k / safe * np.sinc(angle / np.pi)
         along = np.cos(angle) + off * safe

@@ -346,7 +346,7 @@ class _Problem:
             fold = np.searchsorted(self.fold_ends, s.track, side="right")
             moves = np.hstack([folds[:, : self.common], pose_folds[:, k]])[fold]
             r = at - star[s.track] + np.einsum("nij,nj->ni", jacobian, moves) - star_folds[fold, s.track]
-            held[s.track] += np.where(w > 0, w * np.sum(r**2, axis=1), 0.0)
+            held[s.track] += np.where(w > 0, s.weight * np.sum(r**2, axis=1), 0.0)
         return Joint(
             state.camera,
             state.poses,

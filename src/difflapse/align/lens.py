@@ -16,7 +16,7 @@ from difflapse.align.camera import Camera
 from difflapse.align.fit import design, fit_transform, grid_points
 from difflapse.align.joint import FOLDS, Air, Joint, Seen, derivatives, fit_joint
 from difflapse.align.match import position_variance
-from difflapse.align.zenith import TURN, air_of, axes_of, strength_of
+from difflapse.align.zenith import TURN, air_of, axes_of, guess_air, strength_of
 from difflapse.model import Alignment, FrameFacts, HeldOut, Stars, Transform
 from difflapse.model.transform import powers
 
@@ -128,7 +128,7 @@ def one_lens(
         ]
         reach = [0.6] * len(frames)
     assert fitted is not None
-    poses = _with_neighbours(poses, times, home)
+    poses = _with_neighbours(poses, times)
     return _choose(frames, home, model, fitted, poses, ends, tracks, alignments, wanted)
 
 
@@ -205,12 +205,21 @@ class _Model:
         home = int(np.flatnonzero(chosen == self.home)[0])
         some = [seen[n] for n in chosen]
         camera = Camera.perfect(self.shape, degree, self.focal)
-        poses = np.array([self._first_pose(n) for n in chosen])
-        air = replace(self.air, angle=self.air.angle[chosen]) if self.air else None
+
+        def fit(start: Camera, poses: np.ndarray, air: Air | None) -> Joint:
+            return fit_joint(some, home, ends, start, poses, air, self.strength, self.focal_error)
+
         if before is not None:
-            poses, air = before.poses, before.air
-            camera = replace(camera, coefficients=before.camera.with_degree(degree).coefficients)
-        return fit_joint(some, home, ends, camera, poses, air, self.strength, self.focal_error)
+            return fit(camera, before.poses, before.air)
+        poses = np.array([self._first_pose(n) for n in chosen])
+        if self.air is not None or self.turned is None or degree == 1:
+            return fit(camera, poses, replace(self.air, angle=self.air.angle[chosen]) if self.air else None)
+        best = plain = fit(camera, poses, None)
+        for air in guess_air(some, plain, home, self.turned[chosen], self.strength[0]):
+            other = fit(camera, plain.poses, air)
+            if _beats(other, best):
+                best = other
+        return best
 
     def _first_pose(self, n: int) -> np.ndarray:
         """The pose of a frame by its own transform."""
@@ -222,6 +231,15 @@ class _Model:
         jacobian = t.jacobian(cx, cy)
         turn = (jacobian[0, 0] + jacobian[1, 1] + 1j * (jacobian[1, 0] - jacobian[0, 1])) / 2
         return np.array([x - cx, y - cy, np.angle(turn), np.log(abs(turn))])
+
+
+def _beats(other: Joint, best: Joint) -> bool:
+    """Whether a fit predicts held-out stars clearly better than another, star by star."""
+    gain = best.held - other.held
+    gain = gain[np.isfinite(gain)]
+    limit = 10.0 * float(np.median(best.held))
+    gain = np.clip(gain, -limit, limit)
+    return bool(gain.mean() > _CLEAR * gain.std() / np.sqrt(len(gain)))
 
 
 def _spread(frames: list[_Frame], home: int) -> np.ndarray:
@@ -333,7 +351,7 @@ def _pose_of(
     return _Pose(pose, information, folds, Seen(s.track, s.x, s.y, w), np.arange(len(s.x)))
 
 
-def _with_neighbours(poses: list[_Pose], times: np.ndarray, home: int) -> list[_Pose]:
+def _with_neighbours(poses: list[_Pose], times: np.ndarray) -> list[_Pose]:
     """Weigh each pose against what its neighbours in time lead one to expect, by how much poses really scatter."""
     n = len(poses)
     value = np.array([p.pose for p in poses])
@@ -362,9 +380,6 @@ def _with_neighbours(poses: list[_Pose], times: np.ndarray, home: int) -> list[_
                 away[f, :, c] = gain @ v[:, c] - v[:, c]
     out = []
     for k, p in enumerate(poses):
-        if k == home:
-            out.append(p)
-            continue
         stiff, stars = np.diag(trust[k]), p.information.sum(0)
         pose = p.pose + _solve(stars + stiff, trust[k] * away[0, k])
         folds = [
@@ -492,10 +507,9 @@ def _judge(
 ) -> _Judged:
     frame, p, base = frames[n], poses[n], poses[home]
     camera = fitted.camera
-    common = fitted.common_folds.shape[1]
     air, air0 = model._air(fitted, slice(n, n + 1)), model._air(fitted, slice(home, home + 1))
     zenith, zenith0 = (a.zeniths()[0] if a else None for a in (air, air0))
-    transform, away = _compose(camera, model.shape, p.pose, zenith, zenith0, frame.own.transform)
+    transform, away = _compose(camera, model.shape, (p.pose, base.pose), (zenith, zenith0), frame.own.transform)
     # Stars that both this frame and the reference see, each predicted by the fold that left it out.
     _, i, j = np.intersect1d(p.seen.track, base.seen.track, return_indices=True)
     good = (p.seen.weight[i] > 0) & (base.seen.weight[j] > 0)
@@ -503,13 +517,13 @@ def _judge(
     fold = np.searchsorted(ends, p.seen.track[i], side="right")
     here, there = camera.basis(p.seen.x[i], p.seen.y[i]), camera.basis(base.seen.x[j], base.seen.y[j])
     d_here = derivatives(camera, here, p.pose, air, 0)
-    d_there = derivatives(camera, there, np.zeros(4), air0, 0)[:, :, :common]
+    d_there = derivatives(camera, there, base.pose, air0, 0)
     sky = np.column_stack(camera.look(*camera.straighten(here), p.pose, zenith))
-    sky0 = np.column_stack(camera.look(*camera.straighten(there), np.zeros(4), zenith0))
-    moves = np.hstack([fitted.common_folds, p.folds])[fold]
-    off = sky - sky0 + np.einsum("nij,nj->ni", d_here, moves)
-    off -= np.einsum("nij,nj->ni", d_there, fitted.common_folds[fold])
-    off = _to_pixels(camera, base.seen.x[j], base.seen.y[j], zenith0, off)
+    sky0 = np.column_stack(camera.look(*camera.straighten(there), base.pose, zenith0))
+    moves, moves0 = (np.hstack([fitted.common_folds, one.folds]) for one in (p, base))
+    off = sky - sky0 + np.einsum("nij,nj->ni", d_here, moves[fold])
+    off -= np.einsum("nij,nj->ni", d_there, moves0[fold])
+    off = _to_pixels(camera, base.seen.x[j], base.seen.y[j], base.pose, zenith0, off)
     a, b = which[n][i], which[home][j]
     snr = np.minimum(frame.stars.snr[a], frames[home].stars.snr[b])
     columns = (frame.stars.x[a], frame.stars.y[a], *off.T, snr)
@@ -530,8 +544,8 @@ def _judge(
     grid = grid_points((0.0, 0.0, model.shape[1] - 1.0, model.shape[0] - 1.0))
     gx, gy = grid.T
     tx, ty = (transform or frame.own.transform)(gx, gy)
-    change = derivatives(camera, camera.basis(gx, gy), p.pose, air, 0) @ np.hstack([fitted.common_folds, p.folds]).T
-    change -= derivatives(camera, camera.basis(tx, ty), np.zeros(4), air0, 0)[:, :, :common] @ fitted.common_folds.T
+    change = derivatives(camera, camera.basis(gx, gy), p.pose, air, 0) @ moves.T
+    change -= derivatives(camera, camera.basis(tx, ty), base.pose, air0, 0) @ moves0.T
     lens_variance = float(np.mean(np.sum(change**2, axis=1))) * (FOLDS - 1)
     return _Judged(transform, held, len(pairs), gain, error, _own_variance(frame.own, grid), lens_variance)
 
@@ -553,13 +567,12 @@ def _own_variance(own: Alignment, grid: np.ndarray) -> float:
 
 
 def _to_pixels(
-    camera: Camera, x: np.ndarray, y: np.ndarray, zenith: np.ndarray | None, off: np.ndarray
+    camera: Camera, x: np.ndarray, y: np.ndarray, pose: np.ndarray, zenith: np.ndarray | None, off: np.ndarray
 ) -> np.ndarray:
-    """Small differences on the sky's plane as differences of native pixels of the reference, at (x, y)."""
-    zero = np.zeros(4)
-    here = np.column_stack(camera.to_sky(x, y, zero, zenith))
-    a, c = (np.column_stack(camera.to_sky(x + 0.5, y, zero, zenith)) - here).T / 0.5
-    b, d = (np.column_stack(camera.to_sky(x, y + 0.5, zero, zenith)) - here).T / 0.5
+    """Small differences on the sky's plane as differences of native pixels of a frame, at (x, y)."""
+    here = np.column_stack(camera.to_sky(x, y, pose, zenith))
+    a, c = (np.column_stack(camera.to_sky(x + 0.5, y, pose, zenith)) - here).T / 0.5
+    b, d = (np.column_stack(camera.to_sky(x, y + 0.5, pose, zenith)) - here).T / 0.5
     det = a * d - b * c
     return np.column_stack([d * off[:, 0] - b * off[:, 1], a * off[:, 1] - c * off[:, 0]]) / det[:, None]
 
@@ -567,9 +580,8 @@ def _to_pixels(
 def _compose(
     camera: Camera,
     shape: tuple[int, int],
-    pose: np.ndarray,
-    zenith: np.ndarray | None,
-    zenith0: np.ndarray | None,
+    poses: tuple[np.ndarray, np.ndarray],
+    zeniths: tuple[np.ndarray | None, np.ndarray | None],
     start: Transform,
 ) -> tuple[Transform | None, float]:
     """Frame to sky to reference as one polynomial over the whole frame, and how far it strays; None if too far."""
@@ -577,8 +589,8 @@ def _compose(
     grid, test = grid_points(domain, 17), grid_points(domain, 14)
     both = np.vstack([grid, test])
     first = fit_transform(*grid.T, *start(*grid.T), model="similarity", domain=domain)
-    sky = camera.to_sky(both[:, 0], both[:, 1], pose, zenith)
-    x, y = camera.from_sky(*sky, np.zeros(4), zenith0, first(both[:, 0], both[:, 1]))
+    sky = camera.to_sky(both[:, 0], both[:, 1], poses[0], zeniths[0])
+    x, y = camera.from_sky(*sky, poses[1], zeniths[1], first(both[:, 0], both[:, 1]))
     n = len(grid)
     worst = np.inf
     if np.all(np.isfinite(x)):

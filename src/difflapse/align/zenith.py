@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from difflapse.align.joint import Air
+from difflapse.align.camera import SQUEEZE
+from difflapse.align.joint import Air, Joint, Seen, derivatives
 from difflapse.align.wcs import celestial
 from difflapse.errors import AlignError
 from difflapse.model import FrameFacts
@@ -58,6 +59,89 @@ def strength_of(facts: FrameFacts) -> tuple[float, float]:
     h = height if known and height is not None else 500.0
     pressure, temperature = 1013.25 * np.exp(-h / 8434.0), 288.15 - 0.0065 * h
     return float(pressure / 1010.0 * 283.15 / temperature), 0.06 if known else 0.12
+
+
+def guess_air(
+    seen: list[Seen], fitted: Joint, home: int, turned: np.ndarray, strength: float
+) -> list[Air]:
+    """Zeniths and poles that would squeeze the frames as a fit without refraction finds them squeezed.
+
+    Refraction at a zenith distance z squeezes a field towards the zenith by 58 arcsec tan**2 z per radian more than
+    across; as the sky turns, so do amount and direction, and the whole course of both tells where zenith and pole are.
+
+    Parameters
+    ----------
+    seen, fitted
+        The frames and the fit without refraction.
+    home : int
+        The reference.
+    turned : ndarray, shape (k,), radians
+        How far the sky has turned since the reference.
+    strength : float
+        Of the refraction, see `Camera`.
+
+    Returns
+    -------
+    list of Air
+        The best guess, and its twin on the other side of the field, which squeezes alike; none where nothing is squeezed.
+    """
+    squeeze, error = np.zeros((len(seen), 2)), np.full(len(seen), np.inf)
+    camera = fitted.camera
+    for k, (s, w, pose) in enumerate(zip(seen, fitted.weights, fitted.poses, strict=True)):
+        basis = camera.basis(s.x, s.y)
+        r = np.column_stack(camera.look(*camera.straighten(basis), pose)) - fitted.star[s.track]
+        n = camera.coefficients.size
+        jacobian = derivatives(camera, basis, pose, None, 0)
+        jacobian = np.concatenate([jacobian[:, :, n : n + 2] * camera.radius, jacobian[:, :, n + 3 :]], axis=2)
+        good = (w > 0) & np.isfinite(r).all(axis=1)
+        if good.sum() < 20:
+            continue
+        a = (jacobian[good] * np.sqrt(w[good])[:, None, None]).reshape(-1, 6)
+        scale = np.linalg.norm(a, axis=0)
+        solution = np.linalg.lstsq(a / scale, (r[good] * np.sqrt(w[good])[:, None]).ravel(), rcond=1e-12)[0]
+        squeeze[k] = solution[:2] / scale[:2]
+        error[k] = 1.0 / scale[0]
+    some = np.flatnonzero(np.isfinite(error))
+    if len(some) < 6 or home not in some:
+        return []
+    # Every direction of the pole, every zenith up to 75 degrees away, in steps of some 6 degrees.
+    poles, zeniths = _directions(700, -1.0), _directions(260, np.cos(np.radians(75.0)))
+    # What grows with the drift may as well be the lens'.
+    root = 1.0 / np.maximum(error[some], 1e-7)
+    drift = np.column_stack([np.ones(len(some)), fitted.poses[some, :2]]) * root[:, None]
+    q, _ = np.linalg.qr(drift / np.linalg.norm(drift, axis=0))
+
+    def rest(values: np.ndarray) -> np.ndarray:
+        values = root.reshape(-1, *[1] * (values.ndim - 1)) * values
+        return values - np.tensordot(q, np.tensordot(q.T, values, 1), 1)
+
+    wanted = rest(squeeze[some])
+    best, least = None, float(np.sum(wanted**2))
+    for pole in poles:
+        along = zeniths @ pole
+        across = np.cross(pole, zeniths)
+        c, s_ = np.cos(turned[some])[:, None, None], np.sin(turned[some])[:, None, None]
+        z = c * zeniths + s_ * across + (1 - c) * along[:, None] * pole
+        bad = (z[:, :, 2] < 0.1).any(axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tx, ty = z[:, :, 0] / z[:, :, 2], z[:, :, 1] / z[:, :, 2]
+        made = rest(-0.5 * SQUEEZE * strength * np.stack([tx * tx - ty * ty, 2 * tx * ty], axis=1))
+        cost = np.where(bad, np.inf, np.sum((wanted[:, :, None] - made) ** 2, axis=(0, 1)))
+        at = int(np.argmin(cost))
+        if cost[at] < least:
+            best, least = (zeniths[at], pole), cost[at]
+    if best is None:
+        return []
+    zenith, pole = best
+    twin = np.array([-1.0, -1.0, 1.0])
+    return [Air(zenith * side, pole * side, turned, free=True) for side in (np.ones(3), twin)]
+
+
+def _directions(n: int, lowest: float) -> np.ndarray:
+    """About n directions spread evenly over the sphere down to a height `lowest` of z (Fibonacci's spiral)."""
+    z = 1.0 - (np.arange(n) + 0.5) / n * (1.0 - lowest)
+    angle = np.pi * (3.0 - np.sqrt(5.0)) * np.arange(n)
+    return np.column_stack([np.sqrt(1 - z * z) * np.cos(angle), np.sqrt(1 - z * z) * np.sin(angle), z])
 
 
 def _icrs(solution: object, x: np.ndarray, y: np.ndarray) -> np.ndarray:
