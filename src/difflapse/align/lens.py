@@ -184,7 +184,7 @@ class _Model:
         reference = frames[home].facts
         self.shape = reference.shape
         axes = axes_of(reference)
-        self.focal, self.focal_error = (axes[1], 0.01) if axes else (None, 1.0)
+        self.focal, self.focal_error = (axes[1], 0.003) if axes else (None, 1.0)
         self.strength = strength_of(reference)
         self.air = air_of(reference, when, axes[0]) if axes else None
         known = np.all(np.isfinite(when))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from difflapse.align.lens import one_lens
 from difflapse.difference import Noise, fit_offset
 from difflapse.difference.mesh import constant
 from difflapse.errors import FrameError, InputError, OptionError
@@ -84,6 +85,32 @@ def choose_reference(desk: Desk) -> None:
             night.shared("defects"),
         ),
     )
+
+
+def fit_lens(desk: Desk) -> None:
+    """Fit one lens to all frames that are aligned on stars, and take its transforms where they are the better ones."""
+    night = desk.night
+    wanted = night.options.transform
+    reference: Reference = night.shared("reference")
+    used = desk.alive()
+    if wanted not in ("auto", "lens") or night.options.align == "none" or reference.frame not in used:
+        return
+    desk.progress.start("lens", 1)
+    lens = one_lens(
+        {k: night.frames[k] for k in used},
+        {k: desk.value("stars", k) for k in used},
+        {k: desk.value("alignment", k) for k in used},
+        reference.frame,
+        wanted,
+    )
+    desk.values["alignment"].update(lens.alignments)
+    desk.progress.advance("lens")
+    desk.progress.finish("lens")
+    if wanted == "lens" and lens.used < len(used) - 1:
+        desk.progress.note(
+            f"one lens: {lens.line}; {len(used) - 1 - lens.used} frames keep their own transforms, the reasons are in frames.ecsv"
+        )
+    night.share("lens", lens.line)
 
 
 def make_template(desk: Desk) -> None:

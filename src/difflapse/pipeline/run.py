@@ -386,6 +386,8 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
         reference: Reference = night.shared("reference")
         meta["reference_frame"] = reference.frame
         meta["sensor_defects"] = len(reference.defects)
+    if (Path(night.scratch) / "lens.pickle").exists():
+        meta["lens"] = night.shared("lens")
     if finished:
         scene: Scene = night.shared("scene")
         meta["diff"] = scene.mode

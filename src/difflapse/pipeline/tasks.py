@@ -103,7 +103,9 @@ def align(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         else:
             alignment = Alignment(Transform.identity(), "none", 0, float("nan"))
     else:
-        options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
+        # One lens for the night comes when all frames are aligned by themselves: `night_stages.fit_lens`.
+        model = "auto" if night.options.transform == "lens" else night.options.transform
+        options = AlignOptions(night.options.align, model, night.options.detector)
         frame = View(facts, stars, functools.cache(lambda: reduced_picture(night, k)))
         other = View(
             night.frames[reference.frame], reference.stars, lambda: _reference_picture(night, reference.frame)
