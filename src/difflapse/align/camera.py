@@ -18,7 +18,9 @@ SQUEEZE = 58.294 / 206264.806
 """Refraction at 45 degrees, radians, at 1010 hPa and 10 C."""
 _CUBIC = 0.0668 / 58.294
 _LOWEST = 0.1
+_STEEPEST = 9.9
 """Cosine of the zenith distance below which refraction is taken as there: the formula ends at 80 degrees or so."""
+_FLAT = 1e-7
 FAR = 8.0
 """Focal length, in half diagonals, where nothing is known: longer than a short tele's."""
 
@@ -35,8 +37,9 @@ class Camera:
     """Middle of the frames, px. The optical centre need not be there: the polynomial has it."""
     radius: float
     """Half of the frames' diagonal, px."""
-    focal: float
-    """Focal length, px."""
+    curvature: float
+    """How much the sky is curved over the frame: square of `radius` over the focal length. Without air it is a number that
+    a fit may make negative; with air it is not."""
     shear: np.ndarray
     """(2,): pixels that are not square, as (a, b) in ``u += (a p_x + b p_y, b p_x - a p_y)``, px."""
     coefficients: np.ndarray
@@ -51,8 +54,17 @@ class Camera:
         radius = 0.5 * float(np.hypot(nx, ny))
         n = len(powers(degree)) - 3
         return cls(
-            (0.5 * (nx - 1), 0.5 * (ny - 1)), radius, focal or FAR * radius, np.zeros(2), np.zeros((2, n))
+            (0.5 * (nx - 1), 0.5 * (ny - 1)),
+            radius,
+            (radius / focal) ** 2 if focal else FAR**-2,
+            np.zeros(2),
+            np.zeros((2, n)),
         )
+
+    @property
+    def focal(self) -> float:
+        """Focal length, px."""
+        return self.radius / float(np.sqrt(max(self.curvature, _FLAT)))
 
     @property
     def degree(self) -> int:
@@ -80,22 +92,24 @@ class Camera:
         u, v : ndarray, shape (n,), px
             What `straighten` gives.
         pose : ndarray, shape (4,)
-            Where the frame's optical axis points on the reference's plane (x, y, px), the roll (radians) and the
+            Where the frame's middle points on the reference's plane (x, y, px; truly, not as the air shows it), the roll (radians) and the
             logarithm of its scale; zeros for the reference.
         zenith : ndarray, shape (3,), optional
             Direction of the zenith in the reference's axes at the frame's time; None: no refraction.
         """
-        f = self.focal
         turn = np.exp(pose[3] + 1j * pose[2])
         vx, vy = turn.real * u - turn.imag * v, turn.imag * u + turn.real * v
-        a, b = pose[0] / f, pose[1] / f
-        n = np.sqrt(1.0 + a * a + b * b)
-        # The shortest rotation that takes the axis to (a, b, 1) / n; z is in units of the focal length.
-        g = (a * vx + b * vy) / (n * (n + 1.0))
-        dx, dy = vx - a * g + pose[0] / n, vy - b * g + pose[1] / n
-        dz = (1.0 - (a * vx + b * vy) / f) / n
-        if zenith is None or self.refraction == 0.0:
+        bent = zenith is not None and self.refraction != 0.0
+        tx, ty = self._lifted(pose[0], pose[1], zenith) if bent and zenith is not None else pose[:2]
+        q = self.curvature / self.radius**2
+        n = np.sqrt(1.0 + q * (tx * tx + ty * ty))
+        # The shortest rotation that takes the axis to (tx, ty, f); z is in units of the focal length.
+        along = q * (tx * vx + ty * vy)
+        dx, dy = vx - tx * along / (n * (n + 1.0)) + tx / n, vy - ty * along / (n * (n + 1.0)) + ty / n
+        dz = (1.0 - along) / n
+        if not bent or zenith is None:
             return dx / dz, dy / dz
+        f = self.focal
         # Lower the apparent direction from the zenith by Smart's formula.
         length = np.sqrt(dx * dx + dy * dy + (f * dz) ** 2)
         cos = (dx * zenith[0] + dy * zenith[1] + f * dz * zenith[2]) / length
@@ -104,10 +118,24 @@ class Camera:
         k = self.refraction * SQUEEZE * (1.0 - _CUBIC * tan2)
         angle = k * np.sqrt(tan2)
         off = k / safe * np.sinc(angle / np.pi)
-        along = np.cos(angle) + off * safe
+        kept = np.cos(angle) + off * safe
         off = off * length
-        z = f * dz * along - off * zenith[2]
-        return f * (dx * along - off * zenith[0]) / z, f * (dy * along - off * zenith[1]) / z
+        z = f * dz * kept - off * zenith[2]
+        return f * (dx * kept - off * zenith[0]) / z, f * (dy * kept - off * zenith[1]) / z
+
+    def _lifted(self, x: float, y: float, zenith: np.ndarray) -> tuple[float, float]:
+        """Where the air shows a direction: a true position on the sky's plane, px, lifted towards the zenith."""
+        f = self.focal
+        true = np.array([x, y, f])
+        true /= np.linalg.norm(true)
+        cos = float(true @ zenith)
+        sin = max(float(np.sqrt(max(1.0 - cos * cos, 0.0))), 1e-12)
+        distance, angle = float(np.arctan2(sin, cos)), 0.0
+        for _ in range(4):  # refraction changes by a thousandth of a change of the zenith distance
+            tan = min(float(np.tan(distance - angle)), _STEEPEST) if distance - angle < 1.5 else _STEEPEST
+            angle = self.refraction * SQUEEZE * (tan - _CUBIC * tan**3)
+        seen = np.cos(angle) * true + np.sin(angle) * (zenith - cos * true) / sin
+        return float(f * seen[0] / seen[2]), float(f * seen[1] / seen[2])
 
     def to_sky(
         self, x: np.ndarray, y: np.ndarray, pose: np.ndarray, zenith: np.ndarray | None = None

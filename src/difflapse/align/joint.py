@@ -15,10 +15,12 @@ from difflapse.align.camera import Camera, turn_about
 FOLDS = 5
 _POSE = 4
 _CLIP = 5.0
-_LOOSE = 0.01
+_LOOSE = 0.003
 """Expected size of a term of the distortion, in half diagonals; what the stars do not tell stays below it."""
 _SQUARE = 1e-3
 _STEPS = 12
+_SETTLED = 2.0
+"""A step that gains less, in chi squared, is the last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,27 +115,31 @@ def fit_joint(
 
     Notes
     -----
-    Gauss-Newton with halved steps; a position more than 5 robust standard deviations of its frame from its star's mean
+    Levenberg-Marquardt; a position more than 5 robust standard deviations of its frame from its star's mean
     counts nothing. The cost is that of ``(2 tracks) * (terms + 4 frames)**2``.
     """
     problem = _Problem(seen, reference, fold_ends, camera, air, strength, focal_error)
     state = _State(replace(camera, refraction=strength[0] if air else 0.0), poses.copy(), air)
     weights = [s.weight.copy() for s in seen]
-    moved = np.inf
     for step in range(_STEPS):
         # The clipping settles first: while it changes, so does what is minimised.
         if step < 5:
             weights = problem.reweigh(state, weights, soft=step == 0)
         normal, right, _ = problem.equations(state, weights)
-        delta = np.linalg.solve(normal.sum(0) + np.diag(problem.stiffness), right.sum(0) + problem.pull(state))
         before = problem.cost(state, weights)
-        for share in (1.0, 0.5, 0.25, 0.1, 0.0):
-            trial = problem.moved(state, share * delta)
-            if share == 0.0 or problem.cost(trial, weights) <= before * (1 + 1e-12):
+        # Where lens, curvature and air can stand for one another the valley is long and bent: shorter steps then.
+        for brake in (0.0, 1.0, 10.0, 1e2, 1e3, 1e4, 1e6):
+            damped = problem.stiffness.copy()
+            damped[: problem.common] *= 1.0 + brake
+            delta = np.linalg.solve(normal[0] + np.diag(damped), right[0] + problem.pull(state))
+            trial = problem.moved(state, delta)
+            after = problem.cost(trial, weights)
+            if after <= before * (1 + 1e-12):
                 break
-        moved = problem.distance(share * delta)
-        state = trial
-        if step >= 2 and moved < 1e-4:
+        else:
+            break
+        state, problem.brake = trial, brake
+        if step >= 3 and before - after < _SETTLED * (1.0 + after / problem.count):
             break
     return problem.finish(state, weights)
 
@@ -162,14 +168,17 @@ class _Problem:
         self.reference = reference
         self.fold_ends = fold_ends
         self.n_tracks = int(fold_ends[-1])
+        self.brake = 0.0
+        self.count = sum(len(s.x) for s in seen)
         self.guess = camera
         self.guess_air = air
         self.strength = strength
         self.bases = [camera.basis(s.x, s.y) for s in seen]
         self.terms = camera.coefficients.shape[1]
-        spread = [_LOOSE * camera.radius] * (2 * self.terms) + [_SQUARE * camera.radius] * 2 + [focal_error]
+        spread = [_LOOSE * camera.radius] * (2 * self.terms) + [_SQUARE * camera.radius] * 2
+        spread += [2.0 * focal_error * camera.curvature]
         if air is not None:
-            spread += [strength[1]] + ([1.0] * 4 if air.free else [])
+            spread += [strength[0] * strength[1]] + ([1.0] * 4 if air.free else [])
         self.common = len(spread)
         self.size = self.common + _POSE * (len(seen) - 1)
         self.stiffness = np.zeros(self.size)
@@ -221,9 +230,9 @@ class _Problem:
     def offsets(self, state: _State) -> np.ndarray:
         """How far the common parameters lie from what is expected of them."""
         c, g = state.camera, self.guess
-        away = [*(c.coefficients - g.coefficients).ravel(), *c.shear, np.log(c.focal / g.focal)]
+        away = [*(c.coefficients - g.coefficients).ravel(), *c.shear, c.curvature - g.curvature]
         if state.air is not None:
-            away.append(np.log(c.refraction / self.strength[0]))
+            away.append(c.refraction - self.strength[0])
             if state.air.free:
                 away += [0.0] * 4
         return np.array(away)
@@ -233,24 +242,22 @@ class _Problem:
         out[: self.common] = -self.stiffness[: self.common] * self.offsets(state)
         return out
 
-    def distance(self, delta: np.ndarray) -> float:
-        """Roughly how far a step moves positions, px."""
-        lens = np.abs(delta[: 2 * self.terms + 2]).max(initial=0.0)
-        poses = delta[self.common :].reshape(-1, _POSE)
-        turn = self.guess.radius * np.abs(poses[:, 2:]).max(initial=0.0)
-        return float(max(0.01 * lens, np.abs(poses[:, :2]).max(initial=0.0), turn))
-
     def moved(self, state: _State, delta: np.ndarray) -> _State:
         c, n = state.camera, self.terms
         camera = replace(
             c,
             coefficients=c.coefficients + delta[: 2 * n].reshape(2, n),
             shear=c.shear + delta[2 * n : 2 * n + 2],
-            focal=c.focal * float(np.exp(np.clip(delta[2 * n + 2], -1, 1))),
+            curvature=c.curvature + float(delta[2 * n + 2]),
         )
         air = state.air
         if air is not None:
-            camera = replace(camera, refraction=c.refraction * float(np.exp(np.clip(delta[2 * n + 3], -1, 1))))
+            # Air bends real directions: the sky cannot be flat then, nor the air thinner than none.
+            camera = replace(
+                camera,
+                refraction=max(c.refraction + float(delta[2 * n + 3]), 1e-3),
+                curvature=max(camera.curvature, 0.1 * c.curvature),
+            )
             if air.free:
                 zenith = _nudged(air.zenith, delta[2 * n + 4 : 2 * n + 6])
                 air = replace(air, zenith=zenith, pole=_nudged(air.pole, delta[2 * n + 6 : 2 * n + 8]))
@@ -325,12 +332,12 @@ class _Problem:
     def finish(self, state: _State, weights: list[np.ndarray]) -> Joint:
         """The result, with what it would be without each fold's stars: one more step from here for each."""
         normal, right, sums = self.equations(state, weights, by_fold=True)
-        stiff, pull = np.diag(self.stiffness), self.pull(state)
+        stiff, pull = self.stiffness.copy(), self.pull(state)
+        stiff[: self.common] *= 1.0 + self.brake
+        whole, rest = normal.sum(0) + np.diag(stiff), right.sum(0) + pull
+        here = np.linalg.solve(whole, rest)
         folds = np.array(
-            [
-                np.linalg.solve(normal.sum(0) - normal[f] + stiff, right.sum(0) - right[f] + pull)
-                for f in range(len(normal))
-            ]
+            [np.linalg.solve(whole - normal[f], rest - right[f]) - here for f in range(len(normal))]
         )
         positions = self.positions(state)
         star, total = self.stars(positions, weights)
@@ -364,8 +371,8 @@ class _Problem:
 def derivatives(camera: Camera, basis: np.ndarray, pose: np.ndarray, air: Air | None, k: int) -> np.ndarray:
     """Derivatives of a frame's positions on the sky, shape (n, 2, common + 4).
 
-    The common parameters are the lens' terms of x, then of y, its shear, the logarithm of the focal length, then of
-    the refraction, then two angles of the zenith and two of the pole, as far as there is air and they are free; the
+    The common parameters are the lens' terms of x, then of y, its shear, the sky's curvature, then the strength of
+    the refraction, and two angles of the zenith and two of the pole, as far as there is air and they are free; the
     pose's four come last.
     """
     u, v = camera.straighten(basis)
@@ -379,10 +386,10 @@ def derivatives(camera: Camera, basis: np.ndarray, pose: np.ndarray, air: Air | 
     dv = change(camera.look(u, v + 1.0, pose, zenith), 1.0)
     p, q = basis[:, 1, None], basis[:, 2, None]
     parts = [du[:, :, None] * basis[:, None, 3:], dv[:, :, None] * basis[:, None, 3:]]
-    longer = replace(camera, focal=camera.focal * np.exp(1e-4))
-    columns = [du * p - dv * q, du * q + dv * p, change(longer.look(u, v, pose, zenith), 1e-4)]
+    rounder = replace(camera, curvature=camera.curvature + 1e-5)
+    columns = [du * p - dv * q, du * q + dv * p, change(rounder.look(u, v, pose, zenith), 1e-5)]
     if air is not None:
-        denser = replace(camera, refraction=camera.refraction * np.exp(1e-3))
+        denser = replace(camera, refraction=camera.refraction + 1e-3)
         columns.append(change(denser.look(u, v, pose, zenith), 1e-3))
         if air.free:
             moved = [_zenith_with(air, k, i, 1e-4) for i in range(4)]
