@@ -29,8 +29,8 @@ FAR = 8.0
 class Camera:
     """One lens, the same for all frames of a night.
 
-    A pixel (x, y) of a frame, p = ((x, y) - centre) / radius, is bent straight by ``u = (x, y) - centre + shear + sum c_ij
-    p_x**i p_y**j`` with i + j from 2 to the degree; ``(u, focal)`` is then its ray, in the frame's own axes.
+    A pixel (x, y) of a frame, p = ((x, y) - centre) / radius, is bent straight by ``u = (x, y) - centre + shear +
+    sum c_ij p_x**i p_y**j`` with i + j from 2 to the degree; ``(u, focal)`` is then its ray, in the frame's axes.
     """
 
     centre: tuple[float, float]
@@ -38,8 +38,8 @@ class Camera:
     radius: float
     """Half of the frames' diagonal, px."""
     curvature: float
-    """How much the sky is curved over the frame: square of `radius` over the focal length. Without air it is a number that
-    a fit may make negative; with air it is not."""
+    """How much the sky is curved over the frame: square of `radius` over the focal length. Without air it is a
+    number that a fit may make negative; with air it is not."""
     shear: np.ndarray
     """(2,): pixels that are not square, as (a, b) in ``u += (a p_x + b p_y, b p_x - a p_y)``, px."""
     coefficients: np.ndarray
@@ -92,8 +92,8 @@ class Camera:
         u, v : ndarray, shape (n,), px
             What `straighten` gives.
         pose : ndarray, shape (4,)
-            Where the frame's middle points on the reference's plane (x, y, px; truly, not as the air shows it), the roll (radians) and the
-            logarithm of its scale; zeros for the reference.
+            Where the frame's middle points on the reference's plane (x, y, px; truly, not as the air shows it), the
+            roll (radians) and the logarithm of its scale; zeros for the reference.
         zenith : ndarray, shape (3,), optional
             Direction of the zenith in the reference's axes at the frame's time; None: no refraction.
         """
@@ -117,7 +117,7 @@ class Camera:
         tan2 = 1.0 / (safe * safe) - 1.0
         k = self.refraction * SQUEEZE * (1.0 - _CUBIC * tan2)
         angle = k * np.sqrt(tan2)
-        off = k / safe * np.sinc(angle / np.pi)
+        off = k / safe * (1.0 - angle * angle / 6.0)  # sin(angle) / angle, of a thousandth of a radian
         kept = np.cos(angle) + off * safe
         off = off * length
         z = f * dz * kept - off * zenith[2]
@@ -151,7 +151,7 @@ class Camera:
         zenith: np.ndarray | None,
         start: tuple[np.ndarray, np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Native pixels of a frame of positions on the sky's plane: Newton's method from `start`; NaN where it fails."""
+        """Native pixels of positions on the sky's plane, by Newton's method from `start`; NaN where it fails."""
         x, y = (np.array(s, float) for s in start)
         away = np.full(x.shape, np.inf)
         for _ in range(15):
@@ -181,4 +181,9 @@ def turn_about(axis: np.ndarray, angle: np.ndarray, direction: np.ndarray) -> np
     """Directions (k, 3): `direction` turned by each of k angles (radians) about an axis (Rodrigues)."""
     axis = axis / np.linalg.norm(axis)
     c, s = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    return c * direction + s * np.cross(axis, direction) + (1 - c) * (axis @ direction) * axis
+    return c * direction + s * across(axis, direction) + (1 - c) * (axis @ direction) * axis
+
+
+def across(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of two vectors (numpy's own is made for many, and slow for two)."""
+    return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])

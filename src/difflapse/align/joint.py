@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from difflapse.align.camera import Camera, turn_about
+from difflapse.align.camera import Camera, across, turn_about
 
 FOLDS = 5
 _POSE = 4
@@ -18,7 +18,7 @@ _CLIP = 5.0
 _LOOSE = 0.003
 """Expected size of a term of the distortion, in half diagonals; what the stars do not tell stays below it."""
 _SQUARE = 1e-3
-_STEPS = 12
+_STEPS = 10
 _SETTLED = 2.0
 """A step that gains less, in chi squared, is the last."""
 
@@ -39,6 +39,10 @@ class Air:
     def zeniths(self) -> np.ndarray:
         """(k, 3): direction of the zenith at each frame's time."""
         return turn_about(self.pole, self.angle, self.zenith)
+
+    def at(self, k: int) -> np.ndarray:
+        """(3,): direction of the zenith at one frame's time."""
+        return np.asarray(turn_about(self.pole, self.angle[k : k + 1], self.zenith)[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,7 @@ def fit_joint(
     air: Air | None,
     strength: tuple[float, float],
     focal_error: float,
+    steps: int = _STEPS,
 ) -> Joint:
     """Fit camera, air and poses to tracked stars.
 
@@ -108,6 +113,8 @@ def fit_joint(
         Expected refraction, 1 at 1010 hPa and 10 C, and its relative error.
     focal_error : float
         Relative error of the focal length guessed.
+    steps : int
+        At most; few for a rough fit.
 
     Returns
     -------
@@ -121,7 +128,7 @@ def fit_joint(
     problem = _Problem(seen, reference, fold_ends, camera, air, strength, focal_error)
     state = _State(replace(camera, refraction=strength[0] if air else 0.0), poses.copy(), air)
     weights = [s.weight.copy() for s in seen]
-    for step in range(_STEPS):
+    for step in range(steps):
         # The clipping settles first: while it changes, so does what is minimised.
         if step < 5:
             weights = problem.reweigh(state, weights, soft=step == 0)
@@ -204,9 +211,7 @@ class _Problem:
             for k, basis in enumerate(self.bases)
         ]
 
-    def stars(
-        self, positions: list[np.ndarray], weights: list[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def stars(self, positions: list[np.ndarray], weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Weighted mean place of each star, and its weight."""
         total = np.zeros(self.n_tracks)
         sums = np.zeros((self.n_tracks, 2))
@@ -223,7 +228,9 @@ class _Problem:
 
     def cost(self, state: _State, weights: list[np.ndarray]) -> float:
         residuals, _ = self.residuals(state, weights)
-        data = sum(float(np.sum(w[w > 0, None] * r[w > 0] ** 2)) for r, w in zip(residuals, weights, strict=True))
+        data = sum(
+            float(np.sum(w[w > 0, None] * r[w > 0] ** 2)) for r, w in zip(residuals, weights, strict=True)
+        )
         away = self.offsets(state)
         return data + float(np.sum(self.stiffness[: self.common] * away**2))
 
@@ -376,7 +383,7 @@ def derivatives(camera: Camera, basis: np.ndarray, pose: np.ndarray, air: Air | 
     pose's four come last.
     """
     u, v = camera.straighten(basis)
-    zenith = air.zeniths()[k] if air else None
+    zenith = air.at(k) if air else None
     here = np.column_stack(camera.look(u, v, pose, zenith))
 
     def change(at: tuple[np.ndarray, np.ndarray], step: float) -> np.ndarray:
@@ -403,14 +410,16 @@ def _zenith_with(air: Air, k: int, which: int, step: float) -> np.ndarray:
     """Zenith of frame k with one of the four angles of the air moved."""
     move = np.zeros(2)
     move[which % 2] = step
-    zenith, pole = (_nudged(air.zenith, move), air.pole) if which < 2 else (air.zenith, _nudged(air.pole, move))
+    zenith, pole = (
+        (_nudged(air.zenith, move), air.pole) if which < 2 else (air.zenith, _nudged(air.pole, move))
+    )
     return turn_about(pole, air.angle[k : k + 1], zenith)[0]
 
 
 def _nudged(direction: np.ndarray, by: np.ndarray) -> np.ndarray:
     """A direction moved by two small angles across itself."""
     by = np.clip(by, -0.3, 0.3)
-    across = np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))])
-    across /= np.linalg.norm(across)
-    out = direction + by[0] * across + by[1] * np.cross(direction, across)
+    side = across(direction, np.eye(3)[np.argmin(np.abs(direction))])
+    side /= np.linalg.norm(side)
+    out = direction + by[0] * side + by[1] * across(direction, side)
     return out / np.linalg.norm(out)

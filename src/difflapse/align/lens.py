@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from difflapse.align.camera import Camera
-from difflapse.align.fit import design, fit_transform, grid_points
+from difflapse.align.fit import design, fit_robust, fit_transform, grid_points
 from difflapse.align.joint import FOLDS, Air, Joint, Seen, derivatives, fit_joint
-from difflapse.align.match import position_variance
-from difflapse.align.zenith import TURN, air_of, axes_of, guess_air, strength_of
+from difflapse.align.poses import Pose, pose_of, with_neighbours
+from difflapse.align.tracks import make_tracks, sort_tracks
+from difflapse.align.zenith import TURN, air_of, axes_of, guess_air, header_lens, strength_of
 from difflapse.model import Alignment, FrameFacts, HeldOut, Stars, Transform
 from difflapse.model.transform import powers
 
@@ -24,12 +24,12 @@ FEWEST_FRAMES = 3
 FEWEST_STARS = 8
 _JOINT = 60
 """Frames that the lens is fitted to at most, spread over the night; the others only take their pose from it."""
-_TRACKS = 2500
 _DEGREES = ((300, 5), (100, 3), (0, 1))
 """Stars of the night from which on the lens gets terms up to a degree."""
 _CLEAR = 2.5
 _EXACT = 1e-3
-_NEIGHBOURS = 10
+_ROUGH, _FINE = 5, 10
+"""Steps of the first fit at most, and of the last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,21 +54,6 @@ class _Frame:
     facts: FrameFacts
     stars: Stars
     own: Alignment
-
-
-@dataclass(frozen=True, eq=False)
-class _Pose:
-    """What a frame's stars, given lens and catalogue, say of its pose, and the same without each fold."""
-
-    pose: np.ndarray
-    """(4,)."""
-    information: np.ndarray
-    """(FOLDS, 4, 4): of each fold's stars."""
-    folds: np.ndarray
-    """(FOLDS, 4): added to the pose where the fold's stars are left out."""
-    seen: Seen
-    star: np.ndarray
-    """(n,) which of the frame's stars; NaN weights are gone."""
 
 
 def one_lens(
@@ -109,18 +94,24 @@ def one_lens(
     when = np.array([f.facts.mid_mjd if f.facts.mid_mjd is not None else np.nan for f in frames])
     times = when if np.all(np.isfinite(when)) else np.arange(len(frames), dtype=float)
     positions = [np.column_stack(f.own.transform(f.stars.x, f.stars.y)) for f in frames]
-    reach = [float(np.clip(4.0 * f.own.rms_pix, 0.5, 2.0)) if n != home else 0.5 for n, f in enumerate(frames)]
+    reach = [
+        float(np.clip(4.0 * f.own.rms_pix, 0.5, 2.0)) if n != home else 0.5 for n, f in enumerate(frames)
+    ]
     model = _Model(frames, home, when)
     fitted = None
     for _ in range(2):
-        tracks, count = _make_tracks(positions, reach, home)
+        tracks, count = make_tracks(positions, reach, home)
         chosen = _spread(frames, home)
-        seen, ends, tracks = _sort(frames, tracks, count, chosen)
+        seen, ends, tracks = sort_tracks([f.stars for f in frames], tracks, count, chosen)
         if ends[-1] < FEWEST_STARS:
             line = f"{ends[-1]} stars are seen in three frames or more; a lens needs {FEWEST_STARS}"
             return _without(alignments, reference, wanted, line)
         fitted = model.fit(seen, ends, chosen, fitted)
-        poses = [_pose_of(fitted, model, seen, ends, n, chosen) for n in range(len(frames))]
+        place = {int(n): m for m, n in enumerate(chosen)}
+        poses = [
+            pose_of(fitted, s, ends, place.get(n), model.first_pose(n), model.air_at(fitted, n))
+            for n, s in enumerate(seen)
+        ]
         # Once more with what is now known: a cloudy frame may have led its stars astray.
         positions = [
             np.column_stack(fitted.camera.to_sky(f.stars.x, f.stars.y, p.pose, model.zenith(fitted, n)))
@@ -128,7 +119,7 @@ def one_lens(
         ]
         reach = [0.6] * len(frames)
     assert fitted is not None
-    poses = _with_neighbours(poses, times)
+    poses = with_neighbours(poses, times)
     return _choose(frames, home, model, fitted, poses, ends, tracks, alignments, wanted)
 
 
@@ -184,7 +175,9 @@ class _Model:
         reference = frames[home].facts
         self.shape = reference.shape
         axes = axes_of(reference)
-        self.focal, self.focal_error = (axes[1], 0.003) if axes else (None, 1.0)
+        self.focal = axes[1] if axes else None
+        self.focal_error = 0.003 if axes else 1.0
+        self.header = header_lens(reference, axes, max(d for _, d in _DEGREES)) if axes else None
         self.strength = strength_of(reference)
         self.air = air_of(reference, when, axes[0]) if axes else None
         known = np.all(np.isfinite(when))
@@ -192,12 +185,14 @@ class _Model:
 
     def zenith(self, fitted: Joint, n: int) -> np.ndarray | None:
         """Of the n-th frame, in the reference's axes."""
-        return self._air(fitted, slice(n, n + 1)).zeniths()[0] if fitted.air else None  # type: ignore[union-attr]
+        air = self.air_at(fitted, n)
+        return air.at(0) if air else None
 
-    def _air(self, fitted: Joint, which: slice | np.ndarray) -> Air | None:
+    def air_at(self, fitted: Joint, n: int) -> Air | None:
+        """The air of the n-th frame alone."""
         if fitted.air is None or self.turned is None:
             return None
-        return replace(fitted.air, angle=self.turned[which])
+        return replace(fitted.air, angle=self.turned[n : n + 1])
 
     def fit(self, seen: list[Seen], ends: np.ndarray, chosen: np.ndarray, before: Joint | None) -> Joint:
         """Fit lens, air and poses to the chosen frames; `before` is a fit to nearly the same stars."""
@@ -205,13 +200,18 @@ class _Model:
         home = int(np.flatnonzero(chosen == self.home)[0])
         some = [seen[n] for n in chosen]
         camera = Camera.perfect(self.shape, degree, self.focal)
+        if self.header is not None:
+            told = self.header.with_degree(degree)
+            # A header's distortion is where the fit starts, unless the stars are better off without it.
+            if _misfit(told, some, home) < _misfit(camera, some, home):
+                camera = told
 
-        def fit(start: Camera, poses: np.ndarray, air: Air | None) -> Joint:
-            return fit_joint(some, home, ends, start, poses, air, self.strength, self.focal_error)
+        def fit(start: Camera, poses: np.ndarray, air: Air | None, steps: int = _ROUGH) -> Joint:
+            return fit_joint(some, home, ends, start, poses, air, self.strength, self.focal_error, steps)
 
         if before is not None:
-            return fit(camera, before.poses, before.air)
-        poses = np.array([self._first_pose(n) for n in chosen])
+            return fit(camera, before.poses, before.air, _FINE)
+        poses = np.array([self.first_pose(n) for n in chosen])
         if self.air is not None or self.turned is None or degree == 1:
             return fit(camera, poses, replace(self.air, angle=self.air.angle[chosen]) if self.air else None)
         best = plain = fit(camera, poses, None)
@@ -221,7 +221,7 @@ class _Model:
                 best = other
         return best
 
-    def _first_pose(self, n: int) -> np.ndarray:
+    def first_pose(self, n: int) -> np.ndarray:
         """The pose of a frame by its own transform."""
         if n == self.home:
             return np.zeros(4)
@@ -231,6 +231,21 @@ class _Model:
         jacobian = t.jacobian(cx, cy)
         turn = (jacobian[0, 0] + jacobian[1, 1] + 1j * (jacobian[1, 0] - jacobian[0, 1])) / 2
         return np.array([x - cx, y - cy, np.angle(turn), np.log(abs(turn))])
+
+
+def _misfit(camera: Camera, seen: list[Seen], home: int) -> float:
+    """How far off stars typically are, px, if two frames straightened by a lens differ by an affine transform only."""
+    flat = [camera.straighten(camera.basis(s.x, s.y)) for s in seen]
+    off = []
+    for n, s in enumerate(seen):
+        _, i, j = np.intersect1d(s.track, seen[home].track, return_indices=True)
+        if n == home or len(i) < 20:
+            continue
+        here, there = (np.array([part[index] for part in flat[m]]) for m, index in ((n, i), (home, j)))
+        t, _ = fit_robust(here[0], here[1], there[0], there[1], model="affine")
+        x, y = t(here[0], here[1])
+        off.append(float(np.median(np.hypot(x - there[0], y - there[1]))))
+    return max(off, default=0.0)
 
 
 def _beats(other: Joint, best: Joint) -> bool:
@@ -249,194 +264,12 @@ def _spread(frames: list[_Frame], home: int) -> np.ndarray:
     return np.unique(np.append(some, home))
 
 
-def _make_tracks(
-    positions: list[np.ndarray], reach: list[float], home: int
-) -> tuple[list[np.ndarray], int]:
-    """Which star of the night each star of each frame is, -1 for none, and how many there are.
-
-    The list of stars begins as the reference's, and grows by what other frames see beside it.
-    """
-    sky = positions[home]
-    tracks = [np.full(len(p), -1) for p in positions]
-    tracks[home] = np.arange(len(sky))
-    order = sorted((n for n in range(len(positions)) if n != home), key=lambda n: abs(n - home))
-    for n in order:
-        at = positions[n]
-        if len(at) == 0 or len(sky) == 0:
-            continue
-        distance, j = cKDTree(sky).query(at, k=1, distance_upper_bound=3.0 * reach[n])
-        near = np.flatnonzero(distance <= reach[n])
-        near = near[np.argsort(distance[near], kind="stable")]
-        near = near[np.unique(j[near], return_index=True)[1]]
-        tracks[n][near] = j[near]
-        new = np.flatnonzero(~np.isfinite(distance) & np.all(np.isfinite(at), axis=1))
-        tracks[n][new] = len(sky) + np.arange(len(new))
-        sky = np.vstack([sky, at[new]])
-    return tracks, len(sky)
-
-
-def _sort(
-    frames: list[_Frame], tracks: list[np.ndarray], count: int, chosen: np.ndarray
-) -> tuple[list[Seen], np.ndarray, list[np.ndarray]]:
-    """Number the stars that enough frames see by folds, and list each frame's; also star by star of each frame."""
-    seen_by = np.zeros(count, int)
-    for n in chosen:
-        seen_by[tracks[n][tracks[n] >= 0]] += 1
-    least = 3 if len(chosen) > 3 else 2
-    kept = np.flatnonzero(seen_by >= least)
-    if len(kept) > _TRACKS:
-        kept = np.sort(kept[np.argsort(-seen_by[kept], kind="stable")[:_TRACKS]])
-    fold = np.arange(len(kept)) % FOLDS
-    number = np.full(count + 1, -1)
-    number[kept[np.argsort(fold, kind="stable")]] = np.arange(len(kept))
-    ends = np.cumsum(np.bincount(fold, minlength=FOLDS))
-    seen, which = [], []
-    for frame, own in zip(frames, tracks, strict=True):
-        new = number[own]
-        order = np.flatnonzero(new >= 0)
-        order = order[np.argsort(new[order], kind="stable")]
-        some = frame.stars.take(order)
-        seen.append(Seen(new[order], some.x, some.y, 1.0 / position_variance(some)))
-        which.append(order)
-    return seen, ends, which
-
-
-def _pose_of(
-    fitted: Joint, model: _Model, seen: list[Seen], ends: np.ndarray, n: int, chosen: np.ndarray
-) -> _Pose:
-    """A frame's pose given lens and stars: that of the joint fit, or fitted to them where it took no part."""
-    s = seen[n]
-    camera, air = fitted.camera, model._air(fitted, slice(n, n + 1))
-    basis = camera.basis(s.x, s.y)
-    zenith = air.zeniths()[0] if air else None
-    fold = np.searchsorted(ends, s.track, side="right")
-    star, total = fitted.star[s.track], fitted.star_weight[s.track]
-    straight = camera.straighten(basis)
-    place = np.flatnonzero(chosen == n)
-    common = fitted.common_folds.shape[1]
-    if len(place):
-        pose, w = fitted.poses[place[0]], fitted.weights[place[0]]
-        folds = fitted.pose_folds[:, place[0]]
-        jacobian = derivatives(camera, basis, pose, air, 0)[:, :, common:]
-        # What the star's mean without this frame weighs, and this frame against it.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            w = np.where(w > 0, w * (1.0 - w / total), 0.0)
-    else:
-        pose, w = model._first_pose(n), np.zeros(len(s.x))
-        for _ in range(8):
-            at = np.column_stack(camera.look(*straight, pose, zenith))
-            r = np.where(np.isfinite(star), at - star, 1e3)
-            reduced = np.hypot(*r.T) * np.sqrt(s.weight)
-            sigma = max(float(np.median(reduced)) / 1.1774, 1e-6) if len(reduced) else 1.0
-            w = np.where(reduced < 5.0 * (1 + 8.0 / max(len(r), 1)) * sigma, s.weight / sigma**2, 0.0)
-            w = np.where(total > 0, 1.0 / (1.0 / np.maximum(w, 1e-9) + 1.0 / np.maximum(total, 1e-9)), 0.0) * (w > 0)
-            jacobian = derivatives(camera, basis, pose, air, 0)[:, :, common:]
-            normal = np.einsum("nij,n,nik->jk", jacobian, w, jacobian)
-            step = np.linalg.lstsq(normal, -np.einsum("nij,n,ni->j", jacobian, w, r), rcond=1e-12)[0]
-            pose = pose + step
-            if np.abs(step[:2]).max() < 1e-5 and np.abs(step[2:]).max() < 1e-9:
-                break
-        folds = np.zeros((FOLDS, 4))
-        whole = derivatives(camera, basis, pose, air, 0)
-        jacobian = whole[:, :, common:]
-        r = np.where(np.isfinite(star), np.column_stack(camera.look(*straight, pose, zenith)) - star, 0.0)
-        for f in range(FOLDS):
-            left = w * (fold != f)
-            moved = r + whole[:, :, :common] @ fitted.common_folds[f] - np.nan_to_num(fitted.star_folds[f, s.track])
-            normal = np.einsum("nij,n,nik->jk", jacobian, left, jacobian)
-            folds[f] = np.linalg.lstsq(normal, -np.einsum("nij,n,ni->j", jacobian, left, moved), rcond=1e-12)[0]
-    information = np.array(
-        [np.einsum("nij,n,nik->jk", jacobian, w * (fold == f), jacobian) for f in range(FOLDS)]
-    )
-    return _Pose(pose, information, folds, Seen(s.track, s.x, s.y, w), np.arange(len(s.x)))
-
-
-def _with_neighbours(poses: list[_Pose], times: np.ndarray) -> list[_Pose]:
-    """Weigh each pose against what its neighbours in time lead one to expect, by how much poses really scatter."""
-    n = len(poses)
-    value = np.array([p.pose for p in poses])
-    # With each fold's stars left out, too: without them all poses may move together, as the lens does.
-    without = value[None] + np.moveaxis(np.array([p.folds for p in poses]), 1, 0)
-    spread = np.array([_variance(p.information.sum(0)) for p in poses])
-    trust = np.zeros((n, 4))
-    away = np.zeros((1 + FOLDS, n, 4))
-    alike = np.abs(np.angle(np.exp(1j * (value[:, None, 2] - value[:, 2])))) < 0.1
-    np.fill_diagonal(alike, False)
-    for c in range(4):
-        scatter = 0.0
-        for _ in range(3):
-            gain, error = _line_through_neighbours(times, spread[:, c] + scatter, alike)
-            good = np.isfinite(error) & np.isfinite(spread[:, c])
-            if good.sum() < 5:
-                break
-            off = value[:, c] - gain @ value[:, c]
-            # The typical square, robustly, beyond what the known errors explain.
-            total = float(np.median(off[good] ** 2)) / 0.455
-            known = float(np.median(spread[good, c] + gain[good] ** 2 @ np.where(good, spread[:, c], 0.0)))
-            scatter = max(total - known, 0.05 * total)
-        if good.sum() >= 5:
-            trust[:, c] = np.where(np.isfinite(error), 1.0 / (error + scatter), 0.0)
-            for f, v in enumerate((value, *without)):
-                away[f, :, c] = gain @ v[:, c] - v[:, c]
-    out = []
-    for k, p in enumerate(poses):
-        stiff, stars = np.diag(trust[k]), p.information.sum(0)
-        pose = p.pose + _solve(stars + stiff, trust[k] * away[0, k])
-        folds = [
-            without[f, k] + _solve(stars - p.information[f] + stiff, trust[k] * away[1 + f, k]) - pose
-            for f in range(FOLDS)
-        ]
-        out.append(replace(p, pose=pose, folds=np.array(folds)))
-    return out
-
-
-def _line_through_neighbours(
-    times: np.ndarray, variance: np.ndarray, alike: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Straight lines through each frame's nearest neighbours in time, the frame itself left out.
-
-    Returns the weights (n, n) that make the value at each frame of those at the others, and the variances; infinite
-    where fewer than 4 are alike.
-    """
-    n = len(times)
-    gain, error = np.zeros((n, n)), np.full(n, np.inf)
-    for k in range(n):
-        near = np.flatnonzero(alike[k] & np.isfinite(variance))
-        near = near[np.argsort(np.abs(times[near] - times[k]), kind="stable")[:_NEIGHBOURS]]
-        if len(near) < 4:
-            continue
-        t = times[near] - times[k]
-        width = 1.2 * float(np.abs(t).max()) or 1.0
-        w = (1 - (np.abs(t) / width) ** 3) ** 3 / np.maximum(variance[near], 1e-30)
-        basis = np.column_stack([np.ones_like(t), t / width])
-        gain[k, near] = (np.linalg.pinv((basis * w[:, None]).T @ basis, hermitian=True) @ (basis * w[:, None]).T)[0]
-        error[k] = np.sum(gain[k, near] ** 2 * variance[near])
-    return gain, error
-
-
-def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solution of a small system whose unknowns have very different units."""
-    scale = np.sqrt(np.maximum(np.diag(normal), 1e-300))
-    return np.asarray(np.linalg.lstsq(normal / np.outer(scale, scale), right / scale, rcond=1e-12)[0] / scale)
-
-
-def _variance(information: np.ndarray) -> np.ndarray:
-    """Variances of a pose, infinite where its stars say nothing."""
-    scale = np.sqrt(np.diag(information))
-    if not np.all(scale > 0):
-        return np.full(len(scale), np.inf)
-    try:
-        return np.asarray(np.diag(np.linalg.inv(information / np.outer(scale, scale))) / scale**2)
-    except np.linalg.LinAlgError:
-        return np.full(len(scale), np.inf)
-
-
 def _choose(
     frames: list[_Frame],
     home: int,
     model: _Model,
     fitted: Joint,
-    poses: list[_Pose],
+    poses: list[Pose],
     ends: np.ndarray,
     which: list[np.ndarray],
     alignments: Mapping[int, Alignment],
@@ -444,7 +277,8 @@ def _choose(
 ) -> Lens:
     """Make the lens' transforms, and take each frame's where it is the better one."""
     judged = [
-        _judge(frames, home, model, fitted, poses, ends, which, n) if n != home else None for n in range(len(frames))
+        _judge(frames, home, model, fitted, poses, ends, which, n) if n != home else None
+        for n in range(len(frames))
     ]
     clear = [j for j in judged if j is not None and j.common >= 50]
     # What the lens gets wrong everywhere, beyond errors that its stars explain.
@@ -500,16 +334,16 @@ def _judge(
     home: int,
     model: _Model,
     fitted: Joint,
-    poses: list[_Pose],
+    poses: list[Pose],
     ends: np.ndarray,
     which: list[np.ndarray],
     n: int,
 ) -> _Judged:
     frame, p, base = frames[n], poses[n], poses[home]
     camera = fitted.camera
-    air, air0 = model._air(fitted, slice(n, n + 1)), model._air(fitted, slice(home, home + 1))
-    zenith, zenith0 = (a.zeniths()[0] if a else None for a in (air, air0))
-    transform, away = _compose(camera, model.shape, (p.pose, base.pose), (zenith, zenith0), frame.own.transform)
+    air, air0 = model.air_at(fitted, n), model.air_at(fitted, home)
+    zenith, zenith0 = (a.at(0) if a else None for a in (air, air0))
+    transform = _compose(camera, model.shape, (p.pose, base.pose), (zenith, zenith0), frame.own.transform)
     # Stars that both this frame and the reference see, each predicted by the fold that left it out.
     _, i, j = np.intersect1d(p.seen.track, base.seen.track, return_indices=True)
     good = (p.seen.weight[i] > 0) & (base.seen.weight[j] > 0)
@@ -524,6 +358,11 @@ def _judge(
     off = sky - sky0 + np.einsum("nij,nj->ni", d_here, moves[fold])
     off -= np.einsum("nij,nj->ni", d_there, moves0[fold])
     off = _to_pixels(camera, base.seen.x[j], base.seen.y[j], base.pose, zenith0, off)
+    # A pair that is far off is a wrong one, by the rule of `fit.choose_model`.
+    reduced = np.hypot(*off.T) * np.sqrt(p.seen.weight[i])
+    sigma = np.median(reduced) / 1.1774 if len(i) else 1.0
+    right = reduced <= 5.0 * (1.0 + 8.0 / max(len(i), 1)) * sigma
+    i, j, off = i[right], j[right], off[right]
     a, b = which[n][i], which[home][j]
     snr = np.minimum(frame.stars.snr[a], frames[home].stars.snr[b])
     columns = (frame.stars.x[a], frame.stars.y[a], *off.T, snr)
@@ -532,7 +371,9 @@ def _judge(
     assert own is not None
     mine = {key: m for m, key in enumerate(zip(held.x.tolist(), held.y.tolist(), strict=True))}
     pairs = [
-        (m, mine[key]) for m, key in enumerate(zip(own.x.tolist(), own.y.tolist(), strict=True)) if key in mine
+        (m, mine[key])
+        for m, key in enumerate(zip(own.x.tolist(), own.y.tolist(), strict=True))
+        if key in mine
     ]
     gain, error = 0.0, np.inf
     if pairs:
@@ -583,21 +424,21 @@ def _compose(
     poses: tuple[np.ndarray, np.ndarray],
     zeniths: tuple[np.ndarray | None, np.ndarray | None],
     start: Transform,
-) -> tuple[Transform | None, float]:
-    """Frame to sky to reference as one polynomial over the whole frame, and how far it strays; None if too far."""
+) -> Transform | None:
+    """Frame to sky to reference as one polynomial over the whole frame; None if none follows it."""
     domain = (0.0, 0.0, shape[1] - 1.0, shape[0] - 1.0)
     grid, test = grid_points(domain, 17), grid_points(domain, 14)
     both = np.vstack([grid, test])
-    first = fit_transform(*grid.T, *start(*grid.T), model="similarity", domain=domain)
+    gx, gy = grid.T
+    first = fit_transform(gx, gy, *start(gx, gy), None, "similarity", 1, domain)
     sky = camera.to_sky(both[:, 0], both[:, 1], poses[0], zeniths[0])
     x, y = camera.from_sky(*sky, poses[1], zeniths[1], first(both[:, 0], both[:, 1]))
     n = len(grid)
-    worst = np.inf
     if np.all(np.isfinite(x)):
         for degree in range(2, 6):
-            t = fit_transform(*grid.T, x[:n], y[:n], None, "polynomial", degree, domain)
+            t = fit_transform(gx, gy, x[:n], y[:n], None, "polynomial", degree, domain)
             tx, ty = t(test[:, 0], test[:, 1])
             worst = float(np.hypot(tx - x[n:], ty - y[n:]).max())
             if worst <= (0.2 if degree < 5 else 1.0) * _EXACT:
-                return t, worst
-    return None, worst
+                return t
+    return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from difflapse.align.camera import SQUEEZE
+from difflapse.align.camera import SQUEEZE, Camera
 from difflapse.align.joint import Air, Joint, Seen, derivatives
 from difflapse.align.wcs import celestial
 from difflapse.errors import AlignError
@@ -35,6 +37,23 @@ def axes_of(facts: FrameFacts) -> tuple[np.ndarray, float] | None:
     return np.vstack([u @ vt, middle]), float(focal)
 
 
+def header_lens(facts: FrameFacts, axes: tuple[np.ndarray, float], degree: int) -> Camera | None:
+    """The lens that a frame's WCS describes, as a polynomial of `degree`; None where it cannot be followed."""
+    solution = celestial(facts.wcs_header)
+    ny, nx = facts.shape
+    gx, gy = (g.ravel() for g in np.meshgrid(np.linspace(0, nx - 1, 15), np.linspace(0, ny - 1, 11)))
+    seen = _icrs(solution, gx, gy) @ axes[0].T
+    camera = Camera.perfect(facts.shape, degree, axes[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flat = axes[1] * seen[:, :2] / seen[:, 2:]
+    if not np.all(np.isfinite(flat)) or np.any(seen[:, 2] < 0.05):
+        return None
+    basis = camera.basis(gx, gy)
+    terms = np.linalg.lstsq(basis, flat, rcond=None)[0]
+    # Shift and turn are the frame's own, and so is what the air made of the pixels' shape.
+    return replace(camera, coefficients=terms[3:].T)
+
+
 def air_of(reference: FrameFacts, mjd: np.ndarray, axes: np.ndarray) -> Air | None:
     """Zenith and pole in a frame's axes, and how far the sky has turned at times `mjd`; None without site or time."""
     when, site = reference.mid_mjd, (reference.latitude_deg, reference.longitude_deg)
@@ -61,9 +80,7 @@ def strength_of(facts: FrameFacts) -> tuple[float, float]:
     return float(pressure / 1010.0 * 283.15 / temperature), 0.06 if known else 0.12
 
 
-def guess_air(
-    seen: list[Seen], fitted: Joint, home: int, turned: np.ndarray, strength: float
-) -> list[Air]:
+def guess_air(seen: list[Seen], fitted: Joint, home: int, turned: np.ndarray, strength: float) -> list[Air]:
     """Zeniths and poles that would squeeze the frames as a fit without refraction finds them squeezed.
 
     Refraction at a zenith distance z squeezes a field towards the zenith by 58 arcsec tan**2 z per radian more than
@@ -83,7 +100,8 @@ def guess_air(
     Returns
     -------
     list of Air
-        The best guess, and its twin on the other side of the field, which squeezes alike; none where nothing is squeezed.
+        The best guess, and its twin on the other side of the field, which squeezes alike; none where nothing
+        is squeezed.
     """
     squeeze, error = np.zeros((len(seen), 2)), np.full(len(seen), np.inf)
     camera = fitted.camera
@@ -92,7 +110,9 @@ def guess_air(
         r = np.column_stack(camera.look(*camera.straighten(basis), pose)) - fitted.star[s.track]
         n = camera.coefficients.size
         jacobian = derivatives(camera, basis, pose, None, 0)
-        jacobian = np.concatenate([jacobian[:, :, n : n + 2] * camera.radius, jacobian[:, :, n + 3 :]], axis=2)
+        jacobian = np.concatenate(
+            [jacobian[:, :, n : n + 2] * camera.radius, jacobian[:, :, n + 3 :]], axis=2
+        )
         good = (w > 0) & np.isfinite(r).all(axis=1)
         if good.sum() < 20:
             continue

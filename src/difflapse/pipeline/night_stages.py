@@ -108,7 +108,8 @@ def fit_lens(desk: Desk) -> None:
     desk.progress.finish("lens")
     if wanted == "lens" and lens.used < len(used) - 1:
         desk.progress.note(
-            f"one lens: {lens.line}; {len(used) - 1 - lens.used} frames keep their own transforms, the reasons are in frames.ecsv"
+            f"one lens: {lens.line}; {len(used) - 1 - lens.used} frames keep their own transforms, "
+            "frames.ecsv says why"
         )
     night.share("lens", lens.line)
 
