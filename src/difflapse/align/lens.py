@@ -28,6 +28,8 @@ _DEGREES = ((300, 5), (100, 3), (0, 1))
 """Stars of the night from which on the lens gets terms up to a degree."""
 _CLEAR = 2.5
 _EXACT = 1e-3
+_TRACKED = (600, 2500)
+"""Stars of the night that the first fit takes at most, and the last."""
 _ROUGH, _FINE = 5, 10
 """Steps of the first fit at most, and of the last."""
 
@@ -99,10 +101,10 @@ def one_lens(
     ]
     model = _Model(frames, home, when)
     fitted = None
-    for _ in range(2):
+    for most in _TRACKED:
         tracks, count = make_tracks(positions, reach, home)
         chosen = _spread(frames, home)
-        seen, ends, tracks = sort_tracks([f.stars for f in frames], tracks, count, chosen)
+        seen, ends, tracks = sort_tracks([f.stars for f in frames], tracks, count, chosen, most)
         if ends[-1] < FEWEST_STARS:
             line = f"{ends[-1]} stars are seen in three frames or more; a lens needs {FEWEST_STARS}"
             return _without(alignments, reference, wanted, line)

@@ -11,10 +11,6 @@ from difflapse.align.joint import FOLDS, Seen
 from difflapse.align.match import position_variance
 from difflapse.model import Stars
 
-_MOST = 2500
-"""Stars of a night that are tracked at most: those that most frames see."""
-
-
 def make_tracks(positions: list[np.ndarray], reach: list[float], home: int) -> tuple[list[np.ndarray], int]:
     """Which star of the night each star of each frame is, -1 for none, and how many there are.
 
@@ -40,16 +36,19 @@ def make_tracks(positions: list[np.ndarray], reach: list[float], home: int) -> t
 
 
 def sort_tracks(
-    stars: Sequence[Stars], tracks: list[np.ndarray], count: int, chosen: np.ndarray
+    stars: Sequence[Stars], tracks: list[np.ndarray], count: int, chosen: np.ndarray, most: int
 ) -> tuple[list[Seen], np.ndarray, list[np.ndarray]]:
-    """Number the stars that enough frames see by folds, and list each frame's; also star by star of each frame."""
+    """Number the stars that enough frames see by folds, and list each frame's; also star by star of each frame.
+
+    Of more than `most` stars those that most frames see are kept.
+    """
     seen_by = np.zeros(count, int)
     for n in chosen:
         seen_by[tracks[n][tracks[n] >= 0]] += 1
     least = 3 if len(chosen) > 3 else 2
     kept = np.flatnonzero(seen_by >= least)
-    if len(kept) > _MOST:
-        kept = np.sort(kept[np.argsort(-seen_by[kept], kind="stable")[:_MOST]])
+    if len(kept) > most:
+        kept = np.sort(kept[np.argsort(-seen_by[kept], kind="stable")[:most]])
     fold = np.arange(len(kept)) % FOLDS
     number = np.full(count + 1, -1)
     number[kept[np.argsort(fold, kind="stable")]] = np.arange(len(kept))

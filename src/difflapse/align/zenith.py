@@ -124,8 +124,8 @@ def guess_air(seen: list[Seen], fitted: Joint, home: int, turned: np.ndarray, st
     some = np.flatnonzero(np.isfinite(error))
     if len(some) < 6 or home not in some:
         return []
-    # Every direction of the pole, every zenith up to 75 degrees away, in steps of some 6 degrees.
-    poles, zeniths = _directions(700, -1.0), _directions(260, np.cos(np.radians(75.0)))
+    # Every direction of the pole, every zenith up to 75 degrees away, in steps of some 8 degrees.
+    poles, zeniths = _directions(500, -1.0), _directions(180, np.cos(np.radians(75.0)))
     # What grows with the drift may as well be the lens'.
     root = 1.0 / np.maximum(error[some], 1e-7)
     drift = np.column_stack([np.ones(len(some)), fitted.poses[some, :2]]) * root[:, None]
