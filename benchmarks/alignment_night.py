@@ -82,7 +82,9 @@ def main() -> None:
     print("frame to reference, px                 median frame      worst used frame")
     print(f"{'':34s} |  rms   | point  |  rms   | point")
     for name in ("header WCS", "no WCS"):
-        facts = {k: f if name == "header WCS" else replace(f, wcs_header="") for k, (f, _) in enumerate(measured)}
+        facts = {
+            k: f if name == "header WCS" else replace(f, wcs_header="") for k, (f, _) in enumerate(measured)
+        }
         stars = {k: s for k, (_, s) in enumerate(measured)}
         views = {k: View(facts[k], stars[k], lambda: None) for k in facts}  # type: ignore[arg-type, return-value]
         own = {reference: Alignment(Transform.identity(), "reference", len(stars[reference]), 0.0)}
@@ -101,7 +103,9 @@ def main() -> None:
         report(f"{name}, auto", truth, reference, {k: a.transform for k, a in lens.alignments.items()})
         n = len(own) - 1
         print(f"    {lens.line}; {lens.used} of {n} frames take it")
-        print(f"    {1e3 * alone / n:.0f} ms a frame by itself, {1e3 * together / n:.0f} ms more for the lens")
+        print(
+            f"    {1e3 * alone / n:.0f} ms a frame by itself, {1e3 * together / n:.0f} ms more for the lens"
+        )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ _CLEAR = 2.5
 _EXACT = 1e-3
 _TRACKED = (600, 2500)
 """Stars of the night that the first fit takes at most, and the last."""
-_ROUGH, _FINE = 5, 10
+_ROUGH, _FINE = 8, 6
 """Steps of the first fit at most, and of the last."""
 
 
@@ -216,12 +216,14 @@ class _Model:
         poses = np.array([self.first_pose(n) for n in chosen])
         if self.air is not None or self.turned is None or degree == 1:
             return fit(camera, poses, replace(self.air, angle=self.air.angle[chosen]) if self.air else None)
-        best = plain = fit(camera, poses, None)
-        for air in guess_air(some, plain, home, self.turned[chosen], self.strength[0]):
-            other = fit(camera, plain.poses, air)
-            if _beats(other, best):
-                best = other
-        return best
+        plain = fit(camera, poses, None)
+        guesses = guess_air(some, plain, home, self.turned[chosen], self.strength[0])
+        aired = [fit(camera, plain.poses, air) for air in guesses]
+        if not aired:
+            return plain
+        # There is air: it need not win, as long as it does not clearly lose.
+        best = min(aired, key=lambda one: float(np.nansum(one.held)))
+        return plain if _beats(plain, best) else best
 
     def first_pose(self, n: int) -> np.ndarray:
         """The pose of a frame by its own transform."""

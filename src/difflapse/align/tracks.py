@@ -11,6 +11,7 @@ from difflapse.align.joint import FOLDS, Seen
 from difflapse.align.match import position_variance
 from difflapse.model import Stars
 
+
 def make_tracks(positions: list[np.ndarray], reach: list[float], home: int) -> tuple[list[np.ndarray], int]:
     """Which star of the night each star of each frame is, -1 for none, and how many there are.
 
