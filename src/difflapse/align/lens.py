@@ -22,6 +22,8 @@ from difflapse.model.transform import powers
 
 FEWEST_FRAMES = 3
 FEWEST_STARS = 8
+FEWEST_IN_COMMON = 6
+"""Stars that a frame shares with the reference: fewer would not have aligned it by itself either."""
 _JOINT = 60
 """Frames that the lens is fitted to at most, spread over the night; the others only take their pose from it."""
 _DEGREES = ((300, 5), (100, 3), (0, 1))
@@ -108,7 +110,12 @@ def one_lens(
         if ends[-1] < FEWEST_STARS:
             line = f"{ends[-1]} stars are seen in three frames or more; a lens needs {FEWEST_STARS}"
             return _without(alignments, reference, wanted, line)
-        fitted = model.fit(seen, ends, chosen, fitted)
+        try:
+            fitted = model.fit(seen, ends, chosen, fitted)
+        except np.linalg.LinAlgError:
+            fitted = None
+        if fitted is None or not np.all(np.isfinite(fitted.poses)):
+            return _without(alignments, reference, wanted, f"{ends[-1]} stars do not determine it")
         place = {int(n): m for m, n in enumerate(chosen)}
         poses = [
             pose_of(fitted, s, ends, place.get(n), model.first_pose(n), model.air_at(fitted, n))
@@ -291,6 +298,11 @@ def _choose(
     used = 0
     for frame, j in zip(frames, judged, strict=True):
         if j is None:
+            continue
+        if len(j.held_out) < FEWEST_IN_COMMON:
+            if wanted == "lens":
+                line = f"{len(j.held_out)} stars in common with the reference; it needs {FEWEST_IN_COMMON}"
+                out[frame.number] = _noted(frame.own, f"no lens: {line}")
             continue
         if j.transform is None:
             out[frame.number] = _noted(frame.own, "no lens: no polynomial of degree 5 follows it to 0.001 px")

@@ -10,8 +10,8 @@ from astropy.io import fits
 
 from difflapse.align import asterism
 from difflapse.align.camera import Camera
-from difflapse.align.lens import Lens, one_lens
 from difflapse.align.joint import FOLDS, Seen
+from difflapse.align.lens import Lens, one_lens
 from difflapse.align.poses import Pose, with_neighbours
 from difflapse.align.view import AlignOptions, View
 from difflapse.align.zenith import air_of, axes_of, header_lens, strength_of
@@ -213,7 +213,7 @@ def test_without_drift_nothing_is_lost() -> None:
 
 @pytest.mark.parametrize("faintest", [7.3, 7.6])
 def test_eight_stars_carry_poses_and_no_distortion(faintest: float) -> None:
-    """8 or 16 stars: four numbers from n stars of two frames, and what drift shows of a distortion that is not fitted."""
+    """8 or 16 stars: four numbers from n stars of two frames, and what drift shows of the distortion."""
     made = night(spec_of(6), 2, True, faintest=faintest)
     n = min(len(s) for s in made[1].values())
     assert 7 <= n <= 16
