@@ -89,7 +89,8 @@ def one_lens(
     Pixels are bent straight by one polynomial of degree 5 or less, turned by the frame's pose, and lowered by
     refraction (Smart's formula); sky positions of the stars are eliminated. Zenith and pole come from the header's WCS,
     site and time, else they are fitted where that pays. A pose is then weighed against what its neighbours in time
-    lead one to expect, by how much they really scatter. Deterministic; 60 frames of 1500 stars cost about 3 s with WCS, 7 s without.
+    lead one to expect, by how much they really scatter. Deterministic; 60 frames of 1500 stars cost about 3 s with
+    WCS, 7 s without.
     """
     line, frames = _eligible(facts, stars, alignments, reference)
     if line:
