@@ -13,7 +13,7 @@ from difflapse.errors import OptionError
 from difflapse.methods import names
 
 ALIGN = ("auto", "wcs", "asterism", "features", "phase", "none")
-TRANSFORM = ("auto", "shift", "euclidean", "similarity", "affine", "homography", "polynomial")
+TRANSFORM = ("auto", "shift", "euclidean", "similarity", "affine", "homography", "polynomial", "lens")
 DIFF = ("template", "running", "rolling", "none")
 MATCH = ("auto", "none", "scale")
 UNITS = ("sigma", "adu", "percent")

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from difflapse.align.lens import one_lens
 from difflapse.difference import Noise, Science, fit_offset
 from difflapse.difference.mesh import constant, mean
 from difflapse.difference.noise import joint_correlation
@@ -95,6 +96,37 @@ def choose_reference(desk: Desk) -> None:
         "reference",
         Reference(k, facts, stars, grid, quality.background_adu, defects, stars, place=place),
     )
+
+
+def fit_lens(desk: Desk) -> None:
+    """Fit one lens to all frames that are aligned on stars, and take its transforms where they are the better ones."""
+    night = desk.night
+    wanted = night.options.transform
+    reference: Reference = night.shared("reference")
+    used = desk.alive()
+    if wanted not in ("auto", "lens") or night.options.align == "none" or reference.frame not in used:
+        return
+    if reference.external is not None:
+        if wanted == "lens":
+            desk.progress.note("one lens: the reference is another camera's; frames keep their own transforms")
+        return
+    desk.progress.start("lens", 1)
+    lens = one_lens(
+        {k: night.frames[k] for k in used},
+        {k: desk.value("stars", k) for k in used},
+        {k: desk.value("alignment", k) for k in used},
+        reference.frame,
+        wanted,
+    )
+    desk.values["alignment"].update(lens.alignments)
+    desk.progress.advance("lens")
+    desk.progress.finish("lens")
+    if wanted == "lens" and lens.used < len(used) - 1:
+        desk.progress.note(
+            f"one lens: {lens.line}; {len(used) - 1 - lens.used} frames keep their own transforms, "
+            "frames.ecsv says why"
+        )
+    night.share("lens", lens.line)
 
 
 def make_template(desk: Desk) -> None:

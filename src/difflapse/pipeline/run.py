@@ -463,6 +463,8 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
             meta["reference_file"] = reference.facts.file
             meta["reference_light"] = night.frames[reference.frame].file
         meta["sensor_defects"] = len(reference.defects)
+    if (Path(night.scratch) / "lens.pickle").exists():
+        meta["lens"] = night.shared("lens")
     if finished:
         scene: Scene = night.shared("scene")
         meta["diff"] = scene.mode

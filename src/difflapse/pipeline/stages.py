@@ -47,6 +47,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("measure", Scope.EACH, tasks.measure, ("pixels",), ("stars", "quality", "digest")),
     Stage("reference", Scope.NIGHT, night_stages.choose_reference, ("stars", "quality"), ("reference",)),
     Stage("align", Scope.EACH, tasks.align, ("stars", "quality"), ("alignment", "scale")),
+    Stage("lens", Scope.NIGHT, night_stages.fit_lens, ("stars", "alignment"), ("lens",)),
     Stage("interpolate", Scope.NIGHT, interpolate.interpolate_frames, ("stars", "alignment"), ()),
     Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),

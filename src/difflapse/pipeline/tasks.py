@@ -118,7 +118,9 @@ def locate(night: Night, k: int, stars: Stars, reference: Reference) -> Alignmen
     """Find how a frame lies on the reference."""
     if night.options.align == "none":
         return Alignment(Transform.identity(), "none", 0, float("nan"))
-    options = AlignOptions(night.options.align, night.options.transform, night.options.detector)
+    # One lens for the night comes when all frames are aligned by themselves: `night_stages.fit_lens`.
+    model = "auto" if night.options.transform == "lens" else night.options.transform
+    options = AlignOptions(night.options.align, model, night.options.detector)
     frame = View(night.frames[k], stars, functools.cache(lambda: reduced_picture(night, k)))
     alignment = find_method("align", options.method)(frame, reference_view(night, reference), options)
     check_overlap(alignment.transform, night.frames[k].shape, reference.facts.shape)
