@@ -222,3 +222,15 @@ def test_what_cannot_be_written_is_the_folders_fault(number: int) -> None:
     assert code == 6
     assert text.startswith("cannot write: ")
     assert "out/night.fits" in text
+
+
+def test_a_plate_solver_that_is_missing_is_told_before_anything_is_read(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for more in ((), ("--plan",)):
+        result = call(
+            "run", tmp_path / "none", "-o", tmp_path / "out", "--solve", "--solver", "solve-field", *more
+        )
+        result.assert_failed(4, "solve-field is not installed", "astrometry.net")
+    call("run", tmp_path / "none", "--index-files", tmp_path).assert_failed(2, "not asked for", "--solve")
