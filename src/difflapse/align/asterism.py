@@ -118,6 +118,9 @@ def _search(frame: View, reference: View, options: AlignOptions) -> Alignment:
     refusal: AlignError | None = None
     seen: list[np.ndarray] = []
     ny, nx = frame.facts.shape
+    ny_b, nx_b = reference.facts.shape
+    # Never so wide that chance pairs spoil the fit to the few true ones of a small overlap.
+    coarse = float(np.clip(np.sqrt(0.0125 * ny_b * nx_b / (np.pi * len(reference.stars))), 0.8, 3.0))
     marks = np.array([[0.0, nx - 1, 0.0], [0.0, 0.0, ny - 1]])
     for one in _passes(len(a), len(b)):
         hypotheses, tried = _hypotheses(a, b, one, noise, frame.facts.shape, reference.facts.shape)
@@ -132,7 +135,7 @@ def _search(frame: View, reference: View, options: AlignOptions) -> Alignment:
                 continue
             seen.append(ends)
             matches = match_stars(
-                frame.stars, reference.stars, grown, frame.facts.shape, reference.facts.shape, coarse=3.0
+                frame.stars, reference.stars, grown, frame.facts.shape, reference.facts.shape, coarse=coarse
             )
             try:
                 return settle(frame, reference, matches, options, "asterism", trials)

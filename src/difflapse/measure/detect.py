@@ -55,10 +55,12 @@ def detect(grey: np.ndarray, mask: np.ndarray | None, threshold: float, enough: 
     """
     factor = max(1, int(np.ceil(np.sqrt(grey.size / _PIXELS))))
     small = np.ascontiguousarray(bin_image(grey, factor))
-    small_mask = None
+    small_mask: np.ndarray | None = None
     if mask is not None and mask.any():
         ny, nx = small.shape
-        small_mask = mask[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).any(axis=(1, 3))
+        small_mask = np.asarray(
+            mask[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).any(axis=(1, 3))
+        )
     cell = int(np.clip(min(small.shape) // 6, 8, _MESH))
     none = Found(np.zeros(0), np.zeros(0), np.zeros(0), 0)
     try:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from scipy.ndimage import median_filter, shift
 
 _LEAST = 25
 """Fewest bright lone stars from which a profile is learnt; below, windowed centroids are as good."""
@@ -21,7 +22,11 @@ _SPACING = 0.6
 """Between knots of the profile, in Gaussian widths of its short axis."""
 _MOST_KNOTS = 31
 """Along each axis; long trails get coarser ones."""
-_LEARNT, _FITTED = 4.0, 2.5
+_ODD = 9.0
+"""Squared deviation, in variances, from which a pixel counts less."""
+_UNLIKE = 1.7
+"""Chi square over the usual one from which a star counts as blended."""
+_LEARNT, _FITTED = 4.0, 3.0
 """Widths (of each axis its own) out to which the profile is learnt, and stars are fitted."""
 
 
@@ -70,6 +75,8 @@ class Fitted:
     """Reduced chi square of the pixels."""
     ok: np.ndarray
     """bool: the fit came to rest near where it began."""
+    blended: np.ndarray
+    """bool: a chi square far above that of stars as bright."""
 
 
 def fit_profile(
@@ -137,11 +144,23 @@ def fit_profile(
         profile = _solve(normal, right)
         profile = _recentred(profile, spacing, window)
         px, py = np.where(ok, fx, px), np.where(ok, fy, py)
-    fx, fy, _, error, chi2, ok = _fit(
+    fx, fy, flux, error, chi2, ok = _fit(
         light.data, light.step, light.channel, light.noise, light.per_adu, light.saturation, x, y, sky, shape,
         profile, spacing, form, _FITTED, _GRAIN, 4,
     )  # fmt: skip
-    return Fitted(fx, fy, error * np.sqrt(np.maximum(chi2, 1.0)), chi2, ok)
+    return Fitted(fx, fy, error * np.sqrt(np.maximum(chi2, 1.0)), chi2, ok, _unlike(chi2, flux.sum(0), ok))
+
+
+def _unlike(chi2: np.ndarray, flux: np.ndarray, ok: np.ndarray) -> np.ndarray:
+    """Stars that the profile describes much worse than others of their brightness."""
+    good = np.flatnonzero(ok)
+    out = ~ok
+    if len(good) == 0:
+        return out
+    order = good[np.argsort(-flux[good], kind="stable")]
+    usual = median_filter(chi2[order], min(101, len(order)), mode="nearest")
+    out[order] = chi2[order] > _UNLIKE * np.maximum(usual, 1.0)
+    return out
 
 
 def _stretch(
@@ -222,8 +241,6 @@ def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 def _recentred(profile: np.ndarray, spacing: float, window: float) -> np.ndarray:
     """The profile moved so that its centroid in a Gaussian window is its origin, scaled to sum 1."""
-    from scipy.ndimage import shift
-
     u = (np.arange(len(profile)) - len(profile) // 2) * spacing
     # Knots are the spline's coefficients: at the knots its values are their average with weights 1, 4, 1.
     value = np.pad(profile, 1)
@@ -372,6 +389,10 @@ def _fit(
                 model = max(f[c] * value[s], 0.0)
                 w = 1.0 / (noise[c] ** 2 + per_adu * model + (grain * model) ** 2)
                 weight[s] = w
+                # What a neighbour adds must not pull: past 3 sigma a pixel counts ever less.
+                odd = w * (seen[s] - f[c] * value[s]) ** 2
+                if turn > 1 and odd > _ODD:
+                    w *= _ODD / odd
                 tx, ty = f[c] * gx[s], f[c] * gy[s]
                 rest = seen[s] - f[c] * value[s]
                 a[0, 0] += w * tx * tx

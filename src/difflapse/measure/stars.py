@@ -132,13 +132,22 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple
     moments[:2] -= 0.25 * (step == 2)
     teachers = (snr > _TELLING) & ~saturated & (np.abs(sigma / middle - 1) < _LIKE)
     fitted = fit_profile(light, x[kept], y[kept], skies[:, kept], moments[:, kept], teachers[kept], width)
-    error = np.full(len(kept), np.nan)
+    error, blended = np.full(len(kept), np.nan), np.zeros(len(kept), bool)
     if fitted is not None:
         x[kept] = np.where(fitted.ok, fitted.x, x[kept])
         y[kept] = np.where(fitted.ok, fitted.y, y[kept])
         error = np.where(fitted.ok, fitted.error, np.nan)
+        blended = fitted.blended & ~saturated[kept]
     stars = Stars(
-        x[kept], y[kept], total[kept], snr[kept], native_fwhm[kept], flux[:, kept], saturated[kept], error
+        x[kept],
+        y[kept],
+        total[kept],
+        snr[kept],
+        native_fwhm[kept],
+        flux[:, kept],
+        saturated[kept],
+        error,
+        blended,
     )
     bright = stars.take((~stars.saturated) & np.isfinite(stars.fwhm) & (stars.snr > 10))
     elong = elongation[kept][(~stars.saturated) & np.isfinite(stars.fwhm) & (stars.snr > 10)]

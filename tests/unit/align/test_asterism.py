@@ -54,7 +54,7 @@ def test_forty_alike_pairs_are_all_aligned(pairs: ModuleType) -> None:
     for seed in range(70_000, 70_040):
         pair = pairs.random_pair(seed)
         result = find(pair.frame, pair.reference, AlignOptions())
-        assert pairs.error_of(pair, result.transform) < 2.0, pair.what
+        assert pairs.error_of(pair, result.transform) < 1.0, pair.what
 
 
 def test_forty_unlike_pairs_are_all_refused(pairs: ModuleType) -> None:
