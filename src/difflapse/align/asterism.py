@@ -27,6 +27,8 @@ _SEARCHED = 2000
 _SCALES = (0.4, 2.5)
 _EVIDENCE = 6.0
 _BUDGET = 60_000
+_STILL = 0.1
+"""px: no mount holds a star so well for long."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,9 @@ def find(frame: View, reference: View, options: AlignOptions) -> Alignment:
     -----
     Triangles of a star and two of its nearest brighter neighbours (an idea that keeps them local, so that a
     lens's distortion, a gradient of haze and a partial overlap hardly matter) are compared by a complex
-    ratio, and their surroundings vote. Where what agrees does not move at all and makes up less than half of
-    the stars, it may be the sensor's hot pixels: then the rest is searched as well, and if it agrees on a
-    motion, the motion wins, for nothing on the sky leaves a second pattern.
+    ratio, and their surroundings vote. Where what agrees does not move (by a pixel if it is less than half of
+    the stars, by a tenth if it is more), it may be the sensor's hot pixels: then the rest is searched as well,
+    and if it agrees on a motion, the motion wins, for nothing on the sky leaves a second pattern.
 
     References
     ----------
@@ -102,15 +104,19 @@ def find(frame: View, reference: View, options: AlignOptions) -> Alignment:
             {"found": fewest, "needed": _LEAST, "method": "asterism"},
         )
     best = _search(frame, reference, options)
-    if rests(best.transform, frame.facts.shape) and best.n_matched < 0.5 * fewest:
+    few = rests(best.transform, frame.facts.shape) and best.n_matched < 0.5 * fewest
+    if few or rests(best.transform, frame.facts.shape, _STILL):
         moving = _search_without(best, frame, reference, options)
         if moving is not None:
             return moving
     return best
 
 
-def _search(frame: View, reference: View, options: AlignOptions) -> Alignment:
-    """The first hypothesis that survives every test; AlignError with the nearest miss if there is none."""
+def _search(frame: View, reference: View, options: AlignOptions, quick: bool = False) -> Alignment:
+    """The first hypothesis that survives every test; AlignError with the nearest miss if there is none.
+
+    `quick`: only by the cheap passes.
+    """
     a, b = _brightest(frame.stars), _brightest(reference.stars)
     noise = float(np.sqrt(np.median(position_variance(a)[:200]) + np.median(position_variance(b)[:200])))
     noise = float(np.clip(noise, 0.1, 0.5))
@@ -118,8 +124,11 @@ def _search(frame: View, reference: View, options: AlignOptions) -> Alignment:
     refusal: AlignError | None = None
     seen: list[np.ndarray] = []
     ny, nx = frame.facts.shape
+    ny_b, nx_b = reference.facts.shape
+    # Never so wide that chance pairs spoil the fit to the few true ones of a small overlap.
+    coarse = float(np.clip(np.sqrt(0.0125 * ny_b * nx_b / (np.pi * len(reference.stars))), 0.8, 3.0))
     marks = np.array([[0.0, nx - 1, 0.0], [0.0, 0.0, ny - 1]])
-    for one in _passes(len(a), len(b)):
+    for one in _passes(len(a), len(b))[: 4 if quick else None]:
         hypotheses, tried = _hypotheses(a, b, one, noise, frame.facts.shape, reference.facts.shape)
         trials += tried
         for transform, radius, centre in hypotheses[:25]:
@@ -132,7 +141,7 @@ def _search(frame: View, reference: View, options: AlignOptions) -> Alignment:
                 continue
             seen.append(ends)
             matches = match_stars(
-                frame.stars, reference.stars, grown, frame.facts.shape, reference.facts.shape, coarse=3.0
+                frame.stars, reference.stars, grown, frame.facts.shape, reference.facts.shape, coarse=coarse
             )
             try:
                 return settle(frame, reference, matches, options, "asterism", trials)
@@ -278,6 +287,7 @@ def _search_without(
     matches = match_stars(
         frame.stars, reference.stars, resting.transform, shape, reference.facts.shape, coarse=1.5
     )
+    lists = (frame.stars, reference.stars)
     views = []
     for view, taken in ((frame, matches.frame), (reference, matches.reference)):
         rest = np.ones(len(view.stars), bool)
@@ -286,7 +296,7 @@ def _search_without(
     if min(len(v.stars) for v in views) < _LEAST:
         return None
     try:
-        moving = _search(views[0], views[1], options)
+        moving = _search(views[0], views[1], options, quick=resting.n_matched > 0.5 * min(map(len, lists)))
     except AlignError:
         return None
     if rests(moving.transform, frame.facts.shape):

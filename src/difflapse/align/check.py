@@ -91,13 +91,11 @@ def judge_stars(
     return Verdict(True, line, facts)
 
 
-def rests(transform: Transform, shape: tuple[int, int]) -> bool:
-    """Whether a transform moves no corner of a frame by as much as a pixel: as hot pixels do, and good
-    mounts.
-    """
+def rests(transform: Transform, shape: tuple[int, int], within: float = 1.0) -> bool:
+    """Whether a transform moves no corner of a frame by `within` px: as hot pixels do, and good mounts."""
     x, y = np.array([0, shape[1] - 1, 0, shape[1] - 1.0]), np.array([0, 0, shape[0] - 1, shape[0] - 1.0])
     fx, fy = transform(x, y)
-    return bool(np.all(np.hypot(fx - x, fy - y) < 1.0))
+    return bool(np.all(np.hypot(fx - x, fy - y) < within))
 
 
 def rms_limit(frame: View, reference: View) -> float:

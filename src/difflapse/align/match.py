@@ -201,7 +201,9 @@ def position_variance(stars: Stars) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         sigma = 0.6 * stars.fwhm / stars.snr
     usual = np.where(np.isfinite(sigma) & (sigma > 0), sigma, 0.1)
-    return (np.clip(usual, 0.0, 1.0) ** 2 + 0.03**2) / np.where(stars.saturated, SATURATED_WEIGHT, 1.0)
+    known = np.isfinite(stars.error)
+    usual, floor = np.where(known, stars.error, usual), np.where(known, 0.003, 0.03)
+    return (np.clip(usual, 0.0, 1.0) ** 2 + floor**2) / np.where(stars.saturated, SATURATED_WEIGHT, 1.0)
 
 
 def overlap_counts(

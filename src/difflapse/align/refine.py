@@ -72,7 +72,7 @@ def settle(
             {"found": len(i), "needed": 6, "method": method},
         )
     weights = 1.0 / (position_variance(a)[i] + position_variance(b)[j])
-    usable = ~(a.saturated[i] | b.saturated[j])
+    usable = ~(a.saturated[i] | b.saturated[j] | a.blended[i] | b.blended[j])
     if usable.sum() >= 20:
         i, j, weights = i[usable], j[usable], weights[usable]
     choice = choose_model(a.x[i], a.y[i], b.x[j], b.y[j], weights, options.transform, domain, found.common)

@@ -10,6 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+_HOPELESS = -3.4
+"""Log likelihood ratio below which no more neighbours are asked (Wald's sequential test): the first five miss."""
+
 
 @njit(cache=True, nogil=True)
 def bright_neighbours(x: np.ndarray, y: np.ndarray, n_anchor: int, k: int, slack: float) -> np.ndarray:
@@ -198,6 +201,8 @@ def _local_evidence(
             evidence += np.log(0.5 / chance)
         else:
             evidence += np.log(0.5 / (1.0 - chance))
+            if evidence < _HOPELESS:
+                break
     return evidence
 
 

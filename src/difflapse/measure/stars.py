@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-import sep
 
 from difflapse.measure.background import channel_levels
+from difflapse.measure.detect import detect, spread
+from difflapse.measure.psf import Light, fit_profile
 from difflapse.model import Frame, Quality, Stars
-from difflapse.mosaic import bin_image, channels, native_order, sites, superpixels
+from difflapse.mosaic import channels, native_order, sites, superpixels
 
-_DETECTION_PIXELS = 1_400_000
-"""The picture that stars are found on has at most about this many pixels."""
-_MESH = 64
 _WIDER = 1.6
 """Width of the centroids' window over that of the stars where these are trailed: lopsided stars have their peak and
 their middle at different places, and a narrow window follows the peak. For round stars the best is 1."""
@@ -25,7 +23,10 @@ _ROUND, _TRAILED = 1.08, 1.2
 """Median elongation up to which stars count as round, and from which as trailed."""
 _NARROWEST = 1.0
 """Native pixels: a Gaussian window narrower than this locks centroids to pixels."""
-_GROUPS = 24
+_TELLING = 25.0
+"""S/N from which a star says something about the profile of all."""
+_LIKE = 0.25
+"""Such a star's width lies within this share of the typical one."""
 
 
 def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple[Stars, Quality]:
@@ -65,26 +66,29 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple
         bad = ~np.isfinite(grey) if grey_mask is None else grey_mask | ~np.isfinite(grey)
         grey[bad] = np.median(grey[~bad]) if (~bad).any() else 0.0
         grey_mask = bad
-    x, y, mesh, n_found = _detect(grey, grey_mask, threshold, 2 * limit)
-    if len(x) == 0:
+    found = detect(grey, grey_mask, threshold, 2 * limit)
+    if len(found.x) == 0:
         return empty, Quality(0, float("nan"), levels, noises)
-    some = _spread(x, y, np.arange(len(x)), grey.shape, limit + limit // 2)
-    x, y = x[some], y[some]
-    sky = _MeshSampler(mesh, grey.shape)(x, y)
+    some = spread(found.x, found.y, grey.shape, limit + limit // 2)
     half = (step - 1) / 2
-    x, y = x * step + half, y * step + half
+    x, y = found.x[some] * step + half, found.y[some] * step + half
     native = native_order(frame.data)
     if frame.mask is not None:
         native = np.where(frame.mask, np.median(native[~frame.mask]).astype(native.dtype), native)
-    sky = sky + step**2 * bias
-    width, lopsided = _typical_width(native, step, x, y, sky, limit=200)
+    sky = found.sky[some] + step**2 * bias
+    width, lopsided = _typical_width(native, step, x, y, sky)
     trailed = float(np.clip((lopsided - _ROUND) / (_TRAILED - _ROUND), 0, 1))
     width = max((1 + (_WIDER - 1) * trailed) * width, _NARROWEST)
     cx, cy, ok = _centroids(native, step, x, y, sky, width)
-    x, y, sky = cx[ok], cy[ok], sky[ok]
+    # Several detections may end on one star, the brightest around.
+    single = np.flatnonzero(ok)
+    single = _unique(cx, cy, single, max(1.0, width))
+    single = single[spread(cx[single], cy[single], frame.data.shape, limit + limit // 10)]
+    share = len(single) / min(len(some), limit + limit // 10)
+    x, y, sky = cx[single], cy[single], sky[single]
     if len(x) == 0:
         return empty, Quality(0, float("nan"), levels, noises)
-    sigma, elongation = _widths(native, step, x, y, sky, width)
+    sigma, elongation, moments = _widths(native, step, x, y, sky, width)
     typical = _typical_fwhm(native, step, x, y, sky, sigma)
     # Moments see a star's wings: only their ratio to the typical star's is used.
     middle = float(np.nanmedian(sigma)) if np.isfinite(sigma).any() else 1.0
@@ -99,7 +103,7 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple
         ]
     )
     saturation = facts.saturation_adu if facts.saturation_adu is not None else np.inf
-    flux, count, saturated, spiky = _apertures(
+    flux, count, skies, saturated, spiky = _apertures(
         native, x, y, radius, step, channel, len(levels), float(saturation)
     )
     total = np.zeros(len(x))
@@ -116,12 +120,39 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple
     order = np.flatnonzero(good)
     order = order[np.argsort(-total[order], kind="stable")]
     order = _unique(x, y, order, max(1.0, 0.7 * typical))
-    kept = _spread(x, y, order, frame.data.shape, limit)
-    stars = Stars(x[kept], y[kept], total[kept], snr[kept], native_fwhm[kept], flux[:, kept], saturated[kept])
+    kept = order[spread(x[order], y[order], frame.data.shape, limit)]
+    light = Light(
+        native,
+        channel,
+        np.array(noises),
+        1 / facts.gain_e_adu if facts.gain_e_adu else 0.0,
+        float(saturation),
+    )
+    # Sums of 2x2 are wider than pixels by the variance of their boxes, 4/12 - 1/12.
+    moments[:2] -= 0.25 * (step == 2)
+    teachers = (snr > _TELLING) & ~saturated & (np.abs(sigma / middle - 1) < _LIKE)
+    fitted = fit_profile(light, x[kept], y[kept], skies[:, kept], moments[:, kept], teachers[kept], width)
+    error, blended = np.full(len(kept), np.nan), np.zeros(len(kept), bool)
+    if fitted is not None:
+        x[kept] = np.where(fitted.ok, fitted.x, x[kept])
+        y[kept] = np.where(fitted.ok, fitted.y, y[kept])
+        error = np.where(fitted.ok, fitted.error, np.nan)
+        blended = fitted.blended & ~saturated[kept]
+    stars = Stars(
+        x[kept],
+        y[kept],
+        total[kept],
+        snr[kept],
+        native_fwhm[kept],
+        flux[:, kept],
+        saturated[kept],
+        error,
+        blended,
+    )
     bright = stars.take((~stars.saturated) & np.isfinite(stars.fwhm) & (stars.snr > 10))
     elong = elongation[kept][(~stars.saturated) & np.isfinite(stars.fwhm) & (stars.snr > 10)]
     quality = Quality(
-        n_stars=max(len(order), n_found),
+        n_stars=max(len(order), round(found.seen * share) if found.seen > len(found.x) else 0),
         fwhm_pix=float(np.median(bright.fwhm)) if len(bright) else typical,
         background_adu=levels,
         noise_adu=noises,
@@ -152,113 +183,17 @@ def _grey_mask(mask: np.ndarray | None, shape: tuple[int, ...], step: int) -> np
     return m[::2, ::2] | m[1::2, ::2] | m[::2, 1::2] | m[1::2, 1::2]  # type: ignore[no-any-return]
 
 
-def _detect(
-    grey: np.ndarray, mask: np.ndarray | None, threshold: float, enough: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Rough positions on the grey picture, brightest first, its background on a mesh, and how many stars there are.
-
-    Where more than `enough` peaks stand above the threshold it is raised, for finding more costs time and helps nobody;
-    the count is that at the threshold asked for.
-    """
-    factor = max(1, int(np.ceil(np.sqrt(grey.size / _DETECTION_PIXELS))))
-    small = np.ascontiguousarray(bin_image(grey, factor))
-    small_mask = None
-    if mask is not None and mask.any():
-        ny, nx = small.shape
-        small_mask = mask[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor).any(axis=(1, 3))
-    cell = int(np.clip(min(small.shape) // 6, 8, _MESH))
-    nothing = np.zeros(0)
-    none = (nothing, nothing, np.zeros((1, 1), np.float32), 0)
-    try:
-        background = sep.Background(small, mask=small_mask, bw=cell, bh=cell, fw=3, fh=3)
-        level = background.back()
-        rms = background.globalrms
-        if not np.isfinite(rms) or rms <= 0:
-            return none
-        small = small - level
-        peaks = _peaks(small, np.float32(threshold * rms))
-        n_peaks = len(peaks)
-        if n_peaks > enough:
-            threshold = float(np.partition(peaks, n_peaks - enough)[n_peaks - enough]) / rms
-        kernel = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32)
-        sep.set_extract_pixstack(1_000_000)
-        found = sep.extract(
-            small,
-            threshold,
-            err=rms,
-            mask=small_mask,
-            minarea=3 if factor == 1 else 1,
-            filter_kernel=kernel,
-            filter_type="conv",
-            deblend_nthresh=8,
-            deblend_cont=0.01,
-            clean=False,
-        )
-    except Exception as error:
-        if "overflow" not in str(error) and "pixel buffer" not in str(error) and "limit" not in str(error):
-            raise
-        return none
-    # What is much larger than a star (the Sun's disk, a cloud's edge) is not one.
-    size = np.hypot(found["a"], found["b"])
-    keep = (found["npix"] < 0.002 * small.size) & (size < 0.05 * min(small.shape)) & np.isfinite(found["x"])
-    keep &= (found["flag"] & sep.OBJ_TRUNC) == 0
-    found = found[keep]
-    order = np.argsort(-found["flux"], kind="stable")
-    half = (factor - 1) / 2
-    return (
-        found["x"][order] * factor + half,
-        found["y"][order] * factor + half,
-        np.asarray(level, np.float32),
-        n_peaks if n_peaks > enough else len(order),
-    )
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _peaks(image: np.ndarray, limit: np.float32) -> np.ndarray:
-    """Values of the pixels above a limit that none of their neighbours exceeds."""
-    ny, nx = image.shape
-    out = []
-    for j in range(1, ny - 1):
-        for i in range(1, nx - 1):
-            v = image[j, i]
-            if v > limit:
-                top = True
-                for dj in range(-1, 2):
-                    for di in range(-1, 2):
-                        if image[j + dj, i + di] > v:
-                            top = False
-                if top:
-                    out.append(v)
-    return np.array(out, np.float32)
-
-
-class _MeshSampler:
-    """The detection picture's smooth background, sampled at positions of the grey picture."""
-
-    def __init__(self, level: np.ndarray, shape: tuple[int, ...]) -> None:
-        self.level = level
-        self.factor = max(1, round(shape[1] / level.shape[1]))
-
-    def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        half = (self.factor - 1) / 2
-        j = np.clip(np.round((y - half) / self.factor).astype(int), 0, self.level.shape[0] - 1)
-        i = np.clip(np.round((x - half) / self.factor).astype(int), 0, self.level.shape[1] - 1)
-        return self.level[j, i].astype(np.float64)
-
-
 def _typical_width(
-    native: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, limit: int
+    native: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray
 ) -> tuple[float, float]:
     """Gaussian width (sigma, native pixels) and elongation of a typical star: medians of adaptive moments."""
-    n = len(x)
-    skip = min(n // 4, 700)  # the brightest may be saturated
-    sel = slice(skip, skip + limit)
+    sel = _usual(np.arange(len(x)), 150)
     width, lopsided = float(step), 1.0
     for _ in range(3):
         cx, cy, ok = _centroids(native, step, x[sel], y[sel], sky[sel], max(width, _NARROWEST))
         if not ok.any():
             return width, lopsided
-        sigma, ratio = _widths(native, step, cx[ok], cy[ok], sky[sel][ok], max(width, _NARROWEST))
+        sigma, ratio, _ = _widths(native, step, cx[ok], cy[ok], sky[sel][ok], max(width, _NARROWEST))
         sigma = sigma[np.isfinite(sigma)]
         if len(sigma) == 0:
             width *= 1.5
@@ -268,12 +203,17 @@ def _typical_width(
     return width, lopsided
 
 
+def _usual(order: np.ndarray, most: int) -> np.ndarray:
+    """Of stars, brightest first, some that stand for all: the brightest may be saturated."""
+    skip = min(len(order) // 4, 700)
+    return order[skip : skip + most]
+
+
 def _typical_fwhm(
     native: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, sigma: np.ndarray
 ) -> float:
     """Full width at half maximum, native pixels: where the common profile of many stars falls to half its middle."""
-    some = np.flatnonzero(np.isfinite(sigma))
-    some = some[min(len(some) // 4, 700) :][:300]
+    some = _usual(np.flatnonzero(np.isfinite(sigma)), 200)
     if len(some) == 0:
         return 2.0
     width = float(np.median(sigma[some]))
@@ -312,27 +252,6 @@ def _unique(x: np.ndarray, y: np.ndarray, order: np.ndarray, radius: float) -> n
     if len(pairs) == 0:
         return order
     return np.delete(order, np.unique(pairs.max(axis=1)))
-
-
-def _spread(
-    x: np.ndarray, y: np.ndarray, order: np.ndarray, shape: tuple[int, ...], limit: int
-) -> np.ndarray:
-    """At most `limit` stars, brightest of each cell of the field in turn; brightest first."""
-    if len(order) <= limit:
-        return order
-    ny, nx = shape
-    cells_y = max(1, round(np.sqrt(_GROUPS * 24 * ny / nx)))
-    cells_x = max(1, _GROUPS * 24 // cells_y)
-    cell = (np.clip(y[order] * cells_y / ny, 0, cells_y - 1).astype(int)) * cells_x + np.clip(
-        x[order] * cells_x / nx, 0, cells_x - 1
-    ).astype(int)
-    by_cell = np.argsort(cell, kind="stable")
-    sorted_cell = cell[by_cell]
-    start = np.searchsorted(sorted_cell, sorted_cell)
-    rank = np.empty(len(order), int)
-    rank[by_cell] = np.arange(len(order)) - start
-    kept = np.lexsort((np.arange(len(order)), rank))[:limit]
-    return order[np.sort(kept)]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -447,11 +366,12 @@ def _profiles(
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _widths(
     data: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, width: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian width and elongation from weighted second moments, the weight's own width taken out."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gaussian width, elongation and second moments (3, n), the weight's own width taken out."""
     n = len(x)
     half = 0.5 * (step - 1)
     sigma, elongation = np.full(n, np.nan), np.full(n, np.nan)
+    moments = np.full((3, n), np.nan)
     stamp = np.empty((181, 181))
     for k in range(n):
         w2 = width * width
@@ -484,11 +404,43 @@ def _widths(
                 elongation[k] = np.sqrt(
                     (1.0 / (1.0 / (m + d) - 1.0 / w2)) / (1.0 / (1.0 / (m - d) - 1.0 / w2))
                 )
+                # (M**-1 - W**-1)**-1, both 2x2
+                det = sxx * syy - sxy * sxy
+                axx, ayy, axy = syy / det - 1.0 / w2, sxx / det - 1.0 / w2, -sxy / det
+                det = axx * ayy - axy * axy
+                moments[0, k], moments[1, k], moments[2, k] = ayy / det, axx / det, -axy / det
             sigma[k] = np.sqrt(s2)
             if abs(s2 - w2) < 0.01 * w2:
                 break
             w2 = min(max(s2, 0.3), 900.0)
-    return sigma, elongation
+    return sigma, elongation, moments
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _median(values: np.ndarray, n: int) -> float:
+    """Median of the first n values, which are left in another order (Hoare's selection: no copy, no full sort)."""
+    low, high, middle = 0, n - 1, n // 2
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if middle <= j:
+            high = j
+        elif middle >= i:
+            low = i
+        else:
+            break
+    if n % 2:
+        return float(values[middle])
+    return 0.5 * (float(values[middle]) + float(np.max(values[:middle])))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -501,11 +453,11 @@ def _apertures(
     channel: np.ndarray,
     n_channels: int,
     saturation: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sums of each colour's native pixels in a circle, minus the median of a ring of the same colour."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sums of each colour's native pixels in a circle, minus the median of a ring of the same colour: the sky."""
     ny, nx = data.shape
     n = len(x)
-    flux = np.full((n_channels, n), np.nan)
+    flux, skies = np.full((n_channels, n), np.nan), np.full((n_channels, n), np.nan)
     count = np.zeros((n_channels, n))
     saturated = np.zeros(n, np.bool_)
     spiky = np.zeros(n, np.bool_)
@@ -521,14 +473,14 @@ def _apertures(
         top = 0.0
         for j in range(max(0, j0 - reach), min(ny, j0 + reach + 1)):
             for i in range(max(0, i0 - reach), min(nx, i0 + reach + 1)):
-                r = np.hypot(i - x[k], j - y[k])
+                r = (i - x[k]) ** 2 + (j - y[k]) ** 2
                 c = channel[(j % step) * step + i % step]
                 v = float(data[j, i])
-                if r <= radius:
+                if r <= radius * radius:
                     total[c] += v
                     count[c, k] += 1
                     top = max(top, v)
-                elif inner <= r <= outer:
+                elif inner * inner <= r <= outer * outer:
                     ring[c, m[c]] = v
                     m[c] += 1
         whole = 0.0
@@ -536,11 +488,12 @@ def _apertures(
         for c in range(n_channels):
             if m[c] < 4 or count[c, k] == 0:
                 continue
-            sky = np.median(ring[c, : m[c]])
+            sky = _median(ring[c], m[c])
+            skies[c, k] = sky
             flux[c, k] = total[c] - sky * count[c, k]
             whole += flux[c, k]
             level = max(level, sky)
         saturated[k] = top >= saturation
         # A lone hot pixel holds nearly all of the light; no star does.
         spiky[k] = whole > 0 and (top - level) > 0.8 * whole
-    return flux, count, saturated, spiky
+    return flux, count, skies, saturated, spiky

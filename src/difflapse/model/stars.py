@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,6 +29,19 @@ class Stars:
     """(c, n) float64, ADU in each channel (R, G, B of a mosaic, or one)."""
     saturated: np.ndarray
     """(n,) bool."""
+    error: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """(n,) float64, native pixels: standard error of a coordinate; NaN where only `snr` and `fwhm` tell it. More than
+    the noise's where the star is not like the others: blended, or touched by something."""
+
+    blended: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    """(n,) bool: not like a star alone: something else shines into it. Kept out of fits, like saturated ones."""
+
+    def __post_init__(self) -> None:
+        # What was not measured is unknown, not missing: all arrays have one length.
+        if len(self.error) != len(self.x):
+            object.__setattr__(self, "error", np.full(len(self.x), np.nan))
+        if len(self.blended) != len(self.x):
+            object.__setattr__(self, "blended", np.zeros(len(self.x), bool))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -48,6 +61,8 @@ class Stars:
             self.fwhm[index],
             self.colour_flux[:, index],
             self.saturated[index],
+            self.error[index],
+            self.blended[index],
         )
 
     @classmethod
