@@ -67,7 +67,7 @@ def map_by_headers(frame: FrameFacts, reference: FrameFacts, wanted: str = "auto
                 "--align asterism needs none",
                 {"found": 0, "needed": 2, "method": "wcs"},
             )
-    here, there = _celestial(frame.wcs_header), _celestial(reference.wcs_header)
+    here, there = celestial(frame.wcs_header), celestial(reference.wcs_header)
     ny, nx = frame.shape
     margin = 0.02
     domain = (-margin * nx, -margin * ny, (1 + margin) * nx - 1, (1 + margin) * ny - 1)
@@ -119,7 +119,7 @@ def _through_the_plane(
 
 
 @lru_cache(maxsize=16)
-def _celestial(text: str) -> Any:
+def celestial(text: str) -> Any:
     """The celestial WCS of a header string; parsing costs milliseconds and the reference's is asked for each
     frame.
     """
@@ -156,10 +156,10 @@ def _through_the_sky(here: Any, there: Any, x: np.ndarray, y: np.ndarray) -> tup
     """Pixels of one WCS to pixels of another; NaN where the sky or the round trip fails."""
     lon, lat = here.all_pix2world(x, y, 0)
     lon, lat = _same_system(here, there, lon, lat)
-    return _world_to_pixel(there, lon, lat)
+    return world_to_pixel(there, lon, lat)
 
 
-def _world_to_pixel(there: Any, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def world_to_pixel(there: Any, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Invert a WCS, distortions included, and check by the round trip; NaN where it does not come back.
 
     astropy's own all_world2pix may diverge or settle pixels away (astropy#4761, #11446). Here the distortion

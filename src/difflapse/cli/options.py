@@ -38,7 +38,7 @@ def collect(given: Mapping[str, Any], config: str | None = None) -> RunOptions:
     for name, value in given.items():
         if value is None or value == ():
             continue
-        values[name] = ",".join(value) if isinstance(value, tuple) else value
+        values[name] = value
     return RunOptions.from_mapping(values)
 
 
@@ -81,6 +81,6 @@ def _option(item: Field[Any]) -> Callable[[F], F]:
 
 def _metavar(item: Field[Any]) -> str:
     choices = "|".join(item.metadata["choices"])
-    if item.metadata["many"]:
+    if item.metadata["many"] and choices:
         return f"[{choices}],..."
     return f"[{choices}]" if choices else item.metadata["metavar"] or "TEXT"

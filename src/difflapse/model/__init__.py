@@ -7,6 +7,7 @@ from difflapse.model.frame import Frame, FrameFacts
 from difflapse.model.grid import ProductGrid
 from difflapse.model.sequence import Inventory, LeftOut, Sequence
 from difflapse.model.stars import Quality, Stars
+from difflapse.model.track import SkyPath, Track
 from difflapse.model.transform import Transform
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "ProductGrid",
     "Quality",
     "Sequence",
+    "SkyPath",
     "Stars",
+    "Track",
     "Transform",
 ]

@@ -14,7 +14,7 @@ from difflapse.measure import Defects, find_stars
 from difflapse.model import FrameFacts, ProductGrid, Quality, Stars
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.crop import product_grid, typical_frame
+from difflapse.pipeline.crop import product_grid, typical_frame, without_crop
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Reference
 from difflapse.pipeline.tasks import listed, locate, reduce
@@ -94,7 +94,7 @@ def lay_on_external(desk: Desk, external: External, ranked: Iterable[int]) -> Re
         raise InputError(f"the reference {external.path} cannot be used: {result.message}", result.hint)
     stars: Stars = result
     mosaic = bool(night.frames[0].mosaic)
-    grid = product_grid(external.facts, night.options, mosaic, external.grid)
+    grid = product_grid(external.facts, without_crop(night.options), mosaic, external.grid)
     reasons: list[str] = []
     for k in list(ranked)[:_TRIED]:
         quality: Quality = desk.value("quality", k)

@@ -22,7 +22,7 @@ from difflapse.movie.stretch import measure_stretch
 from difflapse.pipeline import tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.crop import product_grid
+from difflapse.pipeline.crop import product_grid, without_crop
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
 from difflapse.pipeline.records import Reference, Scene
@@ -74,12 +74,13 @@ def choose_reference(desk: Desk) -> None:
     elif wanted == "middle":
         k = alive[len(alive) // 2]
     else:
-        # A crop on the sky needs a reference that knows where it looks.
-        solved = [k for k in alive if night.frames[k].wcs_header] if night.options.center else []
+        # A crop or a target on the sky needs a reference that knows where it looks.
+        on_sky = night.options.center or (night.options.follow and night.options.follow != ("comet",))
+        solved = [k for k in alive if night.frames[k].wcs_header] if on_sky else []
         k = _ranked(desk, solved or alive)[0]
     quality: Quality = desk.value("quality", k)
     facts, stars = night.frames[k], desk.value("stars", k)
-    grid = product_grid(facts, night.options)
+    grid = product_grid(facts, without_crop(night.options))
     defects = night.shared("defects")
     night.share("reference", Reference(k, facts, stars, grid, quality.background_adu, defects, stars))
 
@@ -124,22 +125,25 @@ def make_template(desk: Desk) -> None:
     c, ny, nx = base.shape
     one, zero = constant([1.0] * c), np.broadcast_to(np.float32(0), base.shape)
     sky = fit_offset(np.asarray(base), one, zero, base_mask != 0, smooth)
+    picture, hidden = base, base_mask != 0
     if mode == "template":
         _combine(desk, chosen, tuple(noises[k] for k in chosen), sky, (c, ny, nx))
-        picture, hidden = night.array("template"), night.array("template_count") == 0
+        # A target's template has no stars: it sets the tones of a cut about the target, not of a whole field.
+        if not night.options.follow or night.options.size:
+            picture, hidden = night.array("template"), night.array("template_count") == 0
     else:
-        picture, hidden = base, base_mask != 0
         chosen = ()
     desk.progress.finish("template")
     stretch = measure_stretch(
         np.asarray(picture), hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
     )
     options = night.options
+    grid = night.shared("canvas").grid
     layout = make_layout(
         options.shown_panels,
-        reference.grid.shape,
-        reference.grid.step,
-        reference.grid.origin,
+        grid.shape,
+        grid.step,
+        grid.origin,
         options.width,
         options.labels,
         options.fps,

@@ -25,11 +25,12 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of
+from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.night_stages import check_reference, time_range
 from difflapse.pipeline.pool import Pool, cores, guarded, prestart
 from difflapse.pipeline.progress import Progress, Silence
-from difflapse.pipeline.records import Reference, Scene, Shown
+from difflapse.pipeline.records import Canvas, Reference, Scene, Shown
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
@@ -56,6 +57,7 @@ def run(
     center: str = "",
     size: str = "",
     roi: str = "",
+    follow: str | Sequence[str] = (),
     panels: str | Sequence[str] = ("aligned", "difference"),
     labels: str = "full",
     width: int = 2560,
@@ -87,6 +89,9 @@ def run(
         The colour mosaic in array order, ``none``, or ``auto``.
     center, size, roi : str
         A crop, on the sky or in native pixels of the reference.
+    follow : str or sequence of str
+        A moving target that stands still in the products: ``comet``, an ephemeris, or two ``RA,DEC@TIME`` or
+        more.
     panels, labels, width, fps, stretch : str, width int, fps float
         The movie; `panels` may be a sequence.
     save : str or sequence of str
@@ -135,6 +140,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
+    check_follow(inventory, options)
     done: list[_Done] = []
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
@@ -308,11 +314,12 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
     if scene.mode == "template":
         products.append(save.save_template(night))
     reference: Reference = night.shared("reference")
+    canvas: Canvas = night.shared("canvas")
     items = [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()]
     write_json(
         place / "transforms.json",
         tables.transforms_record(
-            reference.facts, None if reference.external else reference.frame, items, reference.grid
+            reference.facts, None if reference.external else reference.frame, items, canvas.grid, canvas.track
         ),
     )
     products.append("transforms.json")
@@ -325,7 +332,7 @@ def _show(movie: _Movie, night: Night, k: int, result: Mapping[str, Any]) -> Non
     facts = night.frames[k]
     shown: Shown = result["shown"]
     when = iso_utc(facts.mid_mjd) if facts.mid_mjd is not None else None
-    movie.frames.append(MovieFrame(facts.file, when, shown.template))
+    movie.frames.append(MovieFrame(facts.file, when, shown.template, night.shared("canvas").shift(k)))
 
 
 def _too_many(desk: Desk, options: RunOptions) -> TooManyFailedError | None:
@@ -350,6 +357,10 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
     finished = "alignment" in desk.values
     chosen = night.shared("scene").template_frames if (Path(night.scratch) / "scene.pickle").exists() else ()
     arcsec = _pixel_arcsec(night) if finished else None
+    canvas: Canvas | None = (
+        night.shared("canvas") if (Path(night.scratch) / "canvas.pickle").exists() else None
+    )
+    track = canvas.track if canvas else None
     for k, facts in enumerate(night.frames):
         get = {name: desk.values.get(name, {}).get(k) for name in ("quality", "alignment", "scale")}
         reason = desk.failed.get(k, "") or (
@@ -370,6 +381,8 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
                     ),
                 )
             )
+        if track is not None:
+            row["target_x_pix"], row["target_y_pix"] = float(track.x[k]), float(track.y[k])
         yield row
 
 

@@ -17,7 +17,7 @@ from difflapse.model import Alignment, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Reference, Scene, Subtracted
+from difflapse.pipeline.records import Canvas, Reference, Scene, Subtracted
 
 BITS = {text: bit for bit, text in bits.NAMES.items()}
 
@@ -89,7 +89,8 @@ def _write(
 ) -> str:
     reference: Reference = night.shared("reference")
     facts, pattern = reference.facts, night.frames[reference.frame].mosaic
-    grid = reference.grid
+    canvas: Canvas = night.shared("canvas")
+    grid = canvas.grid if k is None else canvas.of(k)
     planes = len(data) if pattern else 0
     ltm, ltv1, ltv2 = grid.ltv()
     common: list[Card] = [
@@ -100,6 +101,13 @@ def _write(
         ("REFFILE", facts.file, "frame whose grid this is"),
         ("NOISECOR", round(_noise_correlation(), 4), "noise of large sums / of independent pixels"),
     ]
+    if canvas.track is not None:
+        at = reference.frame if k is None else k
+        common += [
+            ("FOLLOW", canvas.track.name, "stands still in these images; stars do not"),
+            ("TARGETX", round(float(canvas.track.x[at]), 3), "[px] its place, native pixels of REFFILE"),
+            ("TARGETY", round(float(canvas.track.y[at]), 3), "from 0; WCS and LTV are of its time"),
+        ]
     if planes:
         common.append(("PLANES", ",".join(channels(pattern)), "colours of the third axis"))
     if k is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import interpolate, night_stages, tasks
+from difflapse.pipeline import follow, interpolate, night_stages, tasks
 from difflapse.pipeline.context import Night
 
 
@@ -47,6 +47,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("reference", Scope.NIGHT, night_stages.choose_reference, ("stars", "quality"), ("reference",)),
     Stage("align", Scope.EACH, tasks.align, ("stars", "quality"), ("alignment", "scale")),
     Stage("interpolate", Scope.NIGHT, interpolate.interpolate_frames, ("stars", "alignment"), ()),
+    Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True

@@ -29,7 +29,7 @@ from difflapse.io.fits import read_frame
 from difflapse.io.products import sha256
 from difflapse.measure import find_saturated, find_stars, repair
 from difflapse.methods import find_method
-from difflapse.model import Alignment, Frame, FrameFacts, Quality, Stars, Transform, bits
+from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image, channels, sites, split, superpixels
 from difflapse.movie.annotate import Caption
@@ -39,7 +39,7 @@ from difflapse.movie.stretch import aligned_panel
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Pixels, Reference, Scene, Shown, Subtracted
+from difflapse.pipeline.records import Canvas, Pixels, Reference, Scene, Shown, Subtracted
 
 _PICTURE_PIXELS = 1_000_000
 CHUNK = 8
@@ -157,20 +157,23 @@ def warp_frame(
     quality: Quality,
     scale: np.ndarray | None,
     reuse: bool = False,
+    grid: ProductGrid | None = None,
 ) -> Science:
-    """A frame on the product grid, its background not yet matched.
+    """A frame on its product grid (or another), its background not yet matched.
 
     With `reuse` its pixels lie in a buffer that the next frame overwrites: fresh memory costs more than
     what is done in it.
     """
     facts = night.frames[k]
-    reference: Reference = night.shared("reference")
+    if grid is None:
+        canvas: Canvas = night.shared("canvas")
+        grid = canvas.of(k)
     pattern = facts.mosaic
     n_channels = len(channels(pattern))
-    room, out = _buffers(facts.shape, pattern, reference.grid.shape)
+    room, out = _buffers(facts.shape, pattern, grid.shape)
     planes = split(pixels.data, pattern, facts.bias_adu or 0.0, room)
     warped = apply_transform(
-        planes, sites(pattern), alignment.transform, reference.grid, pixels.bad, out=out if reuse else None
+        planes, sites(pattern), alignment.transform, grid, pixels.bad, out=out if reuse else None
     )
     inverse = constant([1.0] * n_channels) if scale is None else (1.0 / scale).astype(np.float32)
     noise = noise_of(warped.variance_factor, quality.noise_adu, facts.gain_e_adu).scaled(mean(inverse))
@@ -258,7 +261,8 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             panels[name] = aligned_panel(
                 _levelled_for_eye(night, science, quality), hidden, scene.stretch, layout
             )
-            title = "aligned"
+            track = night.shared("canvas").track
+            title = f"aligned: following {track.name}" if track else "aligned"
         elif name == "template":
             if scene.mode == "template":
                 panels[name] = _template_panel(night, scene)
@@ -310,6 +314,8 @@ def template_band(
         level,
         ny,
         row0,
+        # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
+        statistic="median" if night.options.follow else "mean",
     )
     for name, part in (("template", data), ("template_variance", variance)):
         target = np.load(night.array_path(name), mmap_mode="r+")
