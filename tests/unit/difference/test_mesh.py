@@ -1,12 +1,57 @@
-"""Meshes: the same quantity over another window."""
+"""Meshes: what varies slowly is the same on nodes and on pixels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from difflapse.difference.mesh import image, nodes, window
+from difflapse.difference.mesh import constant, image, line, mean, nodes, resample, window
 from difflapse.model import ProductGrid
+
+SHAPE = (131, 203)
+
+
+def sloped(shape: tuple[int, int], spacing: int) -> np.ndarray:
+    """2 + 0.5 i - 0.25 j on the nodes of a mesh."""
+    gi, gj = nodes(shape, spacing)
+    return (2 + 0.5 * gi[None, :] - 0.25 * gj[:, None])[None].astype(np.float32)
+
+
+@pytest.mark.parametrize("spacing", [16, 64, 500])
+@pytest.mark.parametrize("shape", [SHAPE, (40, 41), (9, 300)])
+def test_a_slope_is_the_same_at_every_pixel(shape: tuple[int, int], spacing: int) -> None:
+    j, i = np.indices(shape)
+    assert np.abs(image(sloped(shape, spacing)[0], shape) - (2 + 0.5 * i - 0.25 * j)).max() < 1e-4
+
+
+def test_nodes_reach_from_edge_to_edge() -> None:
+    gi, gj = nodes(SHAPE, 32)
+    assert (gi[0], gi[-1], gj[0], gj[-1]) == (0, SHAPE[1] - 1, 0, SHAPE[0] - 1)
+    assert (len(gi), len(gj)) == (SHAPE[1] // 32 + 1, SHAPE[0] // 32 + 1)
+
+
+def test_a_row_is_a_row_of_the_image() -> None:
+    mesh = np.random.default_rng(1).normal(0, 1, (5, 7)).astype(np.float32)
+    whole = image(mesh, SHAPE)
+    row = np.empty(SHAPE[1], np.float32)
+    for j in (0, 17, 60, SHAPE[0] - 1):
+        line(mesh, float(j), SHAPE[0], row)
+        assert np.array_equal(row, whole[j])
+    corners = whole[[0, 0, -1, -1], [0, -1, 0, -1]]
+    assert np.allclose(corners, mesh[[0, 0, -1, -1], [0, -1, 0, -1]], atol=1e-5)
+
+
+@pytest.mark.parametrize("spacing", [8, 16, 90])
+def test_another_spacing_is_the_same_quantity(spacing: int) -> None:
+    fine = resample(sloped(SHAPE, 40), SHAPE, spacing)
+    assert np.abs(image(fine[0], SHAPE) - image(sloped(SHAPE, 40)[0], SHAPE)).max() < 1e-3
+
+
+def test_a_constant_is_constant_and_its_own_mean() -> None:
+    mesh = constant([1.5, 2.5, -3.0])
+    assert mesh.shape == (3, 2, 2)
+    assert np.allclose(mean(mesh), [1.5, 2.5, -3.0])
+    assert np.all(image(mesh[1], (7, 9)) == 2.5)
 
 
 @pytest.mark.parametrize("step", [1, 2])
