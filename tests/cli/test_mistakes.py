@@ -55,6 +55,8 @@ def test_a_command_that_does_not_exist_yet_is_not_known(call) -> None:
         (["--roi", "1,2,3"], ["roi is '1,2,3'", "X,Y,W,H"]),
         (["--roi", "0,0,20,20", "--center", "1,2", "--size", "1deg"], ["roi", "centre"]),
         (["--center", "303.2,46.0"], ["center and size"]),
+        (["--follow", "243.7,33.0@2018-08-24T04:02"], ["follow is given for 1 time", "again"]),
+        (["--follow", "comet", "--follow", "moon"], ["follow is 'comet'", "RA,DEC@TIME"]),
     ],
 )
 def test_a_wrong_value_is_told_with_what_would_be_right(call, tmp_path: Path, words, told) -> None:

@@ -156,10 +156,10 @@ def _through_the_sky(here: Any, there: Any, x: np.ndarray, y: np.ndarray) -> tup
     """Pixels of one WCS to pixels of another; NaN where the sky or the round trip fails."""
     lon, lat = here.all_pix2world(x, y, 0)
     lon, lat = _same_system(here, there, lon, lat)
-    return _world_to_pixel(there, lon, lat)
+    return world_to_pixel(there, lon, lat)
 
 
-def _world_to_pixel(there: Any, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def world_to_pixel(there: Any, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Invert a WCS, distortions included, and check by the round trip; NaN where it does not come back.
 
     astropy's own all_world2pix may diverge or settle pixels away (astropy#4761, #11446). Here the distortion

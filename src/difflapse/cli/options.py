@@ -38,7 +38,7 @@ def collect(given: Mapping[str, Any], config: str | None = None) -> RunOptions:
     for name, value in given.items():
         if value is None or value == ():
             continue
-        values[name] = ",".join(value) if isinstance(value, tuple) else value
+        values[name] = value
     return RunOptions.from_mapping(values)
 
 

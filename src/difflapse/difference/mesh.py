@@ -5,6 +5,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from difflapse.model import ProductGrid
+
 ROWS_PER_LINE = 4
 """Meshes vary slowly: where speed counts, their rows are interpolated anew for every few rows of the image."""
 
@@ -58,7 +60,22 @@ def resample(mesh: np.ndarray, shape: tuple[int, ...], spacing: int) -> np.ndarr
     """The same quantity on a mesh of another spacing."""
     gi, gj = nodes((shape[0], shape[1]), spacing)
     my, mx = mesh.shape[1:]
-    v, u = gj * (my - 1) / max(shape[0] - 1, 1), gi * (mx - 1) / max(shape[1] - 1, 1)
+    return _sampled(mesh, gj * (my - 1) / max(shape[0] - 1, 1), gi * (mx - 1) / max(shape[1] - 1, 1))
+
+
+def window(mesh: np.ndarray, whole: ProductGrid, part: ProductGrid, spacing: int = 64) -> np.ndarray:
+    """The same quantity on a mesh over another grid of the same reference; beyond the whole it stays as at its edge."""
+    gi, gj = nodes(part.shape, spacing)
+    i, j = whole.from_native(*part.to_native(gi, gj))
+    my, mx = mesh.shape[1:]
+    v = np.clip(j * (my - 1) / max(whole.shape[0] - 1, 1), 0, my - 1)
+    u = np.clip(i * (mx - 1) / max(whole.shape[1] - 1, 1), 0, mx - 1)
+    return _sampled(mesh, v, u)
+
+
+def _sampled(mesh: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
+    """A mesh at rows `v` and columns `u`, in units of its nodes, by linear interpolation."""
+    my, mx = mesh.shape[1:]
     a, b = np.minimum(v.astype(int), my - 2), np.minimum(u.astype(int), mx - 2)
     f, g = (v - a)[:, None], (u - b)[None, :]
     out = [

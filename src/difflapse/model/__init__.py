@@ -8,6 +8,7 @@ from difflapse.model.grid import ProductGrid
 from difflapse.model.sequence import Inventory, LeftOut, Sequence
 from difflapse.model.sky import TanSip
 from difflapse.model.stars import Quality, Stars
+from difflapse.model.track import SkyPath, Track
 from difflapse.model.transform import Transform
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "ProductGrid",
     "Quality",
     "Sequence",
+    "SkyPath",
     "Stars",
     "TanSip",
+    "Track",
     "Transform",
 ]

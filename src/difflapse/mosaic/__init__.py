@@ -8,6 +8,16 @@ value of each colour from its own four sites, and the eye gets pictures made of 
 from __future__ import annotations
 
 from difflapse.mosaic.planes import CHANNELS, Site, channels, native_order, sites, split
-from difflapse.mosaic.superpixel import bin_image, superpixels
+from difflapse.mosaic.superpixel import bin_image, bin_medians, superpixels
 
-__all__ = ["CHANNELS", "Site", "bin_image", "channels", "native_order", "sites", "split", "superpixels"]
+__all__ = [
+    "CHANNELS",
+    "Site",
+    "bin_image",
+    "bin_medians",
+    "channels",
+    "native_order",
+    "sites",
+    "split",
+    "superpixels",
+]

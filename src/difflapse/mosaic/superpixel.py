@@ -45,6 +45,49 @@ def bin_image(image: np.ndarray, factor: int) -> np.ndarray:
     return out
 
 
+def bin_medians(image: np.ndarray, bad: np.ndarray, factor: int) -> np.ndarray:
+    """Median of cells of factor x factor pixels, so that stars in them hardly count.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx), float32
+        Any image.
+    bad : ndarray of bool, shape (ny, nx)
+        Pixels that do not count.
+    factor : int
+        Side of a cell; rows and columns that fill none are dropped.
+
+    Returns
+    -------
+    ndarray, shape (ny // factor, nx // factor), float32
+        NaN where more than half of a cell is bad.
+    """
+    out = np.empty((image.shape[0] // factor, image.shape[1] // factor), np.float32)
+    _median_cells(image, bad, factor, out)
+    return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _median_cells(image: np.ndarray, bad: np.ndarray, factor: int, out: np.ndarray) -> None:
+    values = np.empty(factor * factor, np.float32)
+    for j in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            n = 0
+            for b in range(factor * j, factor * (j + 1)):
+                for a in range(factor * i, factor * (i + 1)):
+                    if not bad[b, a]:
+                        p = n
+                        while p > 0 and values[p - 1] > image[b, a]:
+                            values[p] = values[p - 1]
+                            p -= 1
+                        values[p] = image[b, a]
+                        n += 1
+            if 2 * n < factor * factor:
+                out[j, i] = np.float32(np.nan)
+            else:
+                out[j, i] = np.float32(0.5) * (values[(n - 1) // 2] + values[n // 2])
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _sum_cells(data: np.ndarray, offset: np.float32, out: np.ndarray) -> None:
     my, mx = out.shape

@@ -19,6 +19,8 @@ class MovieFrame:
     """Middle of the exposure, ISO text; None if unknown."""
     template: str | None
     """What was subtracted: ``template``, ``rolling median``, or a file's name; None where there is no difference."""
+    shift: tuple[float, float] = (0.0, 0.0)
+    """Native pixels (x, y) by which the panels look elsewhere than `native_to_movie` says: they follow a target."""
 
 
 def timelapse_record(
@@ -35,7 +37,8 @@ def timelapse_record(
     -------
     record : dict
         Plain values, ready for JSON. ``panels.NAME.native_to_movie`` is the 2x3 matrix from native pixels of
-        the reference to movie pixels, both counted from 0 at pixel centres.
+        the reference to movie pixels, both counted from 0 at pixel centres; ``frames[k].shift`` is to be taken
+        off native pixels before.
     """
     return {
         "video": video,
@@ -56,5 +59,8 @@ def timelapse_record(
             }
             for panel in layout.panels
         },
-        "frames": [{"file": f.file, "time_utc": f.time_utc, "template": f.template} for f in frames],
+        "frames": [
+            {"file": f.file, "time_utc": f.time_utc, "template": f.template, "shift": list(f.shift)}
+            for f in frames
+        ],
     }

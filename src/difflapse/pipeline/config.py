@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
 from difflapse.errors import OptionError
@@ -28,9 +29,14 @@ STRETCH = ("asinh", "linear", "log", "sqrt")
 
 
 def _option(
-    default: Any, help: str, choices: tuple[str, ...] = (), many: bool = False, metavar: str = ""
+    default: Any,
+    help: str,
+    choices: tuple[str, ...] = (),
+    many: bool = False,
+    metavar: str = "",
+    separator: str = ",",
 ) -> Any:
-    meta = {"help": help, "choices": choices, "many": many, "metavar": metavar}
+    meta = {"help": help, "choices": choices, "many": many, "metavar": metavar, "separator": separator}
     return field(default=default, metadata=meta)
 
 
@@ -56,7 +62,11 @@ class RunOptions:
     units: str = _option("sigma", "units of the movie's differential panel", UNITS)
     mosaic: str = _option("auto", "colour mosaic in array order, row by row from row 0", MOSAIC)
     center: str = _option("", "centre of a crop on the sky, degrees or sexagesimal: RA,DEC", metavar="RA,DEC")
-    size: str = _option("", "size of that crop: 30arcmin, 2deg or 1deg,40arcmin", metavar="ANGLE")
+    size: str = _option(
+        "",
+        "size of that crop, or of one about what is followed: 30arcmin, 1deg,40arcmin or 300px",
+        metavar="SIZE",
+    )
     roi: str = _option("", "crop in native pixels of the reference: X,Y,W,H", metavar="X,Y,W,H")
     solve: bool = _option(False, "find the field on the sky with a plate solver of this machine")
     solver: str = _option("auto", "the plate solver; auto: solve-field where it is installed", SOLVER)
@@ -64,6 +74,13 @@ class RunOptions:
         (), "astrometry.net's index files, or folders of them", many=True, metavar="PATH,..."
     )
     solve_limit: float = _option(120.0, "seconds after which solving is given up", metavar="SECONDS")
+    follow: tuple[str, ...] = _option(
+        (),
+        "keep a moving target in its place: comet (found), RA,DEC@TIME given twice or more, or an ephemeris.ecsv",
+        many=True,
+        metavar="TARGET",
+        separator=";",
+    )
     panels: tuple[str, ...] = _option(
         ("aligned", "difference"), "panels of the movie, left to right", PANELS, many=True
     )
@@ -127,10 +144,12 @@ class RunOptions:
             raise OptionError("no panels: the movie needs at least one", f"choose from {', '.join(PANELS)}")
         if self.roi and (self.center or self.size):
             raise OptionError("both a roi and a centre are given", "use one of them")
-        if bool(self.center) != bool(self.size):
+        if bool(self.center) != bool(self.size) and (self.center or not self.follow):
             raise OptionError(
                 "center and size go together", "for example --center 303.2,46.0 --size 30arcmin"
             )
+        if self.follow:
+            parse_follow(self.follow)
         if self.roi:
             parse_roi(self.roi)
         if self.memory:
@@ -192,6 +211,29 @@ def parse_roi(text: str) -> tuple[int, int, int, int]:
     return x, y, w, h
 
 
+def parse_follow(values: tuple[str, ...]) -> str | tuple[tuple[str, str, str], ...]:
+    """What is followed: ``comet``, the name of an ephemeris, or (RA, Dec, time) twice or more, still as text."""
+    if len(values) == 1 and "@" not in values[0]:
+        return values[0]
+    matches = [re.fullmatch(r"([^,@]+),([^,@]+)@([^@]+)", text) for text in values]
+    for text, match in zip(values, matches, strict=True):
+        try:
+            if match is None:
+                raise ValueError
+            datetime.fromisoformat(match.group(3).strip())
+        except ValueError:
+            raise OptionError(
+                f"follow is {text!r}; it must be comet, an ephemeris.ecsv, or RA,DEC@TIME twice or more",
+                "for example --follow 243.71,33.02@2018-08-24T04:02:18 --follow 243.78,33.05@2018-08-24T05:40:00",
+            ) from None
+    if len(values) < 2:
+        raise OptionError(
+            f"follow is given for 1 time, {values[0]!r}; 2 are needed to tell how the target moves",
+            "give --follow RA,DEC@TIME again for another time, such as the end of the night",
+        )
+    return tuple((m.group(1).strip(), m.group(2).strip(), m.group(3).strip()) for m in matches if m)
+
+
 def parse_memory(text: str) -> int:
     """A size such as 2GB or 1500MiB, in bytes."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
@@ -211,8 +253,9 @@ def _convert(item: dataclasses.Field[Any], value: Any) -> Any:
     kind: type[Any] = type(item.default)
     try:
         if item.metadata["many"]:
-            parts = value.split(",") if isinstance(value, str) else value
-            return tuple(str(part).strip() for part in parts if str(part).strip() not in ("", "none"))
+            given = [value] if isinstance(value, str) else value
+            parts = [part.strip() for one in given for part in str(one).split(item.metadata["separator"])]
+            return tuple(part for part in parts if part not in ("", "none"))
         if kind is bool:
             if not isinstance(value, bool):
                 raise ValueError

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -43,6 +45,12 @@ def product_grid(
         x, y, w, h = parse_roi(options.roi)
     elif options.center:
         x, y, w, h = _sky_box(reference, options)
+    elif options.follow and options.size:
+        w, h = size_pixels(reference, options)  # about the frame's middle, until the target's place is known
+        shape = (max(h // step, 1), max(w // step, 1))
+        if min(shape) < 8:
+            raise OptionError(f"size is {options.size}, which is {w}x{h} pixels; 16x16 are needed")
+        return centred_grid(shape, step, (nx - 1) / 2, (ny - 1) / 2)
     elif whole is not None and whole.step == step:
         return whole
     else:
@@ -57,6 +65,16 @@ def product_grid(
             "give a crop that lies within the frame",
         )
     return ProductGrid(shape, step, (x0, y0))
+
+
+def without_crop(options: RunOptions) -> RunOptions:
+    """The options of the grid that frames are first compared on: whole where the crop follows a target."""
+    return replace(options, follow=(), roi="", center="", size="") if options.follow else options
+
+
+def centred_grid(shape: tuple[int, int], step: int, x: float, y: float) -> ProductGrid:
+    """A grid whose middle lies at (x, y), native pixels of the reference; it may reach beyond the frame."""
+    return ProductGrid(shape, step, (x - (step * shape[1] - 1) / 2, y - (step * shape[0] - 1) / 2))
 
 
 def typical_frame(frames: Sequence[FrameFacts], options: RunOptions) -> FrameFacts:
@@ -76,35 +94,67 @@ def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int,
             f"center is given, but the reference frame {reference.file} has no WCS",
             "use --roi X,Y,W,H in pixels, or --solve to find the field on the sky",
         )
-    import astropy.units as u
-    from astropy.coordinates import Angle, SkyCoord
+    from astropy.coordinates import SkyCoord
     from astropy.io import fits
     from astropy.wcs import WCS
-    from astropy.wcs.utils import proj_plane_pixel_scales
 
-    try:
-        ra, dec = options.center.split(",")
-        degrees = all(_is_number(part) for part in (ra, dec))
-        position = SkyCoord(ra, dec, unit=(u.deg if degrees else u.hourangle, u.deg))
-    except (ValueError, u.UnitsError):
-        raise OptionError(
-            f"center is {options.center!r}; it must be RA,DEC", "for example 303.2,46.0 or 20h12m48s,+46d02m"
-        ) from None
-    try:
-        sizes = [Angle(_with_unit(part)).deg for part in options.size.split(",")]
-    except (ValueError, u.UnitsError):
-        raise OptionError(
-            f"size is {options.size!r}; it must be an angle", "for example 30arcmin or 2deg,1deg"
-        ) from None
+    ra, _, dec = options.center.partition(",")
+    position = SkyCoord(*parse_position(ra, dec, "center"), unit="deg")
     wcs = WCS(fits.Header.fromstring(reference.wcs_header))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an inverse that does not converge gives NaN, or a place far outside
         x, y = (float(v) for v in wcs.world_to_pixel(position))
     if not (np.isfinite(x) and np.isfinite(y)):
         raise OptionError(f"center {options.center} is not on the reference frame's sky")
-    scale = float(np.mean(proj_plane_pixel_scales(wcs)))
-    width, height = (max(1, round(s / scale)) for s in (sizes[0], sizes[-1]))
+    width, height = size_pixels(reference, options)
     return round(x - (width - 1) / 2), round(y - (height - 1) / 2), width, height
+
+
+def parse_position(ra: str, dec: str, option: str) -> tuple[float, float]:
+    """Right ascension and declination, degrees, from text in degrees or sexagesimal; raises OptionError."""
+    import astropy.units as u
+    from astropy.coordinates import SkyCoord
+
+    try:
+        degrees = all(_is_number(part) for part in (ra, dec))
+        position = SkyCoord(ra, dec, unit=(u.deg if degrees else u.hourangle, u.deg))
+    except (ValueError, u.UnitsError):
+        raise OptionError(
+            f"{option} is {f'{ra},{dec}'!r}; it must be RA,DEC",
+            "for example 303.2,46.0 or 20h12m48s,+46d02m",
+        ) from None
+    return float(position.ra.deg), float(position.dec.deg)
+
+
+def size_pixels(reference: FrameFacts, options: RunOptions) -> tuple[int, int]:
+    """Width and height of the crop, native pixels of the reference.
+
+    Raises
+    ------
+    OptionError
+        No size, or an angle while the reference has no WCS.
+    """
+    parts = [part.strip() for part in options.size.split(",")]
+    hint = "for example 30arcmin, 2deg,1deg or 300px"
+    if all(re.fullmatch(r"\d+(\.\d+)?\s*(px|pix)", part) for part in parts):
+        sizes = [float(part.rstrip("pix ")) for part in parts]
+        return round(sizes[0]), round(sizes[-1])
+    import astropy.units as u
+    from astropy.coordinates import Angle
+    from astropy.io import fits
+    from astropy.wcs import WCS
+    from astropy.wcs.utils import proj_plane_pixel_scales
+
+    try:
+        angles = [float(Angle(_with_unit(part)).deg) for part in parts]
+    except (ValueError, u.UnitsError):
+        raise OptionError(f"size is {options.size!r}; it must be an angle or pixels", hint) from None
+    if not reference.wcs_header:
+        raise OptionError(
+            f"size is {options.size}, but the reference frame {reference.file} has no WCS", "give it as 300px"
+        )
+    scale = float(np.mean(proj_plane_pixel_scales(WCS(fits.Header.fromstring(reference.wcs_header)))))
+    return max(1, round(angles[0] / scale)), max(1, round(angles[-1] / scale))
 
 
 def _is_number(text: str) -> bool:

@@ -14,7 +14,7 @@ from difflapse.measure import Defects, find_stars
 from difflapse.model import FrameFacts, ProductGrid, Quality, Stars
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.crop import product_grid, typical_frame
+from difflapse.pipeline.crop import product_grid, typical_frame, without_crop
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Reference, SkyPlace
 from difflapse.pipeline.sky import solve_alone
@@ -102,7 +102,7 @@ def lay_on_external(desk: Desk, external: External, ranked: Iterable[int]) -> Re
     if night.options.center and night.options.solve and not facts.wcs_header:
         place = (solve_alone(desk, [(facts, stars, 0)]) or (0, place))[1]
         facts = replace(facts, wcs_header=place.wcs_header)
-    grid = product_grid(facts, night.options, mosaic, external.grid)
+    grid = product_grid(facts, without_crop(night.options), mosaic, external.grid)
     reasons: list[str] = []
     for k in list(ranked)[:_TRIED]:
         quality: Quality = desk.value("quality", k)

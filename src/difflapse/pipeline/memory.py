@@ -13,6 +13,7 @@ from difflapse.mosaic import channels
 from difflapse.pipeline.config import RunOptions, parse_memory
 from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.external import foreseen_grid
+from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.pool import cores
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
@@ -22,6 +23,8 @@ SMALL_NIGHT = 30_000_000
 _PROCESS = 250_000_000
 """A process with its libraries loaded."""
 _DEFAULT = 3_000_000_000
+_COMET_COPIES = 6
+"""Of the small pictures that a comet is looked for on."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     members = min(len(sequence.frames), TEMPLATE_FRAMES) if mode == "template" else 1
     native = facts.shape[0] * facts.shape[1]
     product = grid.shape[0] * grid.shape[1]
+    if options.follow == ("comet",):
+        product = max(product, native // grid.step**2)  # the whole of each frame is searched
     raw = native * np.dtype(facts.dtype).itemsize
     picture = 4 * n_channels * product
     worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 10 * product
@@ -79,6 +84,8 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     template = (2 * picture + product) if mode == "template" else 0
     pictures = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
     main = _PROCESS + 100_000_000 + picture + pictures
+    if options.follow == ("comet",):
+        main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
     peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
     return Need(int(main + template + peak), int(members * (picture + product) + template))
 

@@ -26,10 +26,10 @@ from difflapse.movie.stretch import measure_stretch
 from difflapse.pipeline import tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.crop import product_grid
+from difflapse.pipeline.crop import product_grid, without_crop
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
-from difflapse.pipeline.records import Member, Reference, Scene, SkyPlace
+from difflapse.pipeline.records import Canvas, Member, Reference, Scene, SkyPlace
 from difflapse.pipeline.sky import solve_alone
 
 TEMPLATE_FRAMES = 12
@@ -79,8 +79,9 @@ def choose_reference(desk: Desk) -> None:
     elif wanted == "middle":
         k = alive[len(alive) // 2]
     else:
-        # A crop on the sky needs a reference that knows where it looks.
-        solved = [k for k in alive if night.frames[k].wcs_header] if night.options.center else []
+        # A crop or a target on the sky needs a reference that knows where it looks.
+        on_sky = night.options.center or (night.options.follow and night.options.follow != ("comet",))
+        solved = [k for k in alive if night.frames[k].wcs_header] if on_sky else []
         k = _ranked(desk, solved or alive)[0]
     place = SkyPlace()
     if night.options.center and night.options.solve and not night.frames[k].wcs_header:
@@ -90,7 +91,9 @@ def choose_reference(desk: Desk) -> None:
         ) or (k, place)
     quality: Quality = desk.value("quality", k)
     facts, stars = night.frames[k], desk.value("stars", k)
-    grid = product_grid(replace(facts, wcs_header=facts.wcs_header or place.wcs_header), night.options)
+    grid = product_grid(
+        replace(facts, wcs_header=facts.wcs_header or place.wcs_header), without_crop(night.options)
+    )
     defects = night.shared("defects")
     night.share(
         "reference",
@@ -108,7 +111,9 @@ def fit_lens(desk: Desk) -> None:
         return
     if reference.external is not None:
         if wanted == "lens":
-            desk.progress.note("one lens: the reference is another camera's; frames keep their own transforms")
+            desk.progress.note(
+                "one lens: the reference is another camera's; frames keep their own transforms"
+            )
         return
     desk.progress.start("lens", 1)
     lens = one_lens(
@@ -154,26 +159,29 @@ def make_template(desk: Desk) -> None:
     sky = fit_offset(
         image.data, one, np.broadcast_to(np.float32(0), image.data.shape), image.mask != 0, smooth
     )
+    picture, hidden = image.data, image.mask != 0
     if mode == "template":
         matched = _match(desk, members, base, smooth)
         _combine(desk, {k: members[k].slot for k in matched}, tuple(matched.values()), sky)
         chosen = tuple(matched)
         noises = [member.noise for member in matched.values()]
         correlation = joint_correlation([mean(n.sky) for n in noises], [n.correlation for n in noises])
-        picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
+        # A target's template has no stars: it sets the tones of a cut about the target, not of a whole field.
+        if not night.options.follow or night.options.size:
+            picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
     else:
-        picture, hidden = image.data, image.mask != 0
         chosen, correlation = (), np.ones(len(sky))
     desk.progress.finish("template")
     stretch = measure_stretch(
         picture, hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
     )
     options = night.options
+    grid = night.shared("canvas").grid
     layout = make_layout(
         options.shown_panels,
-        reference.grid.shape,
-        reference.grid.step,
-        reference.grid.origin,
+        grid.shape,
+        grid.step,
+        grid.origin,
         options.width,
         options.labels,
         options.fps,
@@ -314,7 +322,8 @@ def _members(desk: Desk, chosen: tuple[int, ...]) -> dict[int, Member]:
     """Resample the template's frames, all on scratch; those that cannot be read again are left out."""
     night = desk.night
     reference: Reference = night.shared("reference")
-    shape = (len(channels(night.frames[reference.frame].mosaic)), *reference.grid.shape)
+    canvas: Canvas = night.shared("canvas")
+    shape = (len(channels(night.frames[reference.frame].mosaic)), *canvas.grid.shape)
     night.make_array("members", (len(chosen), *shape), np.float32)
     night.make_array("member_masks", (len(chosen), *shape[1:]), np.uint8)
     jobs = [

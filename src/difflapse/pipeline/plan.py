@@ -16,6 +16,7 @@ from difflapse.pipeline import folder
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.external import foreseen_grid
+from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, check_reference, mode_for
 from difflapse.pipeline.solving import check_solver
@@ -102,6 +103,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     check_solver(options)
     inventory = discover(many, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
+    check_follow(inventory, options)
     workers = choose_workers(inventory, options)
     return Plan(
         str(target),
@@ -132,6 +134,7 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
         f"measure stars, sky and noise of {n} frames",
         f"align by {options.align}, transform {options.transform}, reference {options.reference}",
         *([f"find the field on the sky with {check_solver(options)}"] if options.solve else []),
+        *([f"follow {'; '.join(options.follow)}"] if options.follow else []),
         f"template of {members} frames" if members else f"{diff} difference, no template",
         f"movie of {layout.width}x{layout.height} pixels at {options.fps:g} frames/s, "
         f"panels {', '.join(layout.names)} of {nx}x{ny} product pixels",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from difflapse.align.warp import BadPixels
 from difflapse.difference import Difference, Noise
 from difflapse.io.external import External
 from difflapse.measure import Defects
-from difflapse.model import FrameFacts, ProductGrid, Stars
+from difflapse.model import FrameFacts, ProductGrid, Stars, Track
 from difflapse.movie.layout import Layout
 from difflapse.movie.stretch import Stretch
 
@@ -77,6 +77,7 @@ class Reference:
     stars: Stars
     """Of the reference, which alignment looks at."""
     grid: ProductGrid
+    """Of the products, or of the whole reference where the products follow a target; brightness is mapped on it."""
     background_adu: tuple[float, ...]
     """Of `frame`."""
     defects: Defects
@@ -99,6 +100,30 @@ class Member:
     inverse_scale: np.ndarray
     """(c, my, mx) mesh, see `difflapse.difference.Science`."""
     noise: Noise
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """Where the pixels of products lie on the reference: the same for all frames, or following a target."""
+
+    grid: ProductGrid
+    """Of the template; of each frame where nothing is followed."""
+    track: Track | None = None
+    start: tuple[float, float] = (0.0, 0.0)
+    """Where the target is when `grid` is right, native pixels of the reference."""
+
+    def shift(self, k: int) -> tuple[float, float]:
+        """By how much the target of frame `k` has moved from there, native pixels (x, y)."""
+        if self.track is None:
+            return 0.0, 0.0
+        return float(self.track.x[k] - self.start[0]), float(self.track.y[k] - self.start[1])
+
+    def of(self, k: int) -> ProductGrid:
+        """The grid of frame `k`."""
+        if self.track is None:
+            return self.grid
+        dx, dy = self.shift(k)
+        return replace(self.grid, origin=(self.grid.origin[0] + dx, self.grid.origin[1] + dy))
 
 
 @dataclass(frozen=True, eq=False)

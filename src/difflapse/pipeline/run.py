@@ -26,11 +26,12 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of
+from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.night_stages import check_reference, time_range
 from difflapse.pipeline.pool import Pool, cores, guarded, prestart
 from difflapse.pipeline.progress import Progress, Silence
-from difflapse.pipeline.records import Reference, Scene, Shown, SkyPlace
+from difflapse.pipeline.records import Canvas, Reference, Scene, Shown, SkyPlace
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
@@ -63,6 +64,7 @@ def run(
     solver: str = "auto",
     index_files: str | Sequence[str] = (),
     solve_limit: float = 120.0,
+    follow: str | Sequence[str] = (),
     panels: str | Sequence[str] = ("aligned", "difference"),
     labels: str = "full",
     width: int = 2560,
@@ -98,6 +100,9 @@ def run(
     solve, solver, index_files, solve_limit : bool, str, str or sequence of str, float
         Whether to find the field on the sky, by which plate solver, in which index files (or folders of them),
         and for how many seconds at most.
+    follow : str or sequence of str
+        A moving target that stands still in the products: ``comet``, an ephemeris, or two ``RA,DEC@TIME`` or
+        more.
     panels, labels, width, fps, stretch : str, width int, fps float
         The movie; `panels` may be a sequence.
     save : str or sequence of str
@@ -153,6 +158,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
+    check_follow(inventory, options)
     done: list[_Done] = []
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
@@ -357,6 +363,7 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
             raise OutputError(f"template.fits cannot be written: {result.message}", result.hint)
         products.append(result)
     reference: Reference = night.shared("reference")
+    canvas: Canvas = night.shared("canvas")
     items = [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()]
     write_json(
         place / "transforms.json",
@@ -364,7 +371,8 @@ def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
             replace(reference.facts, wcs_header=_place(night).wcs_header),
             None if reference.external else reference.frame,
             items,
-            reference.grid,
+            canvas.grid,
+            canvas.track,
         ),
     )
     products.append("transforms.json")
@@ -377,7 +385,7 @@ def _show(movie: _Movie, night: Night, k: int, result: Mapping[str, Any]) -> Non
     facts = night.frames[k]
     shown: Shown = result["shown"]
     when = iso_utc(facts.mid_mjd) if facts.mid_mjd is not None else None
-    movie.frames.append(MovieFrame(facts.file, when, shown.template))
+    movie.frames.append(MovieFrame(facts.file, when, shown.template, night.shared("canvas").shift(k)))
 
 
 def _too_many(desk: Desk, options: RunOptions) -> TooManyFailedError | None:
@@ -402,6 +410,10 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
     finished = "alignment" in desk.values
     chosen = night.shared("scene").template_frames if (Path(night.scratch) / "scene.pickle").exists() else ()
     arcsec = _pixel_arcsec(night) if finished else None
+    canvas: Canvas | None = (
+        night.shared("canvas") if (Path(night.scratch) / "canvas.pickle").exists() else None
+    )
+    track = canvas.track if canvas else None
     for k, facts in enumerate(night.frames):
         get = {name: desk.values.get(name, {}).get(k) for name in ("quality", "alignment", "scale")}
         reason = desk.failed.get(k, "") or (
@@ -422,6 +434,8 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
                     ),
                 )
             )
+        if track is not None:
+            row["target_x_pix"], row["target_y_pix"] = float(track.x[k]), float(track.y[k])
         yield row
 
 

@@ -15,7 +15,7 @@ from difflapse.model import Alignment, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Reference, Scene, SkyPlace, Subtracted
+from difflapse.pipeline.records import Canvas, Reference, Scene, SkyPlace, Subtracted
 
 BITS = {text: bit for bit, text in bits.NAMES.items()}
 
@@ -106,7 +106,8 @@ def _write(
 ) -> str:
     reference: Reference = night.shared("reference")
     facts, pattern = reference.facts, night.frames[reference.frame].mosaic
-    grid = reference.grid
+    canvas: Canvas = night.shared("canvas")
+    grid = canvas.grid if k is None else canvas.of(k)
     planes = len(data) if pattern else 0
     ltm, ltv1, ltv2 = grid.ltv()
     common: list[Card] = [
@@ -118,6 +119,13 @@ def _write(
         ("RESAMPLE", night.options.resample, "how frames were resampled"),
         *_noise_cards(correlation, planes),
     ]
+    if canvas.track is not None:
+        at = reference.frame if k is None else k
+        common += [
+            ("FOLLOW", canvas.track.name, "stands still in these images; stars do not"),
+            ("TARGETX", round(float(canvas.track.x[at]), 3), "[px] its place, native pixels of REFFILE"),
+            ("TARGETY", round(float(canvas.track.y[at]), 3), "from 0; WCS and LTV are of its time"),
+        ]
     if planes:
         common.append(("PLANES", ",".join(channels(pattern)), "colours of the third axis"))
     if k is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import interpolate, night_stages, tasks
+from difflapse.pipeline import follow, interpolate, night_stages, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.sky import find_sky
 
@@ -50,6 +50,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("lens", Scope.NIGHT, night_stages.fit_lens, ("stars", "alignment"), ("lens",)),
     Stage("interpolate", Scope.NIGHT, interpolate.interpolate_frames, ("stars", "alignment"), ()),
     Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
+    Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True

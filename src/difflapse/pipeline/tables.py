@@ -16,7 +16,7 @@ from astropy.table import MaskedColumn, Table
 from difflapse._version import __version__
 from difflapse.align.residuals import corner_rms
 from difflapse.errors import InputError
-from difflapse.model import Alignment, FrameFacts, LeftOut, ProductGrid, Quality, Transform
+from difflapse.model import Alignment, FrameFacts, LeftOut, ProductGrid, Quality, Track, Transform
 from difflapse.model.times import iso_utc
 
 UNITS = {
@@ -33,6 +33,8 @@ UNITS = {
     "background_adu": "adu",
     "noise_adu": "adu",
     "exposure_s": "s",
+    "target_x_pix": "pix",
+    "target_y_pix": "pix",
 }
 _INTEGER = ("frame", "n_stars", "n_matched")
 _TEXT = (
@@ -125,8 +127,8 @@ def frames_table(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> 
     """The table `frames.ecsv` from its rows; unknown values are masked."""
     rows = list(rows)
     table = Table(meta=dict(meta))
-    for name in rows[0] if rows else ():
-        values = [row[name] for row in rows]
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
         unknown = [v is None or (isinstance(v, float) and not math.isfinite(v)) for v in values]
         if name in _TEXT:
             column = MaskedColumn(
@@ -136,10 +138,12 @@ def frames_table(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> 
             column = MaskedColumn([bool(v) for v in values], name=name)
         elif name in _INTEGER:
             column = MaskedColumn(
-                [0 if u else int(v) for v, u in zip(values, unknown, strict=True)], name=name, mask=unknown
+                [0 if u or v is None else int(v) for v, u in zip(values, unknown, strict=True)],
+                name=name,
+                mask=unknown,
             )
         else:
-            filled = [np.nan if u else float(v) for v, u in zip(values, unknown, strict=True)]
+            filled = [np.nan if u or v is None else float(v) for v, u in zip(values, unknown, strict=True)]
             column = MaskedColumn(filled, name=name, mask=unknown)
         if name in UNITS:
             column.unit = UNITS[name]
@@ -152,10 +156,12 @@ def transforms_record(
     number: int | None,
     items: Iterable[tuple[int, FrameFacts, Alignment]],
     grid: ProductGrid,
+    track: Track | None = None,
 ) -> dict[str, Any]:
     """What `transforms.json` holds: each used frame's way to the reference and back, and the products' grid.
 
-    The reference has no `number` where it is no frame of the night.
+    The reference has no `number` where it is no frame of the night. The products' grid is that of the template;
+    with a `track` each frame's has moved by as much as its target.
     """
     return {
         "convention": (
@@ -174,6 +180,14 @@ def transforms_record(
             "wcs_header": reference.wcs_header,
         },
         "products": {"shape": list(grid.shape), "step": grid.step, "origin": list(grid.origin)},
+        "follow": None
+        if track is None
+        else {
+            "name": track.name,
+            "note": track.note,
+            "x_pix": track.x.tolist(),
+            "y_pix": track.y.tolist(),
+        },
         "frames": [
             {
                 "frame": k,

@@ -42,7 +42,7 @@ from difflapse.movie.stretch import aligned_panel
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Member, Pixels, Reference, Scene, Shown, Subtracted
+from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Shown, Subtracted
 
 _PICTURE_PIXELS = 1_000_000
 CHUNK = 8
@@ -169,23 +169,27 @@ def warp_frame(
     quality: Quality,
     scale: np.ndarray | None,
     reuse: bool = False,
+    grid: ProductGrid | None = None,
 ) -> Science:
-    """A frame on the product grid, its background not yet matched.
+    """A frame on its product grid (or another), its background not yet matched.
 
     With `reuse` its pixels lie in a buffer that the next frame overwrites: fresh memory costs more than
     what is done in it.
     """
     facts = night.frames[k]
     reference: Reference = night.shared("reference")
+    if grid is None:
+        canvas: Canvas = night.shared("canvas")
+        grid = canvas.of(k)
     pattern = facts.mosaic
     n_channels = len(channels(pattern))
-    room, out = _buffers(facts.shape, pattern, reference.grid.shape)
+    room, out = _buffers(facts.shape, pattern, grid.shape)
     planes = split(pixels.data, pattern, facts.bias_adu or 0.0, room)
     warped = apply_transform(
         planes,
         sites(pattern),
         alignment.transform,
-        reference.grid,
+        grid,
         pixels.bad,
         night.options.resample,
         out if reuse else None,
@@ -193,7 +197,7 @@ def warp_frame(
     inverse = constant([1.0] * n_channels)
     if scale is not None:
         # Scales are those of stars' light; where brightness is kept, that goes with the pixels that show it.
-        area = resample(warped.area[None], reference.grid.shape, SPACING)
+        area = resample(warped.area[None], grid.shape, SPACING)
         inverse = ((1.0 if warped.keeps_flux else area / reference.light_area) / scale).astype(np.float32)
     noise = noise_of(
         warped.variance_factor,
@@ -201,7 +205,7 @@ def warp_frame(
         facts.gain_e_adu,
         warped.correlation,
         warped.level,
-        _noise_shape(facts, quality, alignment.transform, reference.grid, warped.variance_factor.shape),
+        _noise_shape(facts, quality, alignment.transform, grid, warped.variance_factor.shape),
     ).scaled(mean(inverse))
     return Science(warped.data, warped.mask, inverse, constant([0.0] * n_channels), noise)
 
@@ -298,7 +302,8 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             panels[name] = aligned_panel(
                 _levelled_for_eye(night, science, quality), hidden, scene.stretch, layout
             )
-            title = "aligned"
+            track = night.shared("canvas").track
+            title = f"aligned: following {track.name}" if track else "aligned"
         elif name == "template":
             if scene.mode == "template":
                 panels[name] = _template_panel(night, scene)
@@ -372,6 +377,8 @@ def template_band(
         factor=[m.inverse_scale for m in matched],
         offset=[m.offset for m in matched],
         ignore=bits.SATURATED,
+        # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
+        statistic="median" if night.options.follow else "mean",
     )
     for c in range(len(data)):
         night.write("template", (c, first, 0), data[c])

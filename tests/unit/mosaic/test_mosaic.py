@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.mosaic import CHANNELS, bin_image, channels, native_order, sites, split, superpixels
+from difflapse.mosaic import (
+    CHANNELS,
+    bin_image,
+    bin_medians,
+    channels,
+    native_order,
+    sites,
+    split,
+    superpixels,
+)
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 SHAPES = [(10, 14), (11, 14), (10, 15), (11, 15)]
@@ -119,3 +128,20 @@ def test_native_order_keeps_values_and_copies_only_if_need_be(order: str) -> Non
     assert found.dtype.isnative
     assert np.array_equal(found, data)
     assert native_order(found) is found
+
+
+def test_cells_of_medians_leave_points_and_bad_pixels_out() -> None:
+    rng = np.random.default_rng(2)
+    image = rng.normal(100, 1, (43, 62)).astype(np.float32)
+    image[9:11, 22:24] += 500.0
+    bad = np.zeros(image.shape, bool)
+    bad[:, :2] = True
+    bad[16:20, 40:43] = True
+    cells = bin_medians(image, bad, 4)
+    assert cells.shape == (10, 15)
+    for j, i in ((2, 5), (0, 0), (9, 14)):
+        block = np.s_[4 * j : 4 * j + 4, 4 * i : 4 * i + 4]
+        assert cells[j, i] == pytest.approx(np.median(image[block][~bad[block]]), abs=1e-4)
+    assert abs(cells[2, 5] - 100) < 2
+    assert np.isnan(cells[4, 10])
+    assert np.isfinite(cells).sum() == cells.size - 1

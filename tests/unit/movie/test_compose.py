@@ -119,10 +119,12 @@ def test_a_panel_of_another_size_is_refused(layout):
 
 
 def test_the_record_describes_the_movie(layout):
-    frames = [MovieFrame("a.fits", "2018-08-24T04:01:18", "template"), MovieFrame(None, None, None)]
+    first = MovieFrame("a.fits", "2018-08-24T04:01:18", "template", (3.5, -1.25))
+    frames = [first, MovieFrame(None, None, None)]
     record = timelapse_record(layout, frames, 12)
     assert set(record["panels"]) == {"aligned", "difference"}
     panel = record["panels"]["difference"]
     assert panel["width"] == layout.panels[1].width
     assert np.shape(panel["native_to_movie"]) == (2, 3)
-    assert record["frames"][1] == {"file": None, "time_utc": None, "template": None}
+    assert record["frames"][0]["shift"] == [3.5, -1.25]
+    assert record["frames"][1] == {"file": None, "time_utc": None, "template": None, "shift": [0.0, 0.0]}

@@ -12,7 +12,7 @@ import tomli_w
 
 import difflapse
 from difflapse.errors import OptionError
-from difflapse.pipeline.config import RunOptions, parse_lag, parse_memory, parse_roi, suggest
+from difflapse.pipeline.config import RunOptions, parse_follow, parse_lag, parse_memory, parse_roi, suggest
 
 
 def test_the_python_api_names_every_option_with_its_default() -> None:
@@ -175,3 +175,40 @@ def test_a_crop_may_begin_outside() -> None:
 def test_a_suggestion_names_the_nearest_or_all() -> None:
     assert suggest("wdith", ["width", "window"]) == "did you mean 'width'?"
     assert suggest("zzz", ["width", "window"]) == "known are width, window"
+
+
+def test_follow_takes_places_that_hold_commas() -> None:
+    one, two = "243.71,33.02@2018-08-24T04:02:18", "16h15m07s,+33d03m@2018-08-24T05:40"
+    for given in ((one, two), [one, two], f"{one};{two}"):
+        options = RunOptions.from_mapping({"follow": given})
+        assert options.follow == (one, two)
+        assert RunOptions.from_mapping(options.to_mapping()) == options
+    assert parse_follow((one, two)) == (
+        ("243.71", "33.02", "2018-08-24T04:02:18"),
+        ("16h15m07s", "+33d03m", "2018-08-24T05:40"),
+    )
+    assert parse_follow(("comet",)) == "comet"
+    assert parse_follow(("46P.ecsv",)) == "46P.ecsv"
+
+
+@pytest.mark.parametrize(
+    ("follow", "words"),
+    [
+        ("1,2@2018-08-24T04:02", "1 time"),
+        (("comet", "46P.ecsv"), "'comet'; it must be"),
+        (("1,2@2018-08-24T04:02", "3,4"), "'3,4'; it must be"),
+        (("1,2@2018-08-24T04:02", "3,4@tomorrow"), "tomorrow"),
+        (("1,2@2018-08-24T04:02", "3 4@2018-08-24T05:02"), "3 4"),
+    ],
+)
+def test_a_follow_that_makes_no_sense_is_refused(follow: object, words: str) -> None:
+    with pytest.raises(OptionError, match=words):
+        RunOptions.from_mapping({"follow": follow})
+
+
+def test_a_size_alone_is_that_of_what_is_followed() -> None:
+    assert RunOptions(follow=("comet",), size="300px").size == "300px"
+    with pytest.raises(OptionError, match="go together"):
+        RunOptions(size="300px")
+    with pytest.raises(OptionError, match="go together"):
+        RunOptions(follow=("comet",), center="1,2")

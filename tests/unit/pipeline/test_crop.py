@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 from difflapse.errors import OptionError
 from difflapse.model import ProductGrid
 from difflapse.pipeline.config import RunOptions
-from difflapse.pipeline.crop import product_grid, typical_frame
+from difflapse.pipeline.crop import centred_grid, product_grid, size_pixels, typical_frame
 
 from .conftest import SHAPE, facts
 
@@ -154,3 +154,21 @@ def test_product_pixels_of_a_crop_are_those_of_the_whole() -> None:
     i, j = np.arange(5), np.arange(5)
     x, y = crop.to_native(i, j)
     assert np.array_equal(whole.from_native(x, y), [i + 20, j + 10])
+
+
+@pytest.mark.parametrize(("mosaic", "step"), [("GBRG", 2), ("", 1)])
+def test_a_cut_about_a_target_has_it_in_its_middle(mosaic: str, step: int) -> None:
+    cut = centred_grid((31, 50), step, 203.7, 88.25)
+    x, y = cut.to_native(24.5, 15.0)
+    assert (float(x), float(y)) == pytest.approx((203.7, 88.25), abs=1e-12)
+    foreseen = grid(mosaic, follow="comet", size="101px,62px")
+    assert foreseen.shape == (62 // step, 101 // step)
+
+
+def test_a_size_in_pixels_needs_no_wcs() -> None:
+    options = RunOptions.from_mapping({"follow": "comet", "size": "300px,200 px"})
+    assert size_pixels(facts(), options) == (300, 200)
+    with pytest.raises(OptionError, match="has no WCS"):
+        size_pixels(facts(), RunOptions.from_mapping({"follow": "comet", "size": "1deg"}))
+    with pytest.raises(OptionError, match="an angle or pixels"):
+        size_pixels(facts(), RunOptions.from_mapping({"follow": "comet", "size": "large"}))

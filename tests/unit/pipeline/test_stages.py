@@ -41,7 +41,9 @@ def shape(stages: tuple[Stage, ...]) -> list[tuple[str, tuple[str, ...], tuple[s
 
 def test_the_houses_own_table_is_sound() -> None:
     groups = plan_groups()
-    names = ["defects", "measure", "reference", "align", "lens", "interpolate", "sky", "template", "draw"]
+    names = [
+        "defects", "measure", "reference", "align", "lens", "interpolate", "sky", "follow", "template", "draw",
+    ]  # fmt: skip
     assert [g.name for g in groups] == names
     assert [g.name for g in groups if not g.is_night] == ["measure", "align", "draw"]
     last = groups[-1]

@@ -1,0 +1,1 @@
+"""What changed in a night: so far, the comet among its stars."""

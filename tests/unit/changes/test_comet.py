@@ -1,0 +1,128 @@
+"""Finding a comet on small pictures: found where it is, and nothing found where there is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from difflapse.changes.comet import find_comet
+from difflapse.errors import InputError
+
+SHAPE = (61, 94)
+N = 18
+
+
+def sky(seed: int, n: int = N) -> np.ndarray:
+    """Noise of 3 ADU, a static crowd, bright things that flicker by 2 %, and slow gradients that change."""
+    rng = np.random.default_rng(seed)
+    static = rng.gamma(0.3, 20.0, SHAPE)
+    y, x = np.indices(SHAPE) / 50.0
+    slopes = rng.normal(0, 4.0, (n, 3))
+    gradient = slopes[:, 0, None, None] * x + slopes[:, 1, None, None] * y + slopes[:, 2, None, None]
+    flicker = 1 + rng.normal(0, 0.02, (n, 1, 1))
+    return (400 + static * flicker + gradient + rng.normal(0, 3.0, (n, *SHAPE))).astype(np.float32)
+
+
+def times(seed: int, n: int = N) -> np.ndarray:
+    """Uneven steps of about one."""
+    return np.cumsum(np.random.default_rng(seed + 1000).uniform(0.9, 1.1, n))
+
+
+def coma(x: np.ndarray, y: np.ndarray, peak: float = 12.0, width: float = 3.4) -> np.ndarray:
+    """A coma of a full width of `width` cells at (x[k], y[k]) on picture k."""
+    gy, gx = np.indices(SHAPE)
+    r2 = (gx - x[:, None, None]) ** 2 + (gy - y[:, None, None]) ** 2
+    return peak / (1 + r2 / (width / 2) ** 2) * np.exp(-np.sqrt(r2) / (2.5 * width))
+
+
+def moving(seed: int, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed + 2000)
+    angle, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.28, 0.42)
+    x = rng.uniform(30, 64) + speed * np.cos(angle) * (t - t.mean())
+    y = rng.uniform(22, 39) + speed * np.sin(angle) * (t - t.mean())
+    return x, y
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_comet_is_found_where_it_is(seed: int) -> None:
+    """A third of a cell in each of 18 pictures: less than two of its widths in the whole night."""
+    t = times(seed)
+    x, y = moving(seed, t)
+    found = find_comet(sky(seed) + coma(x, y), t)
+    fx, fy = found.at(t)
+    away = np.hypot(fx - x, fy - y)
+    assert 0.12 < found.uncertainty < 0.3  # at the worst end of the night
+    assert away.max() < 3.5 * found.uncertainty
+    assert away.mean() < 0.3
+    assert 2.0 < found.width < 4.6
+    assert found.snr > 15
+
+
+@pytest.mark.parametrize("seed", range(100, 112))
+def test_where_there_is_none_it_says_so_with_numbers(seed: int) -> None:
+    with pytest.raises(InputError, match="no comet stands out in 18 frames") as caught:
+        find_comet(sky(seed), times(seed))
+    assert caught.value.facts["found"] < 9
+    assert caught.value.exit_code == 3
+
+
+def test_a_comet_that_stands_still_is_none() -> None:
+    t = times(1)
+    still = np.full(N, 40.3)
+    with pytest.raises(InputError):
+        find_comet(sky(1) + coma(still, still - 10), t)
+
+
+def test_a_point_that_moves_is_none() -> None:
+    """What is left of an asteroid in medians of cells: one cell, now and then a part of the next."""
+    t = times(2)
+    x, y = moving(2, t)
+    pictures = sky(2)
+    for k in range(N):
+        pictures[k, round(float(y[k])), round(float(x[k]))] += 60
+    with pytest.raises(InputError, match="wide"):
+        find_comet(pictures, t)
+
+
+def test_a_light_of_half_the_night_is_none() -> None:
+    t = times(3)
+    x, y = moving(3, t)
+    light = coma(x, y, peak=30.0)
+    light[: N // 2] = 0
+    with pytest.raises(InputError):
+        find_comet(sky(3) + light, t)
+
+
+def test_a_satellite_does_not_hide_it() -> None:
+    t = times(4)
+    x, y = moving(4, t)
+    pictures = sky(4) + coma(x, y)
+    pictures[7] += 300 * (np.abs(np.subtract(*np.indices(SHAPE)) - 5) < 2)
+    found = find_comet(pictures, t)
+    assert np.hypot(found.at(t)[0] - x, found.at(t)[1] - y).max() < 3.5 * found.uncertainty
+
+
+def test_pictures_that_lack_a_side_are_used() -> None:
+    """Drift: what is NaN in one picture is there in others."""
+    t = times(5)
+    x, y = moving(5, t)
+    pictures = (sky(5) + coma(x, y)).astype(np.float32)
+    for k in range(N):
+        pictures[k, :, : k // 2] = np.nan
+        pictures[k, SHAPE[0] - k // 3 :] = np.nan
+    found = find_comet(pictures, t)
+    assert np.hypot(found.at(t)[0] - x, found.at(t)[1] - y).max() < 3.5 * found.uncertainty
+
+
+def test_the_same_pictures_give_the_same_comet_and_are_left_alone() -> None:
+    t = times(6)
+    pictures = (sky(6) + coma(*moving(6, t))).astype(np.float32)
+    before = pictures.copy()
+    assert find_comet(pictures, t) == find_comet(pictures, t)
+    assert np.array_equal(pictures, before)
+
+
+def test_few_pictures_are_refused() -> None:
+    with pytest.raises(InputError, match="3 frames") as caught:
+        find_comet(sky(1, 3), times(1, 3))
+    assert caught.value.facts == {"found": 3, "needed": 4}
