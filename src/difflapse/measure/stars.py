@@ -131,7 +131,7 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple
     # Sums of 2x2 are wider than pixels by the variance of their boxes, 4/12 - 1/12.
     moments[:2] -= 0.25 * (step == 2)
     teachers = (snr > _TELLING) & ~saturated & (np.abs(sigma / middle - 1) < _LIKE)
-    fitted = fit_profile(light, x[kept], y[kept], skies[:, kept], moments[:, kept], teachers[kept], width)
+    fitted = fit_profile(light, x[kept], y[kept], skies[:, kept], moments[:, kept], teachers[kept])
     error, blended = np.full(len(kept), np.nan), np.zeros(len(kept), bool)
     if fitted is not None:
         x[kept] = np.where(fitted.ok, fitted.x, x[kept])
