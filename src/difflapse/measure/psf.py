@@ -178,7 +178,8 @@ def _stretch(
     keep = np.ones(len(bright), bool)
     coefficients = np.zeros((3, len(basis)))
     for _ in range(4):
-        coefficients = np.linalg.lstsq(basis[:, keep].T, values[:, keep].T, rcond=None)[0].T
+        some = basis[:, keep]
+        coefficients = np.linalg.solve(some @ some.T + 1e-9 * np.eye(len(some)), some @ values[:, keep].T).T
         away = values - coefficients @ basis
         spread = 1.4826 * np.median(np.abs(away[:, keep]), axis=1)
         keep = (np.abs(away) < 3.5 * spread[:, None] + 1e-9).all(axis=0)
@@ -236,7 +237,36 @@ def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
     # Knots that no pixel reaches (the grid is square, trails are not) are dark, not what a straight line makes them.
     said = np.diag(normal)
     dark = np.where(said < 1e-3 * np.median(said[said > 0]), 1e3, 1e-3)
-    return np.linalg.solve(normal + weight * (smooth + np.diag(dark)), right).reshape(n, n)
+    return _solve_banded(normal + weight * (smooth + np.diag(dark)), right, 3 * n + 3).reshape(n, n)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _solve_banded(a: np.ndarray, b: np.ndarray, band: int) -> np.ndarray:
+    """Cholesky's solution where nothing lies farther than `band` from the diagonal; `a` is used up.
+
+    A library's would be as quick on one core, but wakes threads that then wait, at the cost of all others.
+    """
+    n = len(b)
+    x = b.copy()
+    for j in range(n):
+        first = max(0, j - band)
+        for i in range(first, j):
+            total = a[j, i]
+            for k in range(max(first, i - band), i):
+                total -= a[j, k] * a[i, k]
+            a[j, i] = total / a[i, i]
+        total = a[j, j]
+        for k in range(first, j):
+            total -= a[j, k] * a[j, k]
+        a[j, j] = np.sqrt(max(total, 1e-300))
+        for k in range(first, j):
+            x[j] -= a[j, k] * x[k]
+        x[j] /= a[j, j]
+    for j in range(n - 1, -1, -1):
+        for k in range(j + 1, min(n, j + band + 1)):
+            x[j] -= a[k, j] * x[k]
+        x[j] /= a[j, j]
+    return x
 
 
 def _recentred(profile: np.ndarray, grid: _Grid) -> np.ndarray:
@@ -427,7 +457,7 @@ def _fit(
                 good = False
                 break
             mx, my = (a11 * b0 - a01 * b1) / det, (a00 * b1 - a01 * b0) / det
-            if turn == rounds or (turn > 1 and mx * mx + my * my < 1e-7):
+            if turn == rounds or (turn > 1 and mx * mx + my * my < 1e-6):
                 # The last round only judges.
                 total = 0.0
                 for s in range(count):

@@ -69,7 +69,7 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple
     found = detect(grey, grey_mask, threshold, 2 * limit)
     if len(found.x) == 0:
         return empty, Quality(0, float("nan"), levels, noises)
-    some = spread(found.x, found.y, grey.shape, limit + limit // 2)
+    some = spread(found.x, found.y, grey.shape, limit + limit // 4)
     half = (step - 1) / 2
     x, y = found.x[some] * step + half, found.y[some] * step + half
     native = native_order(frame.data)
@@ -326,7 +326,7 @@ def _centroids(
             dx, dy = 2 * sx / sw, 2 * sy / sw
             px += dx
             py += dy
-            if dx * dx + dy * dy < 1e-8:
+            if dx * dx + dy * dy < 1e-6:
                 ok[k] = True
                 cx[k], cy[k] = bi + half + px, bj + half + py
                 break
