@@ -26,6 +26,8 @@ _ODD = 9.0
 """Squared deviation, in variances, from which a pixel counts less."""
 _UNLIKE = 1.7
 """Chi square over the usual one from which a star counts as blended."""
+_WINDOW = 1.5
+"""Moments of the window, over those of the profile, in which the profile's centroid is its origin."""
 _LEARNT, _FITTED = 4.0, 3.0
 """Widths (of each axis its own) out to which the profile is learnt, and stars are fitted."""
 
@@ -86,7 +88,6 @@ def fit_profile(
     sky: np.ndarray,
     moments: np.ndarray,
     teachers: np.ndarray,
-    window: float,
 ) -> Fitted | None:
     """Measure positions by fitting the frame's own stellar profile; not for frames of few stars.
 
@@ -102,9 +103,6 @@ def fit_profile(
         Second moments xx, yy, xy of each star; NaN where unknown.
     teachers : ndarray of bool, shape (n,)
         Bright lone stars, not saturated.
-    window : float, px
-        Width of the Gaussian window of the centroids: the profile's own centroid in that window is its origin,
-        so that fitted positions and centroids of noiseless stars are the same.
 
     Returns
     -------
@@ -142,7 +140,7 @@ def fit_profile(
             some_sky, some_shape, flux, ok, profile, spacing, form, _LEARNT, 0.3 if round_ == 0 else 0.05,
         )  # fmt: skip
         profile = _solve(normal, right)
-        profile = _recentred(profile, spacing, window)
+        profile = _recentred(profile, grid)
         px, py = np.where(ok, fx, px), np.where(ok, fy, py)
     fx, fy, flux, error, chi2, ok = _fit(
         light.data, light.step, light.channel, light.noise, light.per_adu, light.saturation, x, y, sky, shape,
@@ -158,7 +156,7 @@ def _unlike(chi2: np.ndarray, flux: np.ndarray, ok: np.ndarray) -> np.ndarray:
     if len(good) == 0:
         return out
     order = good[np.argsort(-flux[good], kind="stable")]
-    usual = median_filter(chi2[order], min(101, len(order)), mode="nearest")
+    usual = median_filter(chi2[order], min(101, len(order)), mode="reflect")
     out[order] = chi2[order] > _UNLIKE * np.maximum(usual, 1.0)
     return out
 
@@ -180,7 +178,8 @@ def _stretch(
     keep = np.ones(len(bright), bool)
     coefficients = np.zeros((3, len(basis)))
     for _ in range(4):
-        coefficients = np.linalg.lstsq(basis[:, keep].T, values[:, keep].T, rcond=None)[0].T
+        some = basis[:, keep]
+        coefficients = np.linalg.solve(some @ some.T + 1e-9 * np.eye(len(some)), some @ values[:, keep].T).T
         away = values - coefficients @ basis
         spread = 1.4826 * np.median(np.abs(away[:, keep]), axis=1)
         keep = (np.abs(away) < 3.5 * spread[:, None] + 1e-9).all(axis=0)
@@ -235,12 +234,44 @@ def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
     rough = difference.T @ difference
     smooth = np.kron(np.eye(n), rough) + np.kron(rough, np.eye(n))
     weight = 1e-4 * np.trace(normal) / np.trace(smooth)
-    knots = np.linalg.solve(normal + weight * (smooth + 1e-3 * np.eye(n * n)), right).reshape(n, n)
-    return knots
+    # Knots that no pixel reaches (the grid is square, trails are not) are dark, not what a straight line makes them.
+    said = np.diag(normal)
+    dark = np.where(said < 1e-3 * np.median(said[said > 0]), 1e3, 1e-3)
+    return _solve_banded(normal + weight * (smooth + np.diag(dark)), right, 3 * n + 3).reshape(n, n)
 
 
-def _recentred(profile: np.ndarray, spacing: float, window: float) -> np.ndarray:
-    """The profile moved so that its centroid in a Gaussian window is its origin, scaled to sum 1."""
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _solve_banded(a: np.ndarray, b: np.ndarray, band: int) -> np.ndarray:
+    """Cholesky's solution where nothing lies farther than `band` from the diagonal; `a` is used up.
+
+    A library's would be as quick on one core, but wakes threads that then wait, at the cost of all others.
+    """
+    n = len(b)
+    x = b.copy()
+    for j in range(n):
+        first = max(0, j - band)
+        for i in range(first, j):
+            total = a[j, i]
+            for k in range(max(first, i - band), i):
+                total -= a[j, k] * a[i, k]
+            a[j, i] = total / a[i, i]
+        total = a[j, j]
+        for k in range(first, j):
+            total -= a[j, k] * a[j, k]
+        a[j, j] = np.sqrt(max(total, 1e-300))
+        for k in range(first, j):
+            x[j] -= a[j, k] * x[k]
+        x[j] /= a[j, j]
+    for j in range(n - 1, -1, -1):
+        for k in range(j + 1, min(n, j + band + 1)):
+            x[j] -= a[k, j] * x[k]
+        x[j] /= a[j, j]
+    return x
+
+
+def _recentred(profile: np.ndarray, grid: _Grid) -> np.ndarray:
+    """The profile moved so that its centroid in a Gaussian window of its own form is its origin, scaled to sum 1."""
+    spacing, (a, b, c) = grid.spacing, grid.form / _WINDOW
     u = (np.arange(len(profile)) - len(profile) // 2) * spacing
     # Knots are the spline's coefficients: at the knots its values are their average with weights 1, 4, 1.
     value = np.pad(profile, 1)
@@ -248,7 +279,8 @@ def _recentred(profile: np.ndarray, spacing: float, window: float) -> np.ndarray
     value = (value[:-2] + 4 * value[1:-1] + value[2:]) / 6
     px = py = 0.0
     for _ in range(30):
-        seen = value * np.exp(-0.5 * ((u[None, :] - px) ** 2 + (u[:, None] - py) ** 2) / window**2)
+        du, dv = u[None, :] - px, u[:, None] - py
+        seen = value * np.exp(-0.5 * (a * du * du + b * dv * dv + 2 * c * du * dv))
         if seen.sum() <= 0:
             return profile
         dx, dy = 2 * (seen.sum(0) @ u / seen.sum() - px), 2 * (seen.sum(1) @ u / seen.sum() - py)
@@ -425,7 +457,7 @@ def _fit(
                 good = False
                 break
             mx, my = (a11 * b0 - a01 * b1) / det, (a00 * b1 - a01 * b0) / det
-            if turn == rounds or (turn > 1 and mx * mx + my * my < 1e-7):
+            if turn == rounds or (turn > 1 and mx * mx + my * my < 1e-6):
                 # The last round only judges.
                 total = 0.0
                 for s in range(count):

@@ -69,7 +69,7 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple
     found = detect(grey, grey_mask, threshold, 2 * limit)
     if len(found.x) == 0:
         return empty, Quality(0, float("nan"), levels, noises)
-    some = spread(found.x, found.y, grey.shape, limit + limit // 2)
+    some = spread(found.x, found.y, grey.shape, limit + limit // 4)
     half = (step - 1) / 2
     x, y = found.x[some] * step + half, found.y[some] * step + half
     native = native_order(frame.data)
@@ -131,7 +131,7 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple
     # Sums of 2x2 are wider than pixels by the variance of their boxes, 4/12 - 1/12.
     moments[:2] -= 0.25 * (step == 2)
     teachers = (snr > _TELLING) & ~saturated & (np.abs(sigma / middle - 1) < _LIKE)
-    fitted = fit_profile(light, x[kept], y[kept], skies[:, kept], moments[:, kept], teachers[kept], width)
+    fitted = fit_profile(light, x[kept], y[kept], skies[:, kept], moments[:, kept], teachers[kept])
     error, blended = np.full(len(kept), np.nan), np.zeros(len(kept), bool)
     if fitted is not None:
         x[kept] = np.where(fitted.ok, fitted.x, x[kept])
@@ -326,7 +326,7 @@ def _centroids(
             dx, dy = 2 * sx / sw, 2 * sy / sw
             px += dx
             py += dy
-            if dx * dx + dy * dy < 1e-8:
+            if dx * dx + dy * dy < 1e-6:
                 ok[k] = True
                 cx[k], cy[k] = bi + half + px, bj + half + py
                 break

@@ -62,7 +62,8 @@ def test_blended_stars_are_flagged(centroids: ModuleType) -> None:
     )
     double = np.arange(len(gx)) % 6 == 0
     x, y = np.concatenate([gx, gx[double] + 2.2]), np.concatenate([gy, gy[double] - 1.1])
-    flux = np.concatenate([np.full(len(gx), 3e4), np.full(double.sum(), 1.5e4)])
+    light = rng.uniform(1e4, 4e4, len(gx))
+    flux = np.concatenate([light, 0.5 * light[double]])
     image = rng.normal(900.0, 30.0, shape).astype(np.float32)
     put_points(
         image,
