@@ -88,6 +88,9 @@ def _complete() -> None:
 
 def prepare_process() -> None:
     """Make this process a program: no libraries' warnings for a person, a request to end is an interrupt."""
+    # Matrices here are small: a library's own threads would only wait for each other, beside our workers.
+    for library in ("OPENBLAS", "MKL", "OMP"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     if not sys.warnoptions:
         warnings.filterwarnings("ignore")
         warnings.filterwarnings("default", category=UserWarning, module=r"difflapse\.")
