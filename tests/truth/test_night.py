@@ -279,9 +279,10 @@ def test_a_products_mask_tells_the_reasons(night: Done) -> None:
     )
     gj, gi = np.indices(shape)
     u, v = truth.to_reference(night.reference, k, 2 * gi + 0.5, 2 * gj + 0.5)
-    outside = (u < 0.8) | (v < 0.8) | (u > NX - 1.8) | (v > NY - 1.8)
+    # A colour's first pixel may be the second of the frame: beyond its centre that colour is not known.
+    outside = (u < 1) | (v < 1) | (u > NX - 2) | (v > NY - 2)
     marked = (product.mask & bits.OUTSIDE) != 0
-    assert np.mean(marked != outside) < 2e-3
+    assert np.mean(marked != outside) < 3e-4
     hot = truth.hot_pixels[truth.hot_pixels[:, 2] > 400]
     hx, hy = night.run.frames[k].to_reference(hot[:, 0], hot[:, 1])
     a, b = (np.round(v).astype(int) for v in night.product_xy(hx, hy))
