@@ -207,7 +207,7 @@ def draw_pair(pair: Pair, theme: str = "light") -> Figure:
 
 
 def write_figure(figure: Figure, path: Path, form: str) -> None:
-    """Write a figure as ``png`` or ``svg``; the same figure gives the same bytes."""
+    """Write a figure as ``png`` or ``svg``; the same figure draws the same (as ``png``, the same bytes)."""
     with rc_context({"svg.hashsalt": "difflapse"}):
         figure.savefig(path, format=form, metadata={"Date": None} if form == "svg" else None)
 
