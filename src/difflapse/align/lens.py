@@ -103,10 +103,11 @@ def one_lens(
         float(np.clip(4.0 * f.own.rms_pix, 0.5, 2.0)) if n != home else 0.5 for n, f in enumerate(frames)
     ]
     model = _Model(frames, home, when)
+    chosen = _spread(frames, home)
+    place = {int(n): m for m, n in enumerate(chosen)}
     fitted = None
     for most in _TRACKED:
         tracks, count = make_tracks(positions, reach, home)
-        chosen = _spread(frames, home)
         seen, ends, tracks = sort_tracks([f.stars for f in frames], tracks, count, chosen, most)
         if ends[-1] < FEWEST_STARS:
             line = f"{ends[-1]} stars are seen in three frames or more; a lens needs {FEWEST_STARS}"
@@ -117,7 +118,6 @@ def one_lens(
             fitted = None
         if fitted is None or not np.all(np.isfinite(fitted.poses)):
             return _without(alignments, reference, wanted, f"{ends[-1]} stars do not determine it")
-        place = {int(n): m for m, n in enumerate(chosen)}
         poses = [
             pose_of(fitted, s, ends, place.get(n), model.first_pose(n), model.air_at(fitted, n))
             for n, s in enumerate(seen)

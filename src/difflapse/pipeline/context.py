@@ -42,6 +42,11 @@ class Night:
         numbers = range(len(self.frames)) if frames is None else frames
         return [t for t in (self.frames[k].mid_mjd for k in numbers) if t is not None]
 
+    def cadence_s(self) -> float | None:
+        """Median time from one frame to the next, s; None where fewer than two times are known."""
+        times = self.times()
+        return float(np.median(np.diff(sorted(times))) * 86400) if len(times) > 1 else None
+
     def share(self, name: str, value: Any) -> None:
         """Write a value of the whole night where all workers find it; once only."""
         path = Path(self.scratch) / f"{name}.pickle"

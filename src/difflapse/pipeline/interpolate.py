@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-import numpy as np
-
 from difflapse.align.between import confirm, interpolate
 from difflapse.align.view import View
 from difflapse.errors import AlignError, FrameError
@@ -53,9 +51,8 @@ def interpolate_frames(desk: Desk) -> None:
 def _guess(desk: Desk, k: int, aligned: list[int]) -> tuple[Transform, float, str]:
     """The transform between frame k's neighbours, its uncertainty, and what to say of it."""
     frames = desk.night.frames
-    times = [f.mid_mjd for f in frames]
-    known = [t for t in times if t is not None]
-    cadence = float(np.median(np.diff(sorted(known)))) if len(known) > 1 else 0.0
+    known = desk.night.times()
+    cadence = (desk.night.cadence_s() or 0.0) / 86400
     if len(known) < len(frames) or cadence <= 0:
         raise AlignError(
             "the times of the frames are not known", "", {"found": len(known), "needed": len(frames)}

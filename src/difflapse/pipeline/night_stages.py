@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from difflapse.align.lens import one_lens
-from difflapse.difference import Noise, Science, fit_offset
+from difflapse.difference import Noise, fit_offset
 from difflapse.difference.mesh import constant, mean
 from difflapse.difference.noise import joint_correlation
 from difflapse.errors import FrameError, InputError, OptionError
@@ -162,7 +162,7 @@ def make_template(desk: Desk) -> None:
     picture, hidden = image.data, image.mask != 0
     if mode == "template":
         matched = _match(desk, members, base, smooth)
-        _combine(desk, {k: members[k].slot for k in matched}, tuple(matched.values()), sky)
+        _combine(desk, tuple(matched.values()), sky)
         chosen = tuple(matched)
         noises = [member.noise for member in matched.values()]
         correlation = joint_correlation([mean(n.sky) for n in noises], [n.correlation for n in noises])
@@ -194,7 +194,7 @@ def make_template(desk: Desk) -> None:
         float(np.mean(times)) if times else None,
         sky,
         smooth,
-        _cadence(night),
+        night.cadence_s(),
         layout,
         stretch,
         _vmax(night, base.noise, sky),
@@ -343,11 +343,9 @@ def _members(desk: Desk, chosen: tuple[int, ...]) -> dict[int, Member]:
     return dict(sorted(found.items()))
 
 
-def _match(desk: Desk, members: dict[int, Member], base: Member, smooth: bool) -> dict[int, Science]:
+def _match(desk: Desk, members: dict[int, Member], base: Member, smooth: bool) -> dict[int, Member]:
     """Match the template's frames to the reference, which stays as it is."""
     night = desk.night
-    c = len(base.inverse_scale)
-    nothing = np.empty(0, np.uint8)
     found = {}
     others = [k for k in members if members[k] is not base]
     jobs = [(night, members[k], base, smooth, desk.value("scale", k) is not None) for k in others]
@@ -357,11 +355,11 @@ def _match(desk: Desk, members: dict[int, Member], base: Member, smooth: bool) -
         else:
             found[others[n]] = result
     itself = next(k for k in members if members[k] is base)
-    found[itself] = Science(nothing, nothing, constant([1.0] * c), constant([0.0] * c), base.noise)
+    found[itself] = replace(base, inverse_scale=constant([1.0] * len(base.inverse_scale)))
     return dict(sorted(found.items()))
 
 
-def _combine(desk: Desk, slots: dict[int, int], matched: tuple[Science, ...], sky: np.ndarray) -> None:
+def _combine(desk: Desk, matched: tuple[Member, ...], sky: np.ndarray) -> None:
     """Make the template by bands of rows, so that memory stays bounded however many frames there are."""
     night = desk.night
     _, c, ny, nx = night.array("members").shape
@@ -369,17 +367,10 @@ def _combine(desk: Desk, slots: dict[int, int], matched: tuple[Science, ...], sk
         night.make_array(name, (c, ny, nx), np.float32)
     night.make_array("template_count", (ny, nx), np.uint8)
     edges = np.linspace(0, ny, min(ny, 4 * desk.pool.workers) + 1).astype(int)
-    jobs = [(night, tuple(slots.values()), matched, sky, (int(a), int(b))) for a, b in pairwise(edges)]
+    jobs = [(night, matched, sky, (int(a), int(b))) for a, b in pairwise(edges)]
     for _, result in desk.pool.run(tasks.template_band, jobs):
         if isinstance(result, FrameError):
             raise InputError(f"the template cannot be made: {result.message}", result.hint)
-
-
-def _cadence(night: Night) -> float | None:
-    times = night.times()
-    if len(times) < 2:
-        return None
-    return float(np.median(np.diff(sorted(times))) * 86400)
 
 
 def _vmax(night: Night, noise: Noise, sky: np.ndarray) -> float:

@@ -99,6 +99,8 @@ class Member:
     """Its place there."""
     inverse_scale: np.ndarray
     """(c, my, mx) mesh, see `difflapse.difference.Science`."""
+    offset: np.ndarray
+    """(c, ky, kx) mesh, likewise: zero until it is matched to the reference."""
     noise: Noise
 
 

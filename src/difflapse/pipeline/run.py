@@ -408,11 +408,9 @@ def _too_many(desk: Desk, options: RunOptions) -> TooManyFailedError | None:
 def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
     night = desk.night
     finished = "alignment" in desk.values
-    chosen = night.shared("scene").template_frames if (Path(night.scratch) / "scene.pickle").exists() else ()
+    chosen = night.shared("scene").template_frames if night.has("scene") else ()
     arcsec = _pixel_arcsec(night) if finished else None
-    canvas: Canvas | None = (
-        night.shared("canvas") if (Path(night.scratch) / "canvas.pickle").exists() else None
-    )
+    canvas: Canvas | None = night.shared("canvas") if night.has("canvas") else None
     track = canvas.track if canvas else None
     for k, facts in enumerate(night.frames):
         get = {name: desk.values.get(name, {}).get(k) for name in ("quality", "alignment", "scale")}
@@ -453,7 +451,7 @@ def _pixel_arcsec(night: Night) -> float | None:
 
 def _place(night: Night) -> SkyPlace:
     """Where the reference lies on the sky; unknown where the run did not come so far."""
-    found: SkyPlace = night.shared("sky") if (Path(night.scratch) / "sky.pickle").exists() else SkyPlace()
+    found: SkyPlace = night.shared("sky") if night.has("sky") else SkyPlace()
     return found
 
 
@@ -469,7 +467,7 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
         "sequence": night.name,
         "columns": "positions are 0-based native pixels; time_utc is mid-exposure",
     }
-    if (Path(night.scratch) / "reference.pickle").exists():
+    if night.has("reference"):
         reference: Reference = night.shared("reference")
         if reference.external is None:
             meta["reference_frame"] = reference.frame
@@ -477,7 +475,7 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
             meta["reference_file"] = reference.facts.file
             meta["reference_light"] = night.frames[reference.frame].file
         meta["sensor_defects"] = len(reference.defects)
-    if (Path(night.scratch) / "lens.pickle").exists():
+    if night.has("lens"):
         meta["lens"] = night.shared("lens")
     if finished:
         scene: Scene = night.shared("scene")

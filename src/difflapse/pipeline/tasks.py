@@ -333,28 +333,26 @@ def template_member(
     science = warp_frame(night, k, pixels, alignment, quality, scale, reuse=True)
     night.write("members", (slot, 0, 0, 0), science.data)
     night.write("member_masks", (slot, 0, 0), science.mask)
-    return Member(slot, science.inverse_scale, science.noise)
+    return Member(slot, science.inverse_scale, science.offset, science.noise)
 
 
 def kept_member(night: Night, member: Member) -> Science:
     """A frame of the template as `warp_frame` made it; its background not yet matched."""
     data = np.asarray(night.array("members")[member.slot])
     mask = np.asarray(night.array("member_masks")[member.slot])
-    return Science(data, mask, member.inverse_scale, constant([0.0] * len(data)), member.noise)
+    return Science(data, mask, member.inverse_scale, member.offset, member.noise)
 
 
-def match_member(night: Night, member: Member, base: Member, smooth: bool, stars: bool) -> Science:
-    """What takes a frame of the template to the reference's brightness and background; its pixels are left out."""
+def match_member(night: Night, member: Member, base: Member, smooth: bool, stars: bool) -> Member:
+    """A frame of the template with what takes it to the reference's brightness and background."""
     science, target = kept_member(night, member), kept_member(night, base)
     matched = match_to(science, target.data, target.mask != 0, night, smooth, stars)
-    nothing = np.empty(0, np.uint8)
-    return Science(nothing, nothing, matched.inverse_scale, matched.offset, matched.noise)
+    return Member(member.slot, matched.inverse_scale, matched.offset, matched.noise)
 
 
 def template_band(
     night: Night,
-    slots: tuple[int, ...],
-    matched: tuple[Science, ...],
+    matched: tuple[Member, ...],
     level: np.ndarray,
     rows: tuple[int, int],
 ) -> None:
@@ -362,8 +360,9 @@ def template_band(
     frames, masks = np.asarray(night.array("members")), np.asarray(night.array("member_masks"))
     first, end = rows
     row0, ny = 0, frames.shape[2]
-    if slots != tuple(range(len(frames))):  # a frame was lost on the way
-        frames, masks = frames[list(slots), :, first:end], masks[list(slots), first:end]
+    slots = [member.slot for member in matched]
+    if slots != list(range(len(frames))):  # a frame was lost on the way
+        frames, masks = frames[slots, :, first:end], masks[slots, first:end]
         row0, rows = first, (0, end - first)
     data, variance, count = combine(
         frames,
