@@ -95,6 +95,19 @@ def in_clouds(spec: NightSpec, *frames: int) -> NightSpec:
     return replace(spec, air=replace(spec.air, clouds=tuple((k, 5.0) for k in frames)))
 
 
+class Notes:
+    """Remembers what a run noted."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def start(self, stage: str, total: int) -> None: ...
+    def advance(self, stage: str, count: int = 1) -> None: ...
+    def finish(self, stage: str) -> None: ...
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
 Make = Callable[..., Done]
 
 

@@ -12,22 +12,9 @@ from astropy.io import fits
 import difflapse
 from difflapse import synth
 
-from .conftest import SHAPE, spec_of
+from .conftest import SHAPE, Notes, spec_of
 
 FRAMES = 5
-
-
-class Notes:
-    """Remembers what a run noted."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def start(self, stage: str, total: int) -> None: ...
-    def advance(self, stage: str, count: int = 1) -> None: ...
-    def finish(self, stage: str) -> None: ...
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture

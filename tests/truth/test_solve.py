@@ -21,7 +21,7 @@ from difflapse.errors import OptionError
 from difflapse.pipeline.results import Run
 from difflapse.synth import NightSpec, Truth
 
-from .conftest import SHAPE, spec_of
+from .conftest import SHAPE, Notes, spec_of
 
 LIMIT = 0.1
 """Px: how far sky positions may be off, anywhere on the frame."""
@@ -37,19 +37,6 @@ pytestmark = pytest.mark.skipif(
     reason="build-astrometry-index (Debian: astrometry.net) is not installed",
 )
 needs_solve_field = pytest.mark.skipif(bool(SOLVERS["solve-field"]), reason=SOLVERS["solve-field"])
-
-
-class Notes:
-    """Remembers what a run noted."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def start(self, stage: str, total: int) -> None: ...
-    def advance(self, stage: str, count: int = 1) -> None: ...
-    def finish(self, stage: str) -> None: ...
-    def note(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(scope="session")

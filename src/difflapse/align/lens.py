@@ -130,7 +130,7 @@ def one_lens(
         reach = [0.6] * len(frames)
     assert fitted is not None
     poses = with_neighbours(poses, times)
-    return _choose(frames, home, model, fitted, poses, ends, tracks, alignments, wanted)
+    return _choose(_Solved(frames, home, model, fitted, poses, ends, tracks), alignments, wanted)
 
 
 def _eligible(
@@ -276,22 +276,26 @@ def _spread(frames: list[_Frame], home: int) -> np.ndarray:
     return np.unique(np.append(some, home))
 
 
-def _choose(
-    frames: list[_Frame],
-    home: int,
-    model: _Model,
-    fitted: Joint,
-    poses: list[Pose],
-    ends: np.ndarray,
-    which: list[np.ndarray],
-    alignments: Mapping[int, Alignment],
-    wanted: str,
-) -> Lens:
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """The night with its lens."""
+
+    frames: list[_Frame]
+    home: int
+    """Place of the reference among them."""
+    model: _Model
+    fitted: Joint
+    poses: list[Pose]
+    ends: np.ndarray
+    """Where the stars of each fold end."""
+    which: list[np.ndarray]
+    """Of each frame: the star of its list that each of its tracks' sightings is."""
+
+
+def _choose(night: _Solved, alignments: Mapping[int, Alignment], wanted: str) -> Lens:
     """Make the lens' transforms, and take each frame's where it is the better one."""
-    judged = [
-        _judge(frames, home, model, fitted, poses, ends, which, n) if n != home else None
-        for n in range(len(frames))
-    ]
+    frames, fitted = night.frames, night.fitted
+    judged = [_judge(night, n) if n != night.home else None for n in range(len(frames))]
     clear = [j for j in judged if j is not None and j.common >= 50]
     # What the lens gets wrong everywhere, beyond errors that its stars explain.
     excess = max(float(np.median([-j.gain for j in clear])), 0.0) if clear else 0.0
@@ -322,7 +326,7 @@ def _choose(
                 note=f"the night's lens on {len(radial)} stars, held-out {own.rms_pix:.3f} px by itself",
             )
             used += 1
-    line = f"one lens of degree {fitted.camera.degree} on {ends[-1]} stars of {len(frames)} frames"
+    line = f"one lens of degree {fitted.camera.degree} on {night.ends[-1]} stars of {len(frames)} frames"
     if wanted == "lens":
         for k, own in alignments.items():
             if k not in {f.number for f in frames}:
@@ -346,17 +350,10 @@ class _Judged:
     """Mean over the whole frame of the squared error that the stars' noise explains, px**2."""
 
 
-def _judge(
-    frames: list[_Frame],
-    home: int,
-    model: _Model,
-    fitted: Joint,
-    poses: list[Pose],
-    ends: np.ndarray,
-    which: list[np.ndarray],
-    n: int,
-) -> _Judged:
-    frame, p, base = frames[n], poses[n], poses[home]
+def _judge(night: _Solved, n: int) -> _Judged:
+    """Hold the lens' transform of the n-th frame beside its own."""
+    home, model, fitted = night.home, night.model, night.fitted
+    frame, p, base = night.frames[n], night.poses[n], night.poses[home]
     camera = fitted.camera
     air, air0 = model.air_at(fitted, n), model.air_at(fitted, home)
     zenith, zenith0 = (a.at(0) if a else None for a in (air, air0))
@@ -365,7 +362,7 @@ def _judge(
     _, i, j = np.intersect1d(p.seen.track, base.seen.track, return_indices=True)
     good = (p.seen.weight[i] > 0) & (base.seen.weight[j] > 0)
     i, j = i[good], j[good]
-    fold = np.searchsorted(ends, p.seen.track[i], side="right")
+    fold = np.searchsorted(night.ends, p.seen.track[i], side="right")
     here, there = camera.basis(p.seen.x[i], p.seen.y[i]), camera.basis(base.seen.x[j], base.seen.y[j])
     d_here = derivatives(camera, here, p.pose, air, 0)
     d_there = derivatives(camera, there, base.pose, air0, 0)
@@ -380,8 +377,8 @@ def _judge(
     sigma = np.median(reduced) / 1.1774 if len(i) else 1.0
     right = reduced <= 5.0 * (1.0 + 8.0 / max(len(i), 1)) * sigma
     i, j, off = i[right], j[right], off[right]
-    a, b = which[n][i], which[home][j]
-    snr = np.minimum(frame.stars.snr[a], frames[home].stars.snr[b])
+    a, b = night.which[n][i], night.which[home][j]
+    snr = np.minimum(frame.stars.snr[a], night.frames[home].stars.snr[b])
     columns = (frame.stars.x[a], frame.stars.y[a], *off.T, snr)
     held = HeldOut(*(np.asarray(c, np.float32) for c in columns))
     own = frame.own.held_out
