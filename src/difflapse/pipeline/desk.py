@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,10 @@ class Desk:
     """Frame -> reason."""
     errors: dict[int, FrameError] = field(default_factory=dict)
     """Frame -> the error behind the reason, with its numbers."""
+    products: list[str] = field(default_factory=list)
+    """Files that were written, by their names below the night's folder."""
+    begun: list[Callable[[], Any]] = field(default_factory=list)
+    """Tasks that were started beside others; each waits for its result, see `Pool.start`."""
 
     def alive(self) -> list[int]:
         """Frames that have not failed, in time order."""
@@ -38,28 +42,3 @@ class Desk:
     def value(self, name: str, frame: int) -> Any:
         """One frame's value."""
         return self.values[name][frame]
-
-    def each(
-        self,
-        stage: str,
-        task: Callable[..., Any],
-        jobs: Iterable[tuple[int, tuple[Any, ...]]],
-        total: int,
-    ) -> Iterator[tuple[int, Any]]:
-        """Run a task for (frame, arguments) pairs, with progress; failures are recorded, not yielded."""
-        self.progress.start(stage, total)
-        frames: list[int] = []
-
-        def arguments() -> Iterator[tuple[Any, ...]]:
-            for frame, job in jobs:
-                frames.append(frame)
-                yield job
-
-        for n, result in self.pool.run(task, arguments()):
-            if isinstance(result, FrameError):
-                self.errors[frames[n]] = result
-                self.fail(frames[n], result.message)
-            else:
-                yield frames[n], result
-            self.progress.advance(stage)
-        self.progress.finish(stage)

@@ -23,7 +23,7 @@ from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
 from difflapse.movie.layout import make_layout
 from difflapse.movie.stretch import measure_stretch
-from difflapse.pipeline import tasks
+from difflapse.pipeline import save, tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
@@ -202,7 +202,10 @@ def make_template(desk: Desk) -> None:
         correlation,
     )
     night.share("scene", scene)
-    if mode in ("running", "rolling"):
+    night.make_array("pictures", (len(night.frames), layout.height, layout.width, 3), np.uint8)
+    if mode == "template":
+        desk.begun.append(desk.pool.start(save.save_template, night))
+    if scene.windowed:
         night.share(
             "carried",
             {k: {name: desk.value(name, k) for name in ("alignment", "quality", "scale")} for k in used},

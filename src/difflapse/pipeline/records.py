@@ -151,3 +151,8 @@ class Scene:
     """White of the panel of expected noise, ADU; the same for all frames."""
     template_correlation: np.ndarray | float = 1.0
     """(c,): NOISECOR of the template."""
+
+    @property
+    def windowed(self) -> bool:
+        """Whether a difference needs the frame's neighbours in time."""
+        return self.mode in ("running", "rolling")

@@ -5,22 +5,19 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from difflapse.errors import DifflapseError, FrameError, OutputError, TooManyFailedError
+from difflapse.errors import DifflapseError, FrameError, TooManyFailedError
 from difflapse.io.discover import discover
 from difflapse.io.products import sha256, write_json, write_table, write_text, write_toml
 from difflapse.model import Inventory
 from difflapse.model import Sequence as FrameSequence
-from difflapse.model.times import iso_utc
-from difflapse.movie.encode import Encoder
-from difflapse.movie.sidecar import MovieFrame, timelapse_record
-from difflapse.pipeline import folder, save, tables
+from difflapse.pipeline import folder, tables
 from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
@@ -28,11 +25,12 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
-from difflapse.pipeline.night_stages import check_reference, time_range
+from difflapse.pipeline.night_stages import check_reference
 from difflapse.pipeline.pool import Pool, cores, guarded, prestart
 from difflapse.pipeline.progress import Progress, Silence
-from difflapse.pipeline.records import Canvas, Reference, Scene, Shown, SkyPlace
+from difflapse.pipeline.records import Canvas, Reference, Scene
 from difflapse.pipeline.results import Run
+from difflapse.pipeline.sky import place_of
 from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
@@ -211,14 +209,6 @@ class _Done:
     """Why the run fails all the same: too many frames skipped, or not aligned as well as required."""
 
 
-@dataclass
-class _Movie:
-    """The encoder and what it was given."""
-
-    encoder: Encoder
-    frames: list[MovieFrame] = field(default_factory=list)
-
-
 def _run_sequence(
     sequence: FrameSequence,
     inventory: Inventory,
@@ -235,24 +225,19 @@ def _run_sequence(
     night = Night(sequence.name, sequence.frames, options, str(scratch), str(place))
     desk = Desk(night, pool, progress)
     too_many: TooManyFailedError | None = None
-    products: list[str] = []
     groups = plan_groups()
     for group in groups:
         if group.is_night:
             group.stages[0].work(desk)
-        elif group is not groups[-1]:
-            for frame, values in desk.each(group.name, _task, _jobs(desk, group), len(desk.alive())):
-                for name, value in values[0].items():
-                    desk.values.setdefault(name, {})[frame] = value
+        else:
+            _each(desk, group)
         needed = {name for later in groups[groups.index(group) + 1 :] for name in later.reads} | _TABLED
         for name in desk.values.keys() - needed:
             del desk.values[name]
         too_many = _too_many(desk, options)
         if too_many is not None:
             break
-    if too_many is None:
-        products += _last_group(desk, groups[-1], place)
-        too_many = _too_many(desk, options)
+    products = desk.products
     rows = tuple(_rows(desk))
     left = [tables.left_out_row(item) for item in inventory.left_out] if alone else []
     meta = _meta(desk, too_many is None)
@@ -297,95 +282,38 @@ def _not_precise(night: Night, rows: Sequence[Mapping[str, Any]]) -> DifflapseEr
     return judge_precision(night.name, told_frames(others), night.options.require_rms)
 
 
+def _each(desk: Desk, group: Group) -> None:
+    """Take every frame that is still alive through a group, and keep what it gives.
+
+    Where a frame needs its neighbours in time, a worker takes several in a row, so that it has them at hand.
+    """
+    night = desk.night
+    windowed = any(stage.scope is Scope.WINDOW for stage in group.stages) and night.shared("scene").windowed
+    size = CHUNK if windowed and desk.pool.workers > 1 else 1
+    frames = desk.alive()
+    chunks = [frames[n : n + size] for n in range(0, len(frames), size)]
+    desk.progress.start(group.name, len(frames))
+    jobs = ((group, night, [(k, _given(desk, group, k)) for k in chunk]) for chunk in chunks)
+    for n, results in desk.pool.run(_task, jobs, in_flight=desk.pool.workers + 1 if size > 1 else None):
+        whole = isinstance(results, FrameError)  # lost with its worker
+        for k, result in zip(chunks[n], [results] * len(chunks[n]) if whole else results, strict=True):
+            if isinstance(result, FrameError):
+                desk.errors[k] = result
+                desk.fail(k, result.message)
+            else:
+                for name, value in result.items():
+                    desk.values.setdefault(name, {})[k] = value
+            desk.progress.advance(group.name)
+    desk.progress.finish(group.name)
+
+
 def _task(group: Group, night: Night, items: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Any]:
-    """Take some frames through a group; a failure is its frame's result (raised where it is the only one)."""
-    if len(items) == 1:
-        return [run_group(group, night, *items[0])]
+    """Take some frames through a group; a failure is its frame's result."""
     return [guarded(run_group, group, night, *item) for item in items]
-
-
-def _jobs(desk: Desk, group: Group) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """One job per frame that is still alive when its turn comes."""
-    for k in range(len(desk.night.frames)):
-        if k not in desk.failed:
-            yield k, (group, desk.night, [(k, _given(desk, group, k))])
 
 
 def _given(desk: Desk, group: Group, k: int) -> dict[str, Any]:
     return {name: desk.value(name, k) for name in group.needs}
-
-
-def _last_group(desk: Desk, group: Group, place: Path) -> list[str]:
-    """The second pass: difference and draw every frame, encode the pictures in order, tell about them."""
-    night = desk.night
-    scene: Scene = night.shared("scene")
-    windowed = any(stage.scope is Scope.WINDOW for stage in group.stages) and scene.mode in (
-        "running",
-        "rolling",
-    )
-    size = CHUNK if windowed and desk.pool.workers > 1 else 1
-    used = desk.alive()
-    chunks = [used[n : n + size] for n in range(0, len(used), size)]
-    jobs = ((chunk, [(k, _given(desk, group, k)) for k in chunk]) for chunk in chunks)
-    products: list[str] = []
-    written = desk.pool.start(save.save_template, night) if scene.mode == "template" else None
-    desk.progress.start("movie", len(used))
-    metadata = {
-        "title": night.frames[0].object or night.name,
-        "comment": f"difflapse; {time_range(night)}; difference: {scene.mode}",
-    }
-    with Encoder(
-        place / "timelapse.mp4", (scene.layout.width, scene.layout.height), night.options.fps, metadata
-    ) as encoder:
-        movie = _Movie(encoder)
-        order = iter(chunks)
-        for _, results in desk.pool.run(
-            _task,
-            ((group, night, items) for _, items in jobs),
-            ordered=True,
-            in_flight=(desk.pool.workers + 1) if size > 1 else None,
-        ):
-            chunk = next(order)
-            for k, result in zip(chunk, results if isinstance(results, list) else [results], strict=True):
-                if isinstance(result, FrameError):
-                    desk.fail(k, result.message)
-                else:
-                    _show(movie, night, k, result)
-                    products += result["saved"]
-                desk.progress.advance("movie")
-    desk.progress.finish("movie")
-    record = timelapse_record(scene.layout, movie.frames, night.options.fps, night.options.units, scene.vmax)
-    write_json(place / "timelapse.json", record)
-    products += ["timelapse.mp4", "timelapse.json"]
-    if written is not None:
-        result = written()
-        if isinstance(result, FrameError):
-            raise OutputError(f"template.fits cannot be written: {result.message}", result.hint)
-        products.append(result)
-    reference: Reference = night.shared("reference")
-    canvas: Canvas = night.shared("canvas")
-    items = [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()]
-    write_json(
-        place / "transforms.json",
-        tables.transforms_record(
-            replace(reference.facts, wcs_header=_place(night).wcs_header),
-            None if reference.external else reference.frame,
-            items,
-            canvas.grid,
-            canvas.track,
-        ),
-    )
-    products.append("transforms.json")
-    return products
-
-
-def _show(movie: _Movie, night: Night, k: int, result: Mapping[str, Any]) -> None:
-    """Encode one picture, and remember what it shows."""
-    movie.encoder.write(result["picture"])
-    facts = night.frames[k]
-    shown: Shown = result["shown"]
-    when = iso_utc(facts.mid_mjd) if facts.mid_mjd is not None else None
-    movie.frames.append(MovieFrame(facts.file, when, shown.template, night.shared("canvas").shift(k)))
 
 
 def _too_many(desk: Desk, options: RunOptions) -> TooManyFailedError | None:
@@ -439,7 +367,7 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
 
 def _pixel_arcsec(night: Night) -> float | None:
     """Pixel scale of the reference, from its WCS; None without."""
-    header = _place(night).wcs_header
+    header = place_of(night).wcs_header
     if not header:
         return None
     from astropy.io import fits
@@ -449,15 +377,9 @@ def _pixel_arcsec(night: Night) -> float | None:
     return float(np.mean(proj_plane_pixel_scales(WCS(fits.Header.fromstring(header)))) * 3600)
 
 
-def _place(night: Night) -> SkyPlace:
-    """Where the reference lies on the sky; unknown where the run did not come so far."""
-    found: SkyPlace = night.shared("sky") if night.has("sky") else SkyPlace()
-    return found
-
-
 def _sky_record(night: Night) -> dict[str, Any]:
     """What the WCS was fitted to, for the provenance."""
-    place = _place(night)
+    place = place_of(night)
     return {"source": place.source, "index_file": place.index or None, "text": place.text} if place else {}
 
 
@@ -480,7 +402,7 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     if finished:
         scene: Scene = night.shared("scene")
         meta["diff"] = scene.mode
-        meta["wcs"] = _place(night).text
+        meta["wcs"] = place_of(night).text
         meta.update({} if (scale := _pixel_arcsec(night)) is None else {"pixel_arcsec": scale})
     return meta
 

@@ -13,6 +13,7 @@ from difflapse.align.view import View
 from difflapse.errors import AlignError, FrameError, SolveError
 from difflapse.io.celestial import tan_sip_header
 from difflapse.model import Alignment, FrameFacts, Stars
+from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Reference, SkyPlace
 from difflapse.pipeline.solving import Solution, hints_of, solve_stars
@@ -31,6 +32,12 @@ def find_sky(desk: Desk) -> None:
     if night.options.solve and not place:
         place = _solve_night(desk, reference)
     night.share("sky", place or _from_headers(desk, reference))
+
+
+def place_of(night: Night) -> SkyPlace:
+    """Where the reference lies on the sky; unknown where the run did not come so far."""
+    found: SkyPlace = night.shared("sky") if night.has("sky") else SkyPlace()
+    return found
 
 
 def solve_alone(

@@ -1,7 +1,7 @@
 """The way of the data through the house, written once as a table.
 
-Each stage has a scope: `EACH` frame by itself, `WINDOW` with its neighbours in time, `IN_ORDER` one after
-another in the main process, or the whole `NIGHT` once. The runner checks the table, joins neighbouring EACH
+Each stage has a scope: `EACH` frame by itself, `WINDOW` with its neighbours in time, or the whole `NIGHT` once,
+in the main process. The runner checks the table, joins neighbouring EACH
 and WINDOW stages into one task for a worker process, drops each value after its last reader, and makes
 *large* values again on the far side of a NIGHT stage rather than keep them for all frames: a file is read
 twice, but memory does not grow with the night.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import follow, interpolate, night_stages, tasks
+from difflapse.pipeline import encode, follow, interpolate, night_stages, products, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.sky import find_sky
 
@@ -69,10 +69,11 @@ STAGES: tuple[Stage, ...] = (
         Scope.EACH,
         tasks.draw,
         ("science", "difference", "quality", "alignment", "scale"),
-        ("picture", "shown"),
+        ("shown",),
     ),
+    Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
+    Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
 )
-"""The pictures then go IN_ORDER into the encoder, as they arrive: `difflapse.pipeline.run`."""
 
 
 @dataclass(frozen=True)

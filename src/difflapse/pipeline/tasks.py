@@ -56,9 +56,7 @@ _LONGEST_KEPT = 8
 
 
 def read(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a frame, fill its bad pixels, list them with their reasons; None where it lies resampled already."""
-    if night.has("members") and k in night.shared("members"):
-        return {"pixels": None}
+    """Read a frame, fill its bad pixels, list them with their reasons."""
     return {"pixels": read_pixels(night, k, night.shared("defects"))}
 
 
@@ -149,9 +147,10 @@ def brightness(night: Night, stars: Stars, quality: Quality, alignment: Alignmen
 
 
 def warp(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Resample the frame onto the product grid and match its brightness."""
-    if values["pixels"] is None:
-        return {"warped": kept_member(night, night.shared("members")[k])}
+    """Resample the frame onto the product grid and match its brightness; the template's frames lie there already."""
+    members = night.shared("members")
+    if k in members:
+        return {"warped": kept_member(night, members[k])}
     # Neighbours that are kept for later differences need memory of their own.
     reuse = night.shared("scene").mode in ("template", "none")
     return {
@@ -286,7 +285,7 @@ def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw the frame's movie picture."""
+    """Draw the frame's movie picture into the night's array of them."""
     scene: Scene = night.shared("scene")
     science: Science = values["science"]
     difference: Subtracted = values["difference"]
@@ -322,7 +321,8 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             panels[name], title = _sigma_panel(science, quality, scene)
         titles.append(title)
     caption = _caption(night, k, scene, tuple(titles), values["alignment"], values["scale"])
-    return {"picture": compose(layout, panels, caption), "shown": difference.shown}
+    night.write("pictures", (k, 0, 0, 0), compose(layout, panels, caption))
+    return {"shown": difference.shown}
 
 
 def template_member(

@@ -1,0 +1,37 @@
+"""What is written once all frames have been subtracted: the images begun beside them, and the transforms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from difflapse.errors import FrameError, OutputError
+from difflapse.io.products import write_json
+from difflapse.pipeline import tables
+from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.records import Canvas, Reference
+from difflapse.pipeline.sky import place_of
+
+
+def write_products(desk: Desk) -> None:
+    """Wait for what is written beside the second pass, list the frames' own images, and write `transforms.json`."""
+    night = desk.night
+    for wait_for in desk.begun:
+        result = wait_for()
+        if isinstance(result, FrameError):
+            raise OutputError(f"a product cannot be written: {result.message}", result.hint)
+        desk.products.append(result)
+    desk.begun.clear()
+    for k in desk.alive():
+        desk.products += desk.value("saved", k)
+    reference: Reference = night.shared("reference")
+    canvas: Canvas = night.shared("canvas")
+    record = tables.transforms_record(
+        replace(reference.facts, wcs_header=place_of(night).wcs_header),
+        None if reference.external else reference.frame,
+        [(k, night.frames[k], desk.value("alignment", k)) for k in desk.alive()],
+        canvas.grid,
+        canvas.track,
+    )
+    write_json(Path(night.out) / "transforms.json", record)
+    desk.products.append("transforms.json")
