@@ -90,6 +90,7 @@ def scan(path: str | Path, root: str = "") -> Scan:
     own = (image.header,) if image.index == 0 else (image.header, hdus[0].header)
     sky = read_sky(own, shape)
     ra, dec = dialects.find_number(header, "ra"), dialects.find_number(header, "dec")
+    red, blue = (dialects.find_number(header, f"{colour}_balance") for colour in ("red", "blue"))
     pixel, focal = dialects.find_number(header, "pixel_um"), dialects.find_number(header, "focal_mm")
     facts = FrameFacts(
         path=location,
@@ -117,6 +118,7 @@ def scan(path: str | Path, root: str = "") -> Scan:
         pointing=None if ra is None or dec is None else (ra, dec),
         pixel_arcsec=None if pixel is None or focal is None else 206.265 * pixel / focal,
         plane=None if sky.header else read_plane(own),
+        white_balance=None if red is None or blue is None else (red, 1.0, blue),
         notes=tuple(filter(None, (image_reason, sky.note, *clock.notes))),
     )
     creator = str(dialects.card(header, "CREATOR") or "")

@@ -21,7 +21,9 @@ _SKY = 0.105
 _REACH = 2
 """Movie pixels on each side whose colour counts."""
 _COLOUR = 1.0
-"""How much stronger than the camera saw them colours are shown."""
+"""How strong colours are shown, beside those that the camera saw."""
+_MOST_COLOUR = 0.6
+"""By what part of the mean a channel is lighter or darker at most."""
 _DOUBT = 12.0
 """Noise of the light that must be there for colour, in units of the noise of all of its pixels together."""
 
@@ -423,7 +425,7 @@ def _paint(light, chroma, white, noise, table, out):  # type: ignore[no-untyped-
     box = np.empty((3, wide), np.float32)
     zero, half, one, full = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
     last = np.float32(table.shape[0] - 1)
-    per_white = one / white
+    per_white, most = one / white, np.float32(_MOST_COLOUR)
     doubt = np.float32(_DOUBT * (2 * _REACH + 1)) * noise
     for r in range(tall):
         bright = light[r]
@@ -454,9 +456,9 @@ def _paint(light, chroma, white, noise, table, out):  # type: ignore[no-untyped-
             green = -(red + blue)
             red, blue = red + np.float32(0.25) * green, blue + np.float32(0.25) * green
             green *= half
-            box[0, k] = min(max(red, -one), one)
-            box[1, k] = min(max(green, -one), one)
-            box[2, k] = min(max(blue, -one), one)
+            box[0, k] = min(max(red, -most), most)
+            box[1, k] = min(max(green, -most), most)
+            box[2, k] = min(max(blue, -most), most)
         for c in range(3):
             for k in range(wide):
                 out[r, k, c] = np.uint8(min(grey[k] * (one + box[c, k]) + half, full))

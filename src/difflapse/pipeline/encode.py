@@ -10,8 +10,10 @@ from difflapse.io.products import write_json
 from difflapse.model.times import iso_utc
 from difflapse.movie.encode import Encoder
 from difflapse.movie.sidecar import MovieFrame, timelapse_record
+from difflapse.movie.still import Trails, write_png
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.drawing import marked, still_words
 from difflapse.pipeline.night_stages import time_range
 from difflapse.pipeline.records import Scene, Shown
 
@@ -27,16 +29,24 @@ def encode_movie(desk: Desk) -> None:
         "title": night.frames[0].object or night.name,
         "comment": f"difflapse; {time_range(night)}; difference: {scene.mode}",
     }
+    trails = Trails(scene.layout.panel("aligned")) if "aligned" in scene.layout.names else None
     told = []
     size = (scene.layout.width, scene.layout.height)
     with Encoder(place / "timelapse.mp4", size, night.options.fps, metadata) as encoder:
         for k in frames:
-            encoder.write(np.asarray(night.array("pictures")[k]))
+            picture = np.asarray(night.array("pictures")[k])
+            if trails is not None:
+                trails.add(picture)
+            encoder.write(marked(night, k, picture))
             told.append(_told(night, k, desk.value("shown", k)))
             desk.progress.advance("movie")
     record = timelapse_record(scene.layout, told, night.options.fps, night.options.units, scene.vmax)
     write_json(place / "timelapse.json", record)
     desk.products += ["timelapse.mp4", "timelapse.json"]
+    if trails is not None:
+        words = still_words(night, "the brightest of each place in the night, frames aligned")
+        write_png(place / "trails.png", trails.picture, words)
+        desk.products.append("trails.png")
     desk.progress.finish("movie")
 
 

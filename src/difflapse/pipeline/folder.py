@@ -18,6 +18,8 @@ STAGING = ".difflapse-part-"
 _FIXED = (
     "timelapse.mp4",
     "timelapse.json",
+    "trails.png",
+    "template.png",
     "template.fits",
     "transforms.json",
     "residuals.fits",

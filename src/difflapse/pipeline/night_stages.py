@@ -22,14 +22,15 @@ from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
 from difflapse.movie.layout import make_layout
-from difflapse.movie.stretch import measure_stretch
 from difflapse.pipeline import save, tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.drawing import night_stretch, save_still, sky_level
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
 from difflapse.pipeline.records import Canvas, Member, Reference, Scene, SkyPlace
+from difflapse.pipeline.signs import read_signs
 from difflapse.pipeline.sky import solve_alone
 
 TEMPLATE_FRAMES = 12
@@ -172,9 +173,11 @@ def make_template(desk: Desk) -> None:
     else:
         chosen, correlation = (), np.ones(len(sky))
     desk.progress.finish("template")
-    stretch = measure_stretch(
-        picture, hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
-    )
+    level = sky_level(sky, smooth)
+    noise = desk.value("quality", reference.frame).noise_adu
+    stretch, note = night_stretch(night, picture, hidden, noise, level)
+    if note:
+        desk.progress.note(note)
     options = night.options
     grid = night.shared("canvas").grid
     layout = make_layout(
@@ -200,11 +203,13 @@ def make_template(desk: Desk) -> None:
         _vmax(night, base.noise, sky),
         4 * _combined_sigma(base.noise),
         correlation,
+        level,
+        read_signs(night, layout),
     )
     night.share("scene", scene)
     night.make_array("pictures", (len(night.frames), layout.height, layout.width, 3), np.uint8)
     if mode == "template":
-        desk.begun.append(desk.pool.start(save.save_template, night))
+        desk.begun += [desk.pool.start(task, night) for task in (save.save_template, save_still)]
     if scene.windowed:
         night.share(
             "carried",
