@@ -38,6 +38,7 @@ from difflapse.mosaic import bin_image, channels, sites, split, superpixels
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
+from difflapse.pipeline.crop import rows_needed
 from difflapse.pipeline.drawing import draw_frame, forget_panels
 from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Shown, Subtracted
 
@@ -52,12 +53,14 @@ _LONGEST_KEPT = 8
 
 def read(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Read a frame, fill its bad pixels, list them with their reasons."""
-    return {"pixels": read_pixels(night, k, night.shared("defects"))}
+    # In the second pass a crop needs some of the frame only; in the first all stars are looked for.
+    rows = rows_needed(night, k, values["alignment"]) if "alignment" in values else None
+    return {"pixels": read_pixels(night, k, night.shared("defects"), rows)}
 
 
-def read_pixels(night: Night, k: int, defects: Any) -> Pixels:
-    """The pixels of frame `k`; `defects` are those of its sensor."""
-    return listed(read_frame(night.frames[k]), defects)
+def read_pixels(night: Night, k: int, defects: Any, rows: tuple[int, int] | None = None) -> Pixels:
+    """The pixels of frame `k`, or at least of some rows (see `read_frame`); `defects` are those of its sensor."""
+    return listed(read_frame(night.frames[k], rows), defects)
 
 
 def listed(frame: Frame, defects: Any) -> Pixels:
@@ -289,7 +292,8 @@ def template_member(
     night: Night, slot: int, k: int, alignment: Alignment, quality: Quality, scale: np.ndarray | None
 ) -> Member:
     """Resample one frame of the template and keep it on scratch."""
-    pixels = read_pixels(night, k, night.shared("defects"))
+    rows = rows_needed(night, k, alignment)
+    pixels = read_pixels(night, k, night.shared("defects"), rows)
     science = warp_frame(night, k, pixels, alignment, quality, scale, reuse=True)
     night.write("members", (slot, 0, 0, 0), science.data)
     night.write("member_masks", (slot, 0, 0), science.mask)
@@ -507,7 +511,8 @@ def _recent(scratch: str, size: int) -> _Recent:
 def _levelled_again(night: Night, scene: Scene, j: int) -> Levelled:
     """A neighbour that this worker has not at hand: made from its file."""
     carried = night.shared("carried")[j]
-    pixels = read_pixels(night, j, night.shared("defects"))
+    rows = rows_needed(night, j, carried["alignment"])
+    pixels = read_pixels(night, j, night.shared("defects"), rows)
     science = warp_frame(night, j, pixels, carried["alignment"], carried["quality"], carried["scale"])
     data, noise = _flat(night, scene, science, carried["scale"] is not None)
     return data, science.mask, noise
