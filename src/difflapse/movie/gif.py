@@ -10,6 +10,7 @@ import av
 import numpy as np
 from av.filter import Graph
 
+_RGB = av.VideoFormat("rgb24")
 _CLOCK = Fraction(1, 100)
 """Any will do: times are the encoder's affair."""
 
@@ -31,7 +32,7 @@ class GifPalette:
     def __init__(self, sample: Sequence[np.ndarray]) -> None:
         height, width, _ = sample[0].shape
         making = Graph()
-        source = making.add_buffer(width=width, height=height, format="rgb24", time_base=_CLOCK)
+        source = making.add_buffer(width=width, height=height, format=_RGB, time_base=_CLOCK)
         maker = making.add("palettegen", "stats_mode=full:reserve_transparent=0")
         end = making.add("buffersink")
         source.link_to(maker)
@@ -43,16 +44,17 @@ class GifPalette:
             source.push(frame)
         source.push(None)
         palette = end.pull()
+        assert isinstance(palette, av.VideoFrame)
         palette.pts, palette.time_base = 0, _CLOCK
         self._n = 0
         self._graph = Graph()
         self._source = self._graph.add_buffer(
-            width=width, height=height, format="rgb24", time_base=_CLOCK, name="pictures"
+            width=width, height=height, format=_RGB, time_base=_CLOCK, name="pictures"
         )
         colours = self._graph.add_buffer(
             width=palette.width,
             height=palette.height,
-            format=palette.format.name,
+            format=palette.format,
             time_base=_CLOCK,
             name="palette",
         )
@@ -71,7 +73,9 @@ class GifPalette:
         frame.pts, frame.time_base = self._n, _CLOCK
         self._n += 1
         self._source.push(frame)
-        return self._end.pull()
+        reduced = self._end.pull()
+        assert isinstance(reduced, av.VideoFrame)
+        return reduced
 
 
 def insert_comment(path: Path, words: str) -> None:

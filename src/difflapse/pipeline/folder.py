@@ -17,6 +17,10 @@ from difflapse.pipeline.tables import read_json, read_products, read_record
 STAGING = ".difflapse-part-"
 _FIXED = (
     "timelapse.mp4",
+    "timelapse.webm",
+    "timelapse.gif",
+    "timelapse.mkv",
+    "cube.fits",
     "timelapse.json",
     "template.fits",
     "transforms.json",

@@ -18,12 +18,10 @@ from difflapse.io.fits import read_frame
 from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
 from difflapse.model import Frame, Inventory, Quality
-from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
-from difflapse.movie.layout import make_layout
 from difflapse.movie.stretch import measure_stretch
-from difflapse.pipeline import save, tasks
+from difflapse.pipeline import cube, encode, pictures, save, tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
@@ -31,6 +29,7 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
 from difflapse.pipeline.records import Canvas, Member, Reference, Scene, SkyPlace
 from difflapse.pipeline.sky import solve_alone
+from difflapse.pipeline.tasks import CHUNK
 
 TEMPLATE_FRAMES = 12
 """Frames in a template at most: more add cost, and hardly any depth to a difference."""
@@ -177,15 +176,7 @@ def make_template(desk: Desk) -> None:
     )
     options = night.options
     grid = night.shared("canvas").grid
-    layout = make_layout(
-        options.shown_panels,
-        grid.shape,
-        grid.step,
-        grid.origin,
-        options.width,
-        options.labels,
-        options.fps,
-    )
+    layout = pictures.movie_layout(grid, options)
     times = night.times(chosen)
     scene = Scene(
         mode,
@@ -202,7 +193,11 @@ def make_template(desk: Desk) -> None:
         correlation,
     )
     night.share("scene", scene)
-    night.make_array("pictures", (len(night.frames), layout.height, layout.width, 3), np.uint8)
+    latest = desk.pool.most_waiting(desk.pool.workers) * (CHUNK if scene.windowed else 1)
+    pictures.lay_out(night, layout, desk.alive(), latest)
+    encode.begin_early(desk)
+    if "cube" in options.save:
+        cube.lay_out(desk)
     if mode == "template":
         desk.begun.append(desk.pool.start(save.save_template, night))
     if scene.windowed:
@@ -391,9 +386,3 @@ def _vmax(night: Night, noise: Noise, sky: np.ndarray) -> float:
 def _combined_sigma(noise: Noise) -> float:
     """Noise of an empty pixel of the reference, all channels combined, ADU."""
     return 1 / math.sqrt(sum(1 / max(float(np.mean(s)), 1e-12) for s in noise.sky))
-
-
-def time_range(night: Night) -> str:
-    """First and last time of the night as text; empty where unknown."""
-    times = night.times()
-    return f"{iso_utc(min(times), 0)} to {iso_utc(max(times), 0)} UTC" if times else ""

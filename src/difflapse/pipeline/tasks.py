@@ -39,6 +39,7 @@ from difflapse.movie.annotate import Caption
 from difflapse.movie.compose import compose
 from difflapse.movie.diverging import difference_panel, hatched_panel, sigma_panel
 from difflapse.movie.stretch import aligned_panel
+from difflapse.pipeline import cube, pictures
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
@@ -281,6 +282,8 @@ def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         made.append(saving.save_aligned(night, k, values["science"], values["alignment"], values["quality"]))
     if "differences" in night.options.save and values["difference"].result is not None:
         made.append(saving.save_difference(night, k, values["difference"]))
+    if "cube" in night.options.save:
+        cube.fill(night, k, values["science"], values["difference"].result)
     return {"saved": tuple(made)}
 
 
@@ -321,7 +324,7 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             panels[name], title = _sigma_panel(science, quality, scene)
         titles.append(title)
     caption = _caption(night, k, scene, tuple(titles), values["alignment"], values["scale"])
-    night.write("pictures", (k, 0, 0, 0), compose(layout, panels, caption))
+    pictures.keep(night, k, compose(layout, panels, caption))
     return {"shown": difference.shown}
 
 

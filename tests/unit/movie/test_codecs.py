@@ -84,7 +84,7 @@ def test_a_file_is_what_it_should_be(tmp_path, codec):
 
 @pytest.mark.parametrize("codec", VIDEO)
 def test_pictures_are_true(tmp_path, codec):
-    """Lossless to the last bit; the others within a few grey levels in the mean of blocks, each picture in its place."""
+    """Lossless to the last bit; else blocks within a few grey levels, and each picture in its place."""
     path = tmp_path / movie_name(codec)
     make(path, codec)
     for n, (_, _, found) in enumerate(decoded(path)):
