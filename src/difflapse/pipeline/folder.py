@@ -21,6 +21,7 @@ _FIXED = (
     "timelapse.gif",
     "timelapse.mkv",
     "cube.fits",
+    "state.npz",
     "timelapse.json",
     "template.fits",
     "transforms.json",

@@ -144,7 +144,7 @@ def test_a_long_night_is_encoded_as_it_arrives(
             said.append(text)
 
     whole = difflapse.run(gappy, tmp_path / "whole", workers=1, width=700, pace="true")
-    monkeypatch.setattr(pictures, "MOST_BYTES", 3_000_000)
+    monkeypatch.setattr(pictures, "MOST_BYTES", 1_000_000)
     monkeypatch.setattr(Pool, "most_waiting", staticmethod(lambda workers: 2))
     stream = difflapse.run(gappy, tmp_path / "stream", workers=1, width=700, pace="true", progress=Notes())
     assert any("encoded as they are drawn" in text for text in said)
