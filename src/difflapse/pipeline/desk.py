@@ -36,6 +36,8 @@ class Desk:
     """The movie, where its pictures are encoded as they arrive."""
     stem: str = "timelapse"
     """Name of the movie, without ending."""
+    few: bool = False
+    """Only some of the frames are taken through the second pass."""
 
     def alive(self) -> list[int]:
         """Frames that have not failed, in time order."""

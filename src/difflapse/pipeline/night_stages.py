@@ -194,7 +194,8 @@ def make_template(desk: Desk) -> None:
     )
     night.share("scene", scene)
     latest = desk.pool.most_waiting(desk.pool.workers) * (CHUNK if scene.windowed else 1)
-    pictures.lay_out(night, layout, desk.alive(), latest)
+    # Of a few pictures all are kept: a file with holes in it takes no room for the others.
+    pictures.lay_out(night, layout, desk.alive(), len(night.frames) if desk.few else latest)
     encode.begin_early(desk)
     if "cube" in options.save:
         cube.lay_out(desk)
