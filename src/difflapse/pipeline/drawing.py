@@ -28,6 +28,7 @@ from difflapse.movie.still import write_png
 from difflapse.movie.stretch import Stretch, aligned_panel, measure_stretch
 from difflapse.pipeline.config import RunOptions, zone_of
 from difflapse.pipeline.context import Night
+from difflapse.pipeline.metadata import field_text
 from difflapse.pipeline.records import Canvas, Reference, Scene, Subtracted
 from difflapse.pipeline.signs import BEST
 
@@ -250,6 +251,7 @@ def _template_panel(night: Night, scene: Scene) -> np.ndarray:
 def forget_panels() -> None:
     """Let go of what this process keeps of a night."""
     _template_panel.cache_clear()
+    _changes.cache_clear()
 
 
 def _sigma_panel(science: Science, quality: Quality, scene: Scene) -> tuple[np.ndarray, str]:
@@ -344,6 +346,7 @@ def still_words(night: Night, what: str) -> dict[str, str]:
     return {
         "Title": night.frames[0].object or night.name,
         "Description": f"{what}; {when}; {len(night.frames)} frames; stretch {night.options.stretch}",
+        "Field": field_text(night) or "not known on the sky",
         "Source": night.frames[0].camera or "unknown camera",
         "Software": f"difflapse {__version__}",
     }
@@ -354,7 +357,7 @@ def marked(night: Night, k: int, picture: np.ndarray) -> np.ndarray:
     from difflapse.movie.marks import mark
 
     scene: Scene = night.shared("scene")
-    found = _changes(night.out)
+    found = night.shared("marks") if night.has("marks") else _changes(night.out)
     if scene.layout.labels != "full" or found is None:
         return picture
     changes, detections = found
@@ -364,6 +367,11 @@ def marked(night: Night, k: int, picture: np.ndarray) -> np.ndarray:
         _inset_best(picture, scene, changes, detections, k, canvas.shift(k))
     mark(picture, scene.layout, changes, detections, k, canvas.shift(k))
     return picture
+
+
+def share_marks(night: Night, folder: Path) -> None:
+    """Share what changed in a night that is finished, for `marked`: the tables in its folder."""
+    night.share("marks", _changes(str(folder)))
 
 
 def _inset_best(

@@ -17,6 +17,11 @@ from difflapse.pipeline.tables import read_json, read_products, read_record
 STAGING = ".difflapse-part-"
 _FIXED = (
     "timelapse.mp4",
+    "timelapse.webm",
+    "timelapse.gif",
+    "timelapse.mkv",
+    "cube.fits",
+    "state.npz",
     "timelapse.json",
     "trails.png",
     "template.png",

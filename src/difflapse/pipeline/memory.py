@@ -15,7 +15,8 @@ from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
-from difflapse.pipeline.pool import cores
+from difflapse.pipeline.pictures import kept_bytes, movie_layout
+from difflapse.pipeline.pool import Pool, cores
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
 
 SMALL_NIGHT = 30_000_000
@@ -82,12 +83,14 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     worker += neighbours_kept(mode, options) * (picture + product)
     sensor = _PROCESS + min(len(sequence.frames), DEFECT_FRAMES) * raw + 2 * 4 * native
     template = (2 * picture + product) if mode == "template" else 0
-    pictures = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
-    main = _PROCESS + 100_000_000 + picture + pictures
+    waiting = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
+    main = _PROCESS + 100_000_000 + picture + waiting
     if options.follow == ("comet",):
         main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
     peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
-    return Need(int(main + template + peak), int(members * (picture + product) + template))
+    latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)
+    drawn = kept_bytes(len(sequence.frames), movie_layout(grid, options), latest)
+    return Need(int(main + template + peak), int(members * (picture + product) + template + drawn))
 
 
 def _machine_memory() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -49,6 +50,18 @@ def prestart() -> None:
             signal.signal(signal.SIGINT, before)
 
 
+def import_beside(names: Iterable[str]) -> None:
+    """Import modules in a thread, while this process waits for its workers: they are at hand when they are needed."""
+
+    def load() -> None:
+        for name in names:
+            # Whatever is wrong with it is told where it is used.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+    threading.Thread(target=load, name="imports", daemon=True).start()
+
+
 @contextlib.contextmanager
 def _hidden_main() -> Iterator[None]:
     """Keep a new worker from running the user's script again: none of our tasks lives in it.
@@ -89,6 +102,11 @@ class Pool:
             self._executor = ProcessPoolExecutor(
                 workers, mp_context=get_context(method), initializer=_prepare_worker
             )
+
+    @staticmethod
+    def most_waiting(workers: int) -> int:
+        """Jobs that may be under way or done before the first of them is yielded, when they are run in order."""
+        return 2 * workers + 3
 
     def __enter__(self) -> Pool:
         return self

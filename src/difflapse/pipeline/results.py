@@ -184,8 +184,11 @@ class Night:
 
     @property
     def movie(self) -> Path | None:
-        """The movie's file."""
-        path = self.folder / "timelapse.mp4"
+        """The movie's file; the folder of its pictures where it was made of PNG; None without."""
+        if not (self.folder / "timelapse.json").exists():
+            return None
+        video = str(self.timelapse["video"])
+        path = self.folder / (Path(video).parent if "%" in video else video)
         return path if path.exists() else None
 
     @functools.cached_property

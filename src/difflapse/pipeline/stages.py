@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import encode, follow, interpolate, night_stages, products, tasks
+from difflapse.pipeline import encode, follow, interpolate, night_stages, products, state, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.sky import find_sky
 
@@ -51,6 +51,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("interpolate", Scope.NIGHT, interpolate.interpolate_frames, ("stars", "alignment"), ()),
     Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
+    Stage("state", Scope.NIGHT, state.write_state, ("quality", "alignment", "scale"), ()),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
@@ -102,8 +103,8 @@ class Group:
         return self.stages[0].scope is Scope.NIGHT
 
 
-def plan_groups(stages: tuple[Stage, ...] = STAGES) -> tuple[Group, ...]:
-    """Check a table of stages and join it into groups.
+def plan_groups(stages: tuple[Stage, ...] = STAGES, known: tuple[str, ...] = ()) -> tuple[Group, ...]:
+    """Check a table of stages and join it into groups; values that are `known` need no stage that makes them.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def plan_groups(stages: tuple[Stage, ...] = STAGES) -> tuple[Group, ...]:
     makers: dict[str, Stage] = {}
     for stage in stages:
         for value in stage.reads:
-            if value not in makers:
+            if value not in makers and value not in known:
                 raise ValueError(f"stage {stage.name!r} reads {value!r}, which no stage before it makes")
         for value in stage.makes:
             if value in makers:
@@ -163,7 +164,12 @@ def _with_remakes(run: list[Stage], makers: Mapping[str, Stage]) -> list[Stage]:
     out = list(run)
     while True:
         made = {value for stage in out for value in stage.makes}
-        missing = [makers[v] for stage in out for v in stage.reads if v not in made and makers[v].large]
+        missing = [
+            makers[v]
+            for stage in out
+            for v in stage.reads
+            if v not in made and v in makers and makers[v].large
+        ]
         if not missing:
             return out
         out.insert(0, missing[0])

@@ -35,6 +35,7 @@ from difflapse.methods import find_method
 from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image, channels, sites, split, superpixels
+from difflapse.pipeline import cube, pictures
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
@@ -279,12 +280,14 @@ def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         made.append(saving.save_aligned(night, k, values["science"], values["alignment"], values["quality"]))
     if "differences" in night.options.save and values["difference"].result is not None:
         made.append(saving.save_difference(night, k, values["difference"]))
+    if "cube" in night.options.save:
+        cube.fill(night, k, values["science"], values["difference"].result)
     return {"saved": tuple(made)}
 
 
 def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Draw the frame's movie picture into the night's array of them."""
-    night.write("pictures", (k, 0, 0, 0), draw_frame(night, k, values))
+    pictures.keep(night, k, draw_frame(night, k, values))
     return {"shown": values["difference"].shown}
 
 

@@ -13,7 +13,8 @@ import pytest
 import difflapse
 from difflapse import RunOptions
 from difflapse.errors import InputError, OptionError, OutputError
-from difflapse.model import Inventory, Sequence
+from difflapse.model import Inventory, ProductGrid, Sequence
+from difflapse.pipeline import pictures
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import TEMPLATE_FRAMES
 
@@ -85,9 +86,23 @@ def test_memory_does_not_grow_with_the_night() -> None:
 def test_scratch_space_is_bounded_by_the_template() -> None:
     options = RunOptions()
     product = FULL[0] * FULL[1] // 4
-    scratch = foresee(sequence(500), options, 2).scratch_bytes
+
+    def beside_pictures(n: int, options: RunOptions) -> int:
+        grid = ProductGrid((FULL[0] // 2, FULL[1] // 2), 2)
+        layout = pictures.movie_layout(grid, options)
+        drawn = 3 * layout.width * layout.height * n
+        assert drawn < pictures.MOST_BYTES
+        return foresee(sequence(n), options, 2).scratch_bytes - drawn
+
+    scratch = beside_pictures(500, options)
     assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product, rel=0.2)
-    assert foresee(sequence(500), RunOptions(diff="running"), 2).scratch_bytes < scratch / 4
+    assert beside_pictures(500, RunOptions(diff="running")) < scratch / 4
+
+
+def test_pictures_on_scratch_are_bounded_for_any_night() -> None:
+    few, many, more = (foresee(sequence(n), RunOptions(), 2).scratch_bytes for n in (600, 2000, 8000))
+    assert few > 4e9
+    assert many == more < 3e9
 
 
 def test_more_workers_need_more_memory_and_crops_less() -> None:
