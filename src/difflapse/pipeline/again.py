@@ -19,7 +19,7 @@ from difflapse.model import FrameFacts, Inventory, ProductGrid
 from difflapse.model import Sequence as FrameSequence
 from difflapse.movie.encode import CODECS, check_codec, movie_name
 from difflapse.pipeline import folder
-from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.config import MOVIE_OPTIONS, RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
@@ -32,25 +32,6 @@ from difflapse.pipeline.state import NAME, State, load_state
 from difflapse.pipeline.tables import read_record
 from difflapse.pipeline.tasks import forget_pictures
 
-MOVIE_OPTIONS = (
-    "diff",
-    "lag",
-    "window",
-    "units",
-    "center",
-    "size",
-    "roi",
-    "panels",
-    "labels",
-    "width",
-    "fps",
-    "codec",
-    "pace",
-    "stretch",
-    "workers",
-    "memory",
-)
-"""Options of a run that another movie of it may change: none of them changes what was found."""
 _CROP = ("center", "size", "roi")
 _PASS = ("template", "read", "warp", "subtract", "draw", "movie")
 

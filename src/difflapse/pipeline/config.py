@@ -29,6 +29,26 @@ RESAMPLE = ("cubic", "linear", "lanczos3", "lanczos4", "area")
 DETECTOR = ("orb", "akaze", "sift")
 STRETCH = ("asinh", "linear", "log", "sqrt")
 
+MOVIE_OPTIONS = (
+    "diff",
+    "lag",
+    "window",
+    "units",
+    "center",
+    "size",
+    "roi",
+    "panels",
+    "labels",
+    "width",
+    "fps",
+    "codec",
+    "pace",
+    "stretch",
+    "workers",
+    "memory",
+)
+"""Options of a run that another movie of it may change: none of them changes what was found."""
+
 
 def _option(
     default: Any,
