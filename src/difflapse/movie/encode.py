@@ -18,7 +18,15 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from difflapse.errors import MissingDependencyError, OptionError, OutputError
 from difflapse.movie.gif import GifPalette, insert_comment
-from difflapse.movie.layout import MAX_BLOCKS, MAX_BLOCKS_PER_SECOND, MAX_HEIGHT, MAX_WIDTH
+from difflapse.movie.layout import (
+    FULL_BLOCKS,
+    FULL_BLOCKS_PER_SECOND,
+    MAX_BLOCKS,
+    MAX_BLOCKS_PER_SECOND,
+    MAX_HEIGHT,
+    MAX_SIDE,
+    MAX_WIDTH,
+)
 
 SLOWEST = 0.01
 """Pictures per second at least: a picture that stays for 100 s."""
@@ -162,6 +170,8 @@ class Encoder:
         Pictures stay for as long as `write` is told, not all for ``1 / fps``.
     sample : sequence of (height, width, 3) uint8, optional
         Pictures from all over the movie, for the colours of a GIF; without, the first picture gives them.
+    full : bool
+        Sizes beyond what every player plays are allowed, up to the highest level of H.264.
 
     Raises
     ------
@@ -188,6 +198,7 @@ class Encoder:
         codec: str = "h264",
         variable: bool = False,
         sample: Sequence[np.ndarray] = (),
+        full: bool = False,
     ) -> None:
         self.path = Path(path)
         self.size = size
@@ -196,7 +207,7 @@ class Encoder:
         self.seconds = 0.0
         """Length of what is written so far."""
         self.codec = check_codec(codec)
-        _check(size, fps)
+        _check(size, fps, full)
         self._metadata = dict(metadata or {})
         self._threads, self._variable, self._sample = threads, variable, sample
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
@@ -348,19 +359,22 @@ class Encoder:
         self._part.unlink(missing_ok=True)
 
 
-def _check(size: tuple[int, int], fps: float) -> None:
+def _check(size: tuple[int, int], fps: float, full: bool = False) -> None:
     width, height = size
     if width % 2 or height % 2 or width < 2 or height < 2:
         raise OptionError(f"the movie is {width}x{height}; both must be even")
     blocks = -(-width // 16) * -(-height // 16)
-    if width > MAX_WIDTH or height > MAX_HEIGHT or blocks > MAX_BLOCKS:
+    if full:
+        if max(size) > MAX_SIDE or blocks > FULL_BLOCKS:
+            raise OptionError(f"the movie is {width}x{height}; encoders stop at {MAX_SIDE} pixels a side")
+    elif width > MAX_WIDTH or height > MAX_HEIGHT or blocks > MAX_BLOCKS:
         raise OptionError(f"the movie is {width}x{height}; players stop at {MAX_WIDTH}x{MAX_HEIGHT}")
     if not fps >= SLOWEST:
         raise OptionError(
             f"fps is {fps:g}; it must be {SLOWEST:g} or more", "0.1 shows each picture for 10 s"
         )
-    if blocks * fps > MAX_BLOCKS_PER_SECOND:
-        most = MAX_BLOCKS_PER_SECOND / blocks
+    most = (FULL_BLOCKS_PER_SECOND if full else MAX_BLOCKS_PER_SECOND) / blocks
+    if fps > most:
         raise OptionError(
             f"fps is {fps:g}; players can show at most {most:.0f} at {width}x{height}", "use a smaller width"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from difflapse.pipeline.config import MOVIE_OPTIONS, RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.drawing import share_marks
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.pool import Pool
 from difflapse.pipeline.progress import Progress, Silence
@@ -82,6 +84,7 @@ def make_movie(
     target = _target(place, options, file, overwrite)
     check_codec(options.codec)
     with folder.staging(target.parent) as staged, reopened(place, options, inputs, staged, listener) as again:
+        lend(place, staged)
         again.desk.stem = target.stem if options.codec != "png" else target.name
         again.run(_PASS)
         for begun in again.desk.begun:  # the template's own file, which is there already
@@ -91,6 +94,13 @@ def make_movie(
     if target.parent.resolve() == place.resolve():
         folder.add_products(place, made)
     return target
+
+
+def lend(place: Path, staged: Path) -> None:
+    """Lay the tables of what changed beside the pictures, which are marked with them."""
+    for name in ("changes.ecsv", "detections.ecsv"):
+        if (place / name).exists():
+            shutil.copyfile(place / name, staged / name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +178,7 @@ def reopened(
     shared, values = _cropped(state, options, read_options(place))
     for name, value in shared.items():
         night.share(name, value)
+    share_marks(night, place)
     inventory = Inventory("", (FrameSequence(state.name, frames),), ())
     try:
         with Pool(choose_workers(inventory, replace(options, center="", size=""))) as pool:

@@ -23,6 +23,8 @@ _FIXED = (
     "cube.fits",
     "state.npz",
     "timelapse.json",
+    "trails.png",
+    "template.png",
     "template.fits",
     "transforms.json",
     "residuals.fits",

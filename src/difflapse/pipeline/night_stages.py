@@ -20,14 +20,15 @@ from difflapse.measure import find_defects as measure_defects
 from difflapse.model import Frame, Inventory, Quality
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
-from difflapse.movie.stretch import measure_stretch
 from difflapse.pipeline import cube, encode, pictures, save, tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.drawing import night_stretch, save_still, sky_level
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
 from difflapse.pipeline.records import Canvas, Member, Reference, Scene, SkyPlace
+from difflapse.pipeline.signs import read_signs
 from difflapse.pipeline.sky import solve_alone
 from difflapse.pipeline.tasks import CHUNK
 
@@ -171,9 +172,11 @@ def make_template(desk: Desk) -> None:
     else:
         chosen, correlation = (), np.ones(len(sky))
     desk.progress.finish("template")
-    stretch = measure_stretch(
-        picture, hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
-    )
+    level = sky_level(sky, smooth)
+    noise = desk.value("quality", reference.frame).noise_adu
+    stretch, note = night_stretch(night, picture, hidden, noise, level)
+    if note:
+        desk.progress.note(note)
     options = night.options
     grid = night.shared("canvas").grid
     layout = pictures.movie_layout(grid, options)
@@ -191,6 +194,8 @@ def make_template(desk: Desk) -> None:
         _vmax(night, base.noise, sky),
         4 * _combined_sigma(base.noise),
         correlation,
+        level,
+        read_signs(night, layout),
     )
     night.share("scene", scene)
     latest = desk.pool.most_waiting(desk.pool.workers) * (CHUNK if scene.windowed else 1)
@@ -200,7 +205,7 @@ def make_template(desk: Desk) -> None:
     if "cube" in options.save:
         cube.lay_out(desk)
     if mode == "template":
-        desk.begun.append(desk.pool.start(save.save_template, night))
+        desk.begun += [desk.pool.start(task, night) for task in (save.save_template, save_still)]
     if scene.windowed:
         night.share(
             "carried",

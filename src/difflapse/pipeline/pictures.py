@@ -18,7 +18,7 @@ MOST_BYTES = 6_000_000_000
 
 def movie_layout(grid: ProductGrid, options: RunOptions) -> Layout:
     """Where everything lies in the movie of these products."""
-    width = min(options.width, GIF_WIDTH) if options.codec == "gif" else options.width
+    width = min(options.width or GIF_WIDTH, GIF_WIDTH) if options.codec == "gif" else options.width
     return make_layout(
         options.shown_panels, grid.shape, grid.step, grid.origin, width, options.labels, options.fps
     )

@@ -15,6 +15,7 @@ from difflapse.movie.encode import check_codec
 from difflapse.pipeline import folder
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.crop import typical_frame
+from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers, foresee
@@ -106,6 +107,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     inventory = discover(many, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
+    check_panels(inventory, options)
     workers = choose_workers(inventory, options)
     return Plan(
         str(target),

@@ -23,6 +23,7 @@ from difflapse.pipeline.certificate import judge_precision, residuals_table, tol
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
@@ -68,11 +69,15 @@ def run(
     follow: str | Sequence[str] = (),
     panels: str | Sequence[str] = ("aligned", "difference"),
     labels: str = "full",
-    width: int = 2560,
+    width: int | str = 2560,
     fps: float = 12.0,
     codec: str = "h264",
     pace: str = "even",
     stretch: str = "asinh",
+    white_balance: str = "stars",
+    timezone: str = "",
+    grid: bool = False,
+    inset: str | Sequence[str] = (),
     save: str | Sequence[str] = (),
     split: bool = False,
     workers: int = 0,
@@ -107,7 +112,9 @@ def run(
         A moving target that stands still in the products: ``comet``, an ephemeris, or two ``RA,DEC@TIME`` or
         more.
     panels, labels, width, fps, codec, pace, stretch : str, width int, fps float
-        The movie; `panels` may be a sequence.
+        The movie; `panels` may be a sequence; a `width` of 0 or ``full`` is that of the images.
+    white_balance, timezone, grid, inset : str, str, bool, str or sequence of str
+        What is white in it; a second clock; lines of the sky; zooms in the corners.
     save : str or sequence of str
         FITS images to keep: ``aligned``, ``differences``; ``cube``: all of the night in one file.
     split : bool
@@ -163,6 +170,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
+    check_panels(inventory, options)
     done: list[_Done] = []
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
