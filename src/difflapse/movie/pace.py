@@ -50,12 +50,3 @@ def stay(now: float | None, following: float | None, cadence_s: float | None, fp
     rest = usual * (passed - 1)
     longest = max(LONGEST_GAP_S, usual)
     return Stay(usual, min(rest, longest), rest > longest)
-
-
-def duration_text(seconds: float) -> str:
-    """A length of time in words: ``40 s``, ``47 min``, ``3.2 h``, ``2.1 d``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} d"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from difflapse.model import FrameFacts, Inventory, ProductGrid
 from difflapse.model import Sequence as FrameSequence
 from difflapse.movie.encode import CODECS, check_codec, movie_name
 from difflapse.pipeline import folder
-from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.config import MOVIE_OPTIONS, RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
@@ -33,29 +34,6 @@ from difflapse.pipeline.state import NAME, State, load_state
 from difflapse.pipeline.tables import read_record
 from difflapse.pipeline.tasks import forget_pictures
 
-MOVIE_OPTIONS = (
-    "diff",
-    "lag",
-    "window",
-    "units",
-    "center",
-    "size",
-    "roi",
-    "panels",
-    "labels",
-    "width",
-    "fps",
-    "codec",
-    "pace",
-    "stretch",
-    "white_balance",
-    "timezone",
-    "grid",
-    "inset",
-    "workers",
-    "memory",
-)
-"""Options of a run that another movie of it may change: none of them changes what was found."""
 _CROP = ("center", "size", "roi")
 _PASS = ("template", "read", "warp", "subtract", "draw", "movie")
 
@@ -106,6 +84,7 @@ def make_movie(
     target = _target(place, options, file, overwrite)
     check_codec(options.codec)
     with folder.staging(target.parent) as staged, reopened(place, options, inputs, staged, listener) as again:
+        lend(place, staged)
         again.desk.stem = target.stem if options.codec != "png" else target.name
         again.run(_PASS)
         for begun in again.desk.begun:  # the template's own file, which is there already
@@ -115,6 +94,13 @@ def make_movie(
     if target.parent.resolve() == place.resolve():
         folder.add_products(place, made)
     return target
+
+
+def lend(place: Path, staged: Path) -> None:
+    """Lay the tables of what changed beside the pictures, which are marked with them."""
+    for name in ("changes.ecsv", "detections.ecsv"):
+        if (place / name).exists():
+            shutil.copyfile(place / name, staged / name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,30 @@ DETECTOR = ("orb", "akaze", "sift")
 STRETCH = ("asinh", "mtf", "log", "sqrt", "linear", "percentile")
 WHITE_BALANCE = ("stars", "header", "none")
 
+MOVIE_OPTIONS = (
+    "diff",
+    "lag",
+    "window",
+    "units",
+    "center",
+    "size",
+    "roi",
+    "panels",
+    "labels",
+    "width",
+    "fps",
+    "codec",
+    "pace",
+    "stretch",
+    "white_balance",
+    "timezone",
+    "grid",
+    "inset",
+    "workers",
+    "memory",
+)
+"""Options of a run that another movie of it may change: none of them changes what was found."""
+
 
 def _option(
     default: Any,

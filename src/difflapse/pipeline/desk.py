@@ -14,6 +14,9 @@ from difflapse.pipeline.progress import Progress
 if TYPE_CHECKING:
     from difflapse.pipeline.encode import Film
 
+FIRST = "timelapse"
+"""Name of a run's own movie, without ending."""
+
 
 @dataclass
 class Desk:
@@ -34,7 +37,7 @@ class Desk:
     """Tasks that were started beside others; each waits for its result, see `Pool.start`."""
     film: Film | None = None
     """The movie, where its pictures are encoded as they arrive."""
-    stem: str = "timelapse"
+    stem: str = FIRST
     """Name of the movie, without ending."""
     few: bool = False
     """Only some of the frames are taken through the second pass."""

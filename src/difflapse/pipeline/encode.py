@@ -17,12 +17,12 @@ from difflapse.movie.compose import compose
 from difflapse.movie.diverging import hatched_panel
 from difflapse.movie.encode import Encoder, movie_name
 from difflapse.movie.frames import PngFrames
-from difflapse.movie.pace import duration_text, stay
+from difflapse.movie.pace import stay
 from difflapse.movie.sidecar import MovieFrame, timelapse_record
 from difflapse.movie.still import Trails, write_png
 from difflapse.pipeline import pictures
-from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.drawing import marked, still_words
+from difflapse.pipeline.desk import FIRST, Desk
+from difflapse.pipeline.drawing import lapse_text, marked, still_words
 from difflapse.pipeline.metadata import movie_metadata
 from difflapse.pipeline.records import Scene, Shown
 
@@ -49,7 +49,7 @@ class Film:
         self.told: list[MovieFrame] = []
         self._last: tuple[int, np.ndarray, Shown] | None = None
         layout = self.scene.layout
-        wanted = stem == "timelapse" and "aligned" in layout.names
+        wanted = stem == FIRST and "aligned" in layout.names
         self._trails = Trails(layout.panel("aligned")) if wanted else None
         self._stack = ExitStack()
         options = night.options
@@ -121,12 +121,12 @@ class Film:
         time = stay(facts.mid_mjd, then, scene.cadence_s, night.options.fps)
         self._append(picture, told, time.picture)
         if time.gap and facts.mid_mjd is not None and then is not None:
-            text = f"no frames for {duration_text((then - facts.mid_mjd) * 86400)}"
+            text = f"no frames for {lapse_text((then - facts.mid_mjd) * 86400)}"
             if time.capped:
-                text += f", shown for {duration_text(time.gap)}"
+                text += f", shown for {lapse_text(time.gap)}"
             middle = iso_utc((facts.mid_mjd + then) / 2)
             span = f"{iso_utc(facts.mid_mjd, 0)} to {iso_utc(then, 0)[11:]}"
-            self._append(gap_picture(scene, span, text), MovieFrame(None, middle, None), time.gap)
+            self._append(gap_picture(scene, k, span, text), MovieFrame(None, middle, None), time.gap)
 
     def _append(self, picture: np.ndarray, told: MovieFrame, seconds: float | None) -> None:
         start = self._file.seconds
@@ -168,10 +168,10 @@ def input_digests(desk: Desk) -> Mapping[str, str]:
     return {desk.night.frames[k].file: digest for k, digest in sorted(desk.values.get("digest", {}).items())}
 
 
-def gap_picture(scene: Scene, span: str, text: str) -> np.ndarray:
-    """What is shown while nothing was taken: hatched panels that say for how long."""
+def gap_picture(scene: Scene, k: int, span: str, text: str) -> np.ndarray:
+    """What is shown while nothing was taken after frame `k`: hatched panels that say for how long."""
     layout = scene.layout
     panel = hatched_panel(layout, text)
-    caption = Caption(span, 0, 1, titles=layout.names)
+    caption = Caption(span, k, 1, titles=layout.names, bar=scene.signs.bar)
     plain = replace(layout, labels="time") if layout.labels == "full" else layout
     return compose(plain, dict.fromkeys(layout.names, panel), caption)

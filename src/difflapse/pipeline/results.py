@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from astropy.wcs import WCS
 
     from difflapse.pipeline.certificate import Certificate
+    from difflapse.pipeline.verify import Check
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +192,26 @@ class Night:
         video = str(self.timelapse["video"])
         path = self.folder / (Path(video).parent if "%" in video else video)
         return path if path.exists() else None
+
+    def make_movie(
+        self,
+        changes: Mapping[str, Any] | None = None,
+        file: str | Path | None = None,
+        inputs: str | Path | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Make another movie of the night; nothing is found again. See `difflapse.pipeline.again.make_movie`."""
+        from difflapse.pipeline.again import make_movie
+
+        return make_movie(self.folder, changes, file, inputs, overwrite)
+
+    def verify(
+        self, frames: Sequence[int] | None = None, inputs: str | Path | None = None
+    ) -> tuple[Check, ...]:
+        """Make chosen frames again and compare them with the products. See `difflapse.pipeline.verify.verify`."""
+        from difflapse.pipeline.verify import verify
+
+        return verify(self.folder, frames, inputs)
 
     @functools.cached_property
     def timelapse(self) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from difflapse.io.products import product_names
 from difflapse.model import FrameFacts
 from difflapse.movie.read import read_pictures
 from difflapse.pipeline import pictures
-from difflapse.pipeline.again import Again, changed_inputs, find_inputs, read_options, reopened
+from difflapse.pipeline.again import Again, changed_inputs, find_inputs, lend, read_options, reopened
+from difflapse.pipeline.drawing import marked
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Scene
 from difflapse.pipeline.state import NAME, load_state
@@ -100,6 +101,7 @@ def verify(
         tempfile.TemporaryDirectory(prefix="difflapse-verify-") as staged,
         reopened(place, options, inputs, Path(staged), progress or Silence(), checked=True) as again,
     ):
+        lend(place, Path(staged))
         again.desk.few = True
         again.run(_PASS, chosen)
         for written in again.desk.begun:
@@ -173,7 +175,9 @@ def _compare(
         if n not in found:
             yield Check(what, False, 255.0, "grey levels", 0.0, f"{what} is missing")
         else:
-            yield compare_pictures(what, found[n], pictures.kept(night, k), GREY_LEVELS[codec])
+            yield compare_pictures(
+                what, found[n], marked(night, k, pictures.kept(night, k)), GREY_LEVELS[codec]
+            )
 
 
 def compare_images(what: str, there: Path, made: Path) -> Check:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from difflapse.movie.pace import LONGEST_GAP_S, Stay, duration_text, stay
+from difflapse.movie.pace import LONGEST_GAP_S, Stay, stay
 
 SECOND = 1 / 86400
 
@@ -33,7 +33,3 @@ def test_what_is_not_known_is_shown_for_the_usual_time():
 
 def test_frames_of_one_time_are_still_seen():
     assert stay(58000.0, 58000.0, 60.0, 10.0).picture == 0.05
-
-
-def test_lengths_of_time_in_words():
-    assert [duration_text(s) for s in (40, 2820, 11520, 181440)] == ["40 s", "47 min", "3.2 h", "2.1 d"]
