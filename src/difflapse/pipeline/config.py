@@ -130,7 +130,7 @@ class RunOptions:
         if self.match == "zogy" and self.units != "sigma":
             raise OptionError(
                 f"match is zogy and units are {self.units}; a proper difference is in sigma",
-                "units sigma, or match psf",,
+                "units sigma, or match psf",
             )
         parse_lag(self.lag)
         if not 3 <= self.window <= 255:
