@@ -28,14 +28,14 @@ from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.night_stages import check_reference
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
-from difflapse.pipeline.records import Canvas, Reference, Scene
+from difflapse.pipeline.records import Canvas, Reference, Scene, Told
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.sky import place_of
 from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
-_TABLED = {"quality", "alignment", "scale", "digest"}
+_TABLED = {"quality", "alignment", "scale", "digest", "told"}
 """Values that the tables need at the end."""
 _LATER = ("astropy.wcs", "astropy.table", "scipy.interpolate", "scipy.ndimage", "scipy.optimize")
 """What this process needs when the first frames have been measured, and takes long to load."""
@@ -364,6 +364,11 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
                     ),
                 )
             )
+        told: Told | None = desk.values.get("told", {}).get(k)
+        if told is not None:
+            row["match"], row["match_kernel"] = told.method, told.kernel
+            row["match_before_sigma"], row["match_after_sigma"] = told.before, told.after
+            row["note"] = "; ".join(filter(None, (row["note"], told.note)))
         if track is not None:
             row["target_x_pix"], row["target_y_pix"] = float(track.x[k]), float(track.y[k])
         yield row
