@@ -18,7 +18,8 @@ class Noise:
     sky: np.ndarray
     """(c, my, mx) float32, ADU^2: everything that an empty pixel shows."""
     photon: np.ndarray
-    """(c, my, mx) float32, ADU: what each ADU of signal adds: its photons, and its part in ``(flat * (sky + signal))**2``."""
+    """(c, my, mx) float32, ADU: what each ADU of signal adds: its photons, and what it shares with the sky in
+    ``(flat * (sky + signal))**2``."""
     correlation: np.ndarray | float = 1.0
     """(c,): the noise of a sum over many pixels is this times what it would be were they independent (NOISECOR)."""
     level: float = 1.0
