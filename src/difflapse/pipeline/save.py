@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from difflapse.difference import Science
-from difflapse.difference.model_error import Learned
 from difflapse.difference.mesh import image
+from difflapse.difference.model_error import Learned
 from difflapse.io.celestial import binned_wcs_header
 from difflapse.io.products import Card, product_names, write_image
 from difflapse.model import Alignment, Quality, bits
@@ -96,7 +96,7 @@ def save_template(night: Night) -> str:
 
 
 def save_model_error(night: Night, learned: Learned) -> str:
-    """Write `model_error.fits`: the model error of a typical frame's pixels over their photon noise. Returns its name."""
+    """Write `model_error.fits`: the model error of a typical frame over its photon noise. Returns its name."""
     count = np.asarray(night.array("template_count")) if night.shared("scene").mode == "template" else None
     mask = np.zeros(learned.sorts.shape, np.uint8)
     if count is not None:
