@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from difflapse.measure.background import _robust_width
 from difflapse.mosaic import sites
 
 _CELLS = (6, 8)
-_PIXELS = 4000
+_PIXELS = 2500
 """Pixels looked at in each cell of each site of each pair."""
 _DARK = 25
 """Percent of pixels, the faintest, that are looked at: stars are the less among them."""
@@ -70,15 +71,17 @@ def photon_transfer(
     -----
     The difference of two frames at one pixel is free of what is fixed on the sensor. In cells of the field, for each
     colour, its variance from pixel to pixel is taken where the *sum* of the two is in the lowest quarter: sum and
-    difference are independent, so that stars are left out and nothing else is chosen. Half of it is ``read**2 + signal / gain``,
-    fitted robustly over cells, colours and pairs: vignetting, colours and moonlight give the range of signal. What
+    difference are independent, so that stars are left out and nothing else is chosen. It is
+    ``read**2 + signal / gain``, fitted robustly over cells, colours and pairs: vignetting, colours and moonlight give the range of signal. What
     the mean of both has beyond that from pixel to pixel is ``(response * signal)**2``. Janesick,
     *Photon Transfer* (SPIE, 2007), doi:10.1117/3.725073.
     """
     pairs = list(zip(frames[::2], frames[1::2], strict=False))
     if not pairs:
         return Transfer(reason=f"{len(frames)} frames were compared; 2 are needed")
-    level, variance, fixed, count = (np.concatenate(v) for v in zip(*(_cells(a, b, pattern) for a, b in pairs), strict=True))
+    level, variance, fixed, count = (
+        np.concatenate(v) for v in zip(*(_cells(a, b, pattern) for a, b in pairs), strict=True)
+    )
     signal = level - (bias_adu or 0.0)
     good = np.isfinite(variance) & (variance > 0)
     if bias_adu is not None:
@@ -104,13 +107,17 @@ def photon_transfer(
         read = gain * np.sqrt(offset)
         # Slope and offset are one fit: of both errors the offset's own counts here.
         read_error = float(np.hypot(0.5 * gain * errors[1] / np.sqrt(offset), read * errors[0] / slope))
-    response, response_error = _response(signal, fixed, count, kept) if bias_adu is not None else (0.0, float("nan"))
+    response, response_error = (
+        _response(signal, fixed, count, kept) if bias_adu is not None else (0.0, float("nan"))
+    )
     return Transfer(
         float(gain), float(gain_error), float(read), read_error, response, response_error, int(kept.sum())
     )
 
 
-def _cells(a: np.ndarray, b: np.ndarray, pattern: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _cells(
+    a: np.ndarray, b: np.ndarray, pattern: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Level, temporal variance of one frame, variance fixed on the sensor, and pixels, of each cell and site."""
     step = 2 if pattern else 1
     ny, nx = a.shape[0] // step, a.shape[1] // step
@@ -118,14 +125,13 @@ def _cells(a: np.ndarray, b: np.ndarray, pattern: str) -> tuple[np.ndarray, np.n
     edges_x = np.linspace(0, nx, _CELLS[1] + 1).astype(int)
     out = []
     for site in sites(pattern):
-        for y0, y1 in zip(edges_y, edges_y[1:], strict=False):
+        for y0, y1 in pairwise(edges_y):
             skip = max(1, (y1 - y0) * (nx // _CELLS[1]) // _PIXELS)
             rows = slice(y0 * step + site.y, y1 * step, skip * step)
             one, two = (f[rows, site.x : nx * step : step].astype(np.float32) for f in (a, b))
-            for x0, x1 in zip(edges_x, edges_x[1:], strict=False):
+            for x0, x1 in pairwise(edges_x):
                 out.append(_cell(one[:, x0:x1], two[:, x0:x1]))
-    level, variance, fixed, count = (np.array(v) for v in zip(*out, strict=True))
-    return level, variance, fixed, count
+    return np.array(out).T
 
 
 def _cell(one: np.ndarray, two: np.ndarray) -> tuple[float, float, float, int]:

@@ -17,13 +17,14 @@ from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.fits import read_frame
 from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
+from difflapse.measure.transfer import Transfer, photon_transfer
 from difflapse.model import Frame, Inventory, Quality
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
 from difflapse.movie.layout import make_layout
 from difflapse.movie.stretch import measure_stretch
-from difflapse.pipeline import save, tasks
+from difflapse.pipeline import save, sensor, tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
@@ -45,8 +46,10 @@ def find_defects(desk: Desk) -> None:
     result = next(iter(desk.pool.run(_defects_task, [(night, desk.pool.workers)])))[1]
     if isinstance(result, FrameError):
         desk.progress.note(f"hot and dead pixels were not looked for: {result.message}")
-    defects = Defects.none() if isinstance(result, FrameError) else result
-    night.share("defects", defects)
+        result = Defects.none(), Transfer(reason=result.message)
+    night.share("defects", result[0])
+    night.share("transfer", result[1])
+    sensor.tell_camera(desk)
     desk.progress.advance("sensor")
     desk.progress.finish("sensor")
 
@@ -145,6 +148,7 @@ def make_template(desk: Desk) -> None:
     # A frame whose place was guessed is shown, but nothing is subtracted from it, nor it from others.
     used = [k for k in desk.alive() if desk.value("alignment", k).method != "interpolated"]
     mode = _mode(desk, used)
+    sensor.share_response(desk, used)
     # A hazy frame without stars of its own must not cost the others their smooth background.
     with_stars = sum(desk.value("scale", k) is not None for k in used)
     smooth = 2 * with_stars >= len(used) and len(reference.stars) >= 5
@@ -212,13 +216,15 @@ def make_template(desk: Desk) -> None:
         )
 
 
-def _defects_task(night: Night, threads: int) -> Defects:
-    """Read a few frames and compare them; frames that cannot be read do not count."""
+def _defects_task(night: Night, threads: int) -> tuple[Defects, Transfer]:
+    """Read a few frames and compare them, for defects and noise; frames that cannot be read do not count."""
     n = len(night.frames)
     chosen = np.unique(np.linspace(0, n - 1, min(n, DEFECT_FRAMES)).round().astype(int))
     with ThreadPoolExecutor(threads) as pool:  # the other workers have nothing to do yet
         read = [frame for frame in pool.map(lambda k: _readable(night, k), chosen) if frame is not None]
-    return measure_defects(read, night.frames[0].mosaic, threads=threads)
+    facts = night.frames[0]
+    transfer = photon_transfer(read, facts.mosaic, facts.bias_adu, facts.saturation_adu)
+    return measure_defects(read, facts.mosaic, threads=threads), transfer
 
 
 def _readable(night: Night, k: int) -> np.ndarray | None:

@@ -43,6 +43,7 @@ from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Shown, Subtracted
+from difflapse.pipeline.sensor import gain_of, response_of
 
 _PICTURE_PIXELS = 1_000_000
 CHUNK = 8
@@ -201,10 +202,12 @@ def warp_frame(
     noise = noise_of(
         warped.variance_factor,
         quality.noise_adu,
-        facts.gain_e_adu,
+        gain_of(night, facts),
         warped.correlation,
         warped.level,
         _noise_shape(facts, quality, alignment.transform, grid, warped.variance_factor.shape),
+        response_of(night),
+        quality.background_adu,
     ).scaled(mean(inverse))
     return Science(warped.data, warped.mask, inverse, constant([0.0] * n_channels), noise)
 
@@ -372,6 +375,7 @@ def template_band(
         level,
         ny,
         row0,
+        flat=[m.noise.flat for m in matched],
         rows=rows,
         factor=[m.inverse_scale for m in matched],
         offset=[m.offset for m in matched],
@@ -427,9 +431,10 @@ def _template_for(
         data, mask, noise = members[0]
         sky = resample(noise.sky, data.shape[1:], 16)
         variance = np.stack([image(sky[c], data.shape[1:]) for c in range(len(data))])
-        photon = mean(noise.photon)
+        photon, flat = mean(noise.photon), mean(noise.flat)
         for c in range(len(data)):
-            variance[c] += photon[c] * np.maximum(data[c] - image(scene.sky[c], data.shape[1:]), 0)
+            signal = np.maximum(data[c] - image(scene.sky[c], data.shape[1:]), 0)
+            variance[c] += (photon[c] + flat[c] * signal) * signal
         template = Template(
             data, variance, np.where(mask == 0, 1, 0).astype(np.uint8), scene.sky, noise.correlation
         )
@@ -462,6 +467,7 @@ def _median_of(members: list[Levelled], sky: np.ndarray) -> tuple[np.ndarray, np
             sky,
             ny,
             row,
+            flat=[m[2].flat for m in members],
             statistic="median",
         )
     return data, variance, count
