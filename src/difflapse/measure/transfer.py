@@ -69,12 +69,12 @@ def photon_transfer(
 
     Notes
     -----
-    The difference of two frames at one pixel is free of what is fixed on the sensor. In cells of the field, for each
-    colour, its variance from pixel to pixel is taken where the *sum* of the two is in the lowest quarter: sum and
-    difference are independent, so that stars are left out and nothing else is chosen. It is
-    ``read**2 + signal / gain``, fitted robustly over cells, colours and pairs: vignetting, colours and moonlight give the range of signal. What
-    the mean of both has beyond that from pixel to pixel is ``(response * signal)**2``. Janesick,
-    *Photon Transfer* (SPIE, 2007), doi:10.1117/3.725073.
+    The difference of two frames at one pixel is free of what is fixed on the sensor. In cells of the field, for
+    each colour, its variance from pixel to pixel is taken where the *sum* of the two is in the lowest quarter: sum
+    and difference are independent, so that stars are left out and nothing else is chosen. It is
+    ``read**2 + signal / gain``, fitted robustly over cells, colours and pairs: vignetting, colours and moonlight
+    give the range of signal. What the mean of both has beyond that from pixel to pixel is
+    ``(response * signal)**2``. Janesick, *Photon Transfer* (SPIE, 2007), doi:10.1117/3.725073.
     """
     pairs = list(zip(frames[::2], frames[1::2], strict=False))
     if not pairs:
@@ -115,9 +115,7 @@ def photon_transfer(
     )
 
 
-def _cells(
-    a: np.ndarray, b: np.ndarray, pattern: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _cells(a: np.ndarray, b: np.ndarray, pattern: str) -> np.ndarray:
     """Level, temporal variance of one frame, variance fixed on the sensor, and pixels, of each cell and site."""
     step = 2 if pattern else 1
     ny, nx = a.shape[0] // step, a.shape[1] // step

@@ -24,7 +24,7 @@ from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
 from difflapse.movie.layout import make_layout
 from difflapse.movie.stretch import measure_stretch
-from difflapse.pipeline import save, sensor, tasks
+from difflapse.pipeline import moving, save, sensor, tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
@@ -165,16 +165,26 @@ def make_template(desk: Desk) -> None:
     )
     picture, hidden = image.data, image.mask != 0
     if mode == "template":
-        matched = _match(desk, members, base, smooth)
+        matched = _weigh(desk, _match(desk, members, base, smooth))
+        coma = moving.find_coma(desk, matched) if not night.options.follow else (None, "", 0.0)
+        if coma[0] is not None:
+            night.share("coma", coma)
         _combine(desk, tuple(matched.values()), sky)
         chosen = tuple(matched)
         noises = [member.noise for member in matched.values()]
-        correlation = joint_correlation([mean(n.sky) for n in noises], [n.correlation for n in noises])
+        share = np.array([member.weight for member in matched.values()])
+        share /= share.sum()
+        correlation = joint_correlation(
+            [w * w * mean(n.sky) for w, n in zip(share, noises, strict=True)], [n.correlation for n in noises]
+        )
+        own_weight = dict(zip(chosen, share.tolist(), strict=True))
+        if not night.options.follow:
+            night.share("selfsubtraction", moving.keep_out(desk, matched, sky, correlation))
         # A target's template has no stars: it sets the tones of a cut about the target, not of a whole field.
         if not night.options.follow or night.options.size:
             picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
     else:
-        chosen, correlation = (), np.ones(len(sky))
+        chosen, correlation, own_weight = (), np.ones(len(sky)), {}
     desk.progress.finish("template")
     stretch = measure_stretch(
         picture, hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
@@ -204,6 +214,7 @@ def make_template(desk: Desk) -> None:
         _vmax(night, base.noise, sky),
         4 * _combined_sigma(base.noise),
         correlation,
+        own_weight,
     )
     night.share("scene", scene)
     night.make_array("pictures", (len(night.frames), layout.height, layout.width, 3), np.uint8)
@@ -366,6 +377,19 @@ def _match(desk: Desk, members: dict[int, Member], base: Member, smooth: bool) -
     itself = next(k for k in members if members[k] is base)
     found[itself] = replace(base, inverse_scale=constant([1.0] * len(base.inverse_scale)))
     return dict(sorted(found.items()))
+
+
+def _weigh(desk: Desk, members: dict[int, Member]) -> dict[int, Member]:
+    """The template's frames with weights: inverse variance times sharpness, at most four times the usual."""
+    if desk.night.options.follow:
+        return members  # their template is a median
+    depth = {k: sum(1 / max(float(v), 1e-12) for v in mean(m.noise.sky)) for k, m in members.items()}
+    widths = {k: desk.value("quality", k).fwhm_pix for k in members}
+    known = [w for w in widths.values() if math.isfinite(w)]
+    usual = float(np.median(known)) if known else 1.0
+    raw = {k: d * usual / (widths[k] if math.isfinite(widths[k]) else usual) for k, d in depth.items()}
+    middle = float(np.median(list(raw.values())))
+    return {k: replace(m, weight=float(np.clip(raw[k] / middle, 0.25, 4))) for k, m in members.items()}
 
 
 def _combine(desk: Desk, matched: tuple[Member, ...], sky: np.ndarray) -> None:

@@ -25,6 +25,7 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
+from difflapse.pipeline.moving import moving_record
 from difflapse.pipeline.night_stages import check_reference
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
@@ -403,6 +404,8 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
             meta["reference_file"] = reference.facts.file
             meta["reference_light"] = night.frames[reference.frame].file
         meta["sensor_defects"] = len(reference.defects)
+    if moving := moving_record(night):
+        meta["moving"] = moving
     if camera := camera_record(night):
         meta["camera"] = camera
     if night.has("lens"):
