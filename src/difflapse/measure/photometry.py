@@ -14,6 +14,8 @@ POOR_SKY = 32
 """Flag: fewer than `_LEAST` pixels of a colour told the sky."""
 _LEAST = 8
 _CLIP = 2.5
+_SOME = 40
+"""Pixels that give a first guess of the sky."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +95,9 @@ def aperture_sums(
 
     Notes
     -----
-    The sky is the mean of the ring's pixels of that colour within 2.5 sigma of their median; sigma is the distance from
-    the median down to the 16th percentile, which faint stars in the ring hardly move. 1000 stars of radius 4 cost
-    about 3 ms.
+    The sky is the mean of the ring's pixels of that colour within 2.5 sigma of their median; sigma is first the distance
+    from the median down to the 16th percentile, which faint stars in the ring hardly move. 1000 stars of radius 4 cost
+    about 6 ms.
     """
     x, y = np.ascontiguousarray(x, float), np.ascontiguousarray(y, float)
     radii = np.ascontiguousarray(np.broadcast_to(np.asarray(radius, float), x.shape))
@@ -111,9 +113,10 @@ def aperture_sums(
         empty[:] = given if given.ndim == 2 else given.reshape(-1, 1)
     flux, error, sky, area = (np.full((c, n), np.nan, np.float32) for _ in range(4))
     flags = np.zeros(n, np.uint8)
+    order = np.argsort(y, kind="stable")  # neighbours share rows, which the processor then has at hand
     nothing = np.zeros((0, 0), np.uint8)
     _sums(
-        native_order(data), nothing if bad is None else bad, x, y, radii, inner, outer, step, channel, empty,
+        native_order(data), nothing if bad is None else bad, order, x, y, radii, inner, outer, step, channel, empty,
         1.0 / gain if gain else 0.0, flux, error, sky, area, flags,
     )  # fmt: skip
     return ApertureSums(flux, error, sky, area, flags)
@@ -123,6 +126,7 @@ def aperture_sums(
 def _sums(
     data: np.ndarray,
     bad: np.ndarray,
+    order: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
     radii: np.ndarray,
@@ -141,7 +145,7 @@ def _sums(
     ny, nx = data.shape
     n_channels = len(flux)
     reach = int(np.ceil(outer))
-    ring = np.empty((n_channels, (2 * reach + 1) ** 2))
+    ring = np.empty((n_channels, (2 * reach + 1) ** 2), np.float32)
     count = np.empty(n_channels, np.int64)
     total, weight, squares, shot = (
         np.empty(n_channels),
@@ -149,8 +153,9 @@ def _sums(
         np.empty(n_channels),
         np.empty(n_channels),
     )
+    some = np.empty(_SOME + 1, np.float32)
     near2, far2 = inner * inner, outer * outer
-    for k in range(len(x)):
+    for k in order:
         px, py, r = x[k], y[k], radii[k]
         if not (px - r >= -0.5 and py - r >= -0.5 and px + r <= nx - 0.5 and py + r <= ny - 0.5):
             flags[k] |= bits.OUTSIDE
@@ -164,11 +169,13 @@ def _sums(
         edge2 = (r + 0.5) ** 2
         for j in range(max(0, j0 - reach), min(ny, j0 + reach + 1)):
             dy2 = (j - py) ** 2
-            for i in range(max(0, i0 - reach), min(nx, i0 + reach + 1)):
+            if dy2 > far2:
+                continue
+            half = np.sqrt(far2 - dy2)
+            row = (j % step) * step
+            for i in range(max(0, int(np.ceil(px - half))), min(nx - 1, int(np.floor(px + half))) + 1):
                 d2 = dy2 + (i - px) ** 2
-                if d2 > far2:
-                    continue
-                c = channel[(j % step) * step + i % step]
+                c = channel[row + (i & (step - 1))]
                 if d2 < edge2:
                     w = min(1.0, r + 0.5 - np.sqrt(d2))
                     v = float(data[j, i])
@@ -187,17 +194,21 @@ def _sums(
                 flags[k] |= POOR_SKY
                 if m < 2 or weight[c] == 0.0:
                     continue
-            values = ring[c, :m]
-            middle = _select(values, m // 2)
-            # Quickselect leaves what is smaller on the left.
-            low = _select(values[: m // 2 + 1], int(0.16 * m))
-            sigma = max(middle - low, 1e-3)
-            s, q = 0.0, 0
-            for v in values:
-                if abs(v - middle) <= _CLIP * sigma:
-                    s += v - middle
-                    q += 1
-            level = middle + s / q
+            # A first guess from some of the pixels, sorted; then the mean of all that are near it, twice.
+            stride = m // _SOME + 1
+            q = 0
+            for u in range(0, m, stride):
+                v = ring[c, u]
+                w = q
+                while w > 0 and some[w - 1] > v:
+                    some[w] = some[w - 1]
+                    w -= 1
+                some[w] = v
+                q += 1
+            level = float(some[q // 2])
+            sigma = max(level - float(some[int(0.16 * q)]), 1e-3)
+            q, level, sigma = _clipped(ring[c, :m], level, sigma)
+            q, level, sigma = _clipped(ring[c, :m], level, sigma)
             own = empty[c, k] if np.isfinite(empty[c, k]) else sigma
             sky[c, k] = level
             area[c, k] = weight[c]
@@ -209,23 +220,18 @@ def _sums(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _select(values: np.ndarray, k: int) -> float:
-    """The k-th smallest (from 0), by Hoare's selection: in place, smaller ones to its left."""
-    left, right = 0, len(values) - 1
-    while left < right:
-        pivot = values[k]
-        i, j = left, right
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if j < k:
-            left = i
-        if k < i:
-            right = j
-    return values[k]  # type: ignore[no-any-return]
+def _clipped(values: np.ndarray, level: float, sigma: float) -> tuple[int, float, float]:
+    """How many values lie within `_CLIP` sigma of a level, their mean and the sigma they tell."""
+    middle, reach = np.float32(level), np.float32(_CLIP * sigma)
+    total, squares, n = np.float32(0), np.float32(0), 0
+    for v in values:
+        d = v - middle
+        near = abs(d) <= reach
+        total += d * near
+        squares += d * d * near
+        n += near
+    if n == 0:
+        return 1, level, sigma
+    mean = float(total) / n
+    # A Gaussian cut at 2.5 sigma keeps a standard deviation of 0.953.
+    return n, level + mean, max(np.sqrt(max(float(squares) / n - mean * mean, 0.0)) / 0.953, 1e-3)
