@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import encode, follow, interpolate, night_stages, products, tasks
+from difflapse.pipeline import curves, encode, follow, interpolate, night_stages, products, starlight, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.sky import find_sky
 
@@ -52,6 +52,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
+    Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ("catalogue",)),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
     ),
@@ -63,6 +64,9 @@ STAGES: tuple[Stage, ...] = (
         ("science", "difference"),
         large=True,
     ),
+    Stage(
+        "photometry", Scope.EACH, starlight.measure_light, ("pixels", "alignment", "quality"), ("measured",)
+    ),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(
         "draw",
@@ -72,6 +76,7 @@ STAGES: tuple[Stage, ...] = (
         ("shown",),
     ),
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
+    Stage("curves", Scope.NIGHT, curves.make_curves, ("quality", "alignment", "measured"), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
 )
 
