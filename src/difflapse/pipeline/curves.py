@@ -170,6 +170,7 @@ def _write_stars(
         table[name].description = text
     table.meta = {
         "aperture_radius_pix": round(catalogue.radius, 3),
+        "exposure_s": facts.exposure_s,
         "stars_found": catalogue.seen,
         "stars_tested": int(tested.sum()),
         "false_alarm_note": f"of {int(tested.sum())} quiet stars false_alarm times that many fall below a value",
