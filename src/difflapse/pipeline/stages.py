@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import encode, follow, interpolate, learn, night_stages, products, tasks
+from difflapse.pipeline import curves, encode, follow, interpolate, learn, night_stages, products, starlight, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.sky import find_sky
 
@@ -53,6 +53,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
+    Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ("catalogue",)),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
     ),
@@ -65,6 +66,9 @@ STAGES: tuple[Stage, ...] = (
         large=True,
     ),
     Stage("residuals", Scope.EACH, learn.residuals, ("difference",), ("scatter",)),
+    Stage(
+        "photometry", Scope.EACH, starlight.measure_light, ("pixels", "alignment", "quality"), ("measured",)
+    ),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(
         "draw",
@@ -75,6 +79,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
     Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), ()),
+    Stage("curves", Scope.NIGHT, curves.make_curves, ("quality", "alignment", "measured"), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
 )
 
