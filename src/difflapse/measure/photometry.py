@@ -95,9 +95,9 @@ def aperture_sums(
 
     Notes
     -----
-    The sky is the mean of the ring's pixels of that colour within 2.5 sigma of their median; sigma is first the distance
-    from the median down to the 16th percentile, which faint stars in the ring hardly move. 1000 stars of radius 4 cost
-    about 6 ms.
+    The sky is the mean of the ring's pixels of that colour within 2.5 sigma of their median; sigma is first the
+    distance from the median down to the 16th percentile, which faint stars in the ring hardly move. 1000
+    stars of radius 4 cost about 7 ms.
     """
     x, y = np.ascontiguousarray(x, float), np.ascontiguousarray(y, float)
     radii = np.ascontiguousarray(np.broadcast_to(np.asarray(radius, float), x.shape))
@@ -160,7 +160,7 @@ def _sums(
         if not (px - r >= -0.5 and py - r >= -0.5 and px + r <= nx - 0.5 and py + r <= ny - 0.5):
             flags[k] |= bits.OUTSIDE
             continue
-        i0, j0 = int(round(px)), int(round(py))
+        j0 = int(round(py))
         count[:] = 0
         total[:] = 0.0
         weight[:] = 0.0
