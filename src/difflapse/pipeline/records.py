@@ -42,6 +42,8 @@ class Subtracted:
     """None where there is nothing to subtract from the frame."""
     shown: Shown
     title: str
+    template: np.ndarray | None = None
+    """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
 
 
 @dataclass(frozen=True)
