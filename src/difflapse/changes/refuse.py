@@ -129,9 +129,7 @@ def by_dipole(sightings: Sightings, fwhm_native: float) -> Sightings:
     return _with(sightings, flags)
 
 
-def spikes(
-    data: np.ndarray, x: np.ndarray, y: np.ndarray, mosaic: str = ""
-) -> tuple[np.ndarray, np.ndarray]:
+def spikes(data: np.ndarray, x: np.ndarray, y: np.ndarray, mosaic: str = "") -> tuple[np.ndarray, np.ndarray]:
     """How much of the light at given places of a frame lies in one native pixel.
 
     Parameters
@@ -214,9 +212,7 @@ def by_native(
             alone = bright[top, n] > _ONE_COLOUR * total
             sure = flux[top, n] > 5 * error[top, n]
             # The others must be known well enough to be missed.
-            others = sum(
-                (error[c] / area[c] < 0.15 * total) | (c == top) for c in range(3)
-            ) == 3
+            others = sum((error[c] / area[c] < 0.15 * total) | (c == top) for c in range(3)) == 3
             flags[points & alone & sure & others] |= MOSAIC
     return _with(sightings, flags, sharpness=share)
 
@@ -259,7 +255,9 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
             if len(np.unique(sightings.frame[own])) < 3:
                 continue
             apart = np.hypot(np.ptp(sightings.x[own]), np.ptp(sightings.y[own]))
-            sharp = np.nanmedian(sightings.sharpness[own]) if np.isfinite(sightings.sharpness[own]).any() else 1.0
+            sharp = (
+                np.nanmedian(sightings.sharpness[own]) if np.isfinite(sightings.sharpness[own]).any() else 1.0
+            )
             if apart > 2 * fwhm_native and (wide or sharp > 0.45):
                 flags[own] |= bit
     return _with(sightings, flags)

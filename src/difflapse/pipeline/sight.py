@@ -143,9 +143,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"sighted": Sighted(found, clear)}
 
 
-def star_residuals(
-    snr: np.ndarray, starlight: Starlight, grid: ProductGrid
-) -> tuple[np.ndarray, np.ndarray]:
+def star_residuals(snr: np.ndarray, starlight: Starlight, grid: ProductGrid) -> tuple[np.ndarray, np.ndarray]:
     """What a filtered difference shows at the stars: relative to their light, and in units of its scatter there.
 
     Parameters
@@ -197,7 +195,15 @@ def measured(
     points = ~found.is_streak
     at_x, at_y = np.where(points, x, np.nan), np.where(points, y, np.nan)
     sums = aperture_sums(
-        pixels.data, at_x, at_y, radius, facts.mosaic, None, facts.gain_e_adu, bad, default_annulus(2.5 * watch.fwhm)
+        pixels.data,
+        at_x,
+        at_y,
+        radius,
+        facts.mosaic,
+        None,
+        facts.gain_e_adu,
+        bad,
+        default_annulus(2.5 * watch.fwhm),
     )
     flux, error = sums.flux * brighten, sums.error * brighten
     if template is not None:
@@ -212,7 +218,9 @@ def measured(
     share, contrast = refuse.spikes(pixels.data, at_x, at_y, facts.mosaic)
     found = refuse.by_native(found, share, contrast, flux, error, sums.area)
     green = 1 if len(flux) == 3 else 0
-    return replace(found, x_frame=x, y_frame=y, flux=flux[green].astype(float), flux_err=error[green].astype(float))
+    return replace(
+        found, x_frame=x, y_frame=y, flux=flux[green].astype(float), flux_err=error[green].astype(float)
+    )
 
 
 def _kept(found: Sightings) -> Sightings:

@@ -75,9 +75,7 @@ STAGES: tuple[Stage, ...] = (
         ("science", "difference"),
         large=True,
     ),
-    Stage(
-        "sight", Scope.EACH, sight.sight, ("pixels", "difference", "alignment", "scale"), ("sighted",)
-    ),
+    Stage("sight", Scope.EACH, sight.sight, ("pixels", "difference", "alignment", "scale"), ("sighted",)),
     Stage("residuals", Scope.EACH, learn.residuals, ("difference",), ("scatter",)),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(

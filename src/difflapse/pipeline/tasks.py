@@ -271,7 +271,10 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     if template is not None:
         keep = "differences" in night.options.save
         result = take_difference(matched, template, own, night.options.units, keep)
-    return {"science": science, "difference": Subtracted(result, shown, title, template.data if template else None)}
+    return {
+        "science": science,
+        "difference": Subtracted(result, shown, title, template.data if template is not None else None),
+    }
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
