@@ -357,7 +357,7 @@ def marked(night: Night, k: int, picture: np.ndarray) -> np.ndarray:
     from difflapse.movie.marks import mark
 
     scene: Scene = night.shared("scene")
-    found = night.shared("marks") if night.has("marks") else _changes(night.out)
+    found = _changes(night.out)
     if scene.layout.labels != "full" or found is None:
         return picture
     changes, detections = found
@@ -367,11 +367,6 @@ def marked(night: Night, k: int, picture: np.ndarray) -> np.ndarray:
         _inset_best(picture, scene, changes, detections, k, canvas.shift(k))
     mark(picture, scene.layout, changes, detections, k, canvas.shift(k))
     return picture
-
-
-def share_marks(night: Night, folder: Path) -> None:
-    """Share what changed in a night that is finished, for `marked`: the tables in its folder."""
-    night.share("marks", _changes(str(folder)))
 
 
 def _inset_best(
