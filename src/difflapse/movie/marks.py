@@ -162,7 +162,7 @@ def _name(changes: Mapping[str, Any], n: int, kind: str, number: int) -> str:
 def _mark_panel(picture: np.ndarray, layout: Layout, panel: Panel, seen: list[_Seen], named: bool) -> None:
     view = picture[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width]
     matrix = layout.native_to_movie(panel.name)
-    base = max(7.0, 0.55 * layout.text)
+    base = max(8.0, 0.62 * layout.text)
     thick = max(1, round(layout.text / 18))
     ink = INK if named else tuple(int(0.62 * c) for c in INK)
 
