@@ -146,12 +146,16 @@ def _names(table: Mapping[str, Any]) -> list[str]:
 
 def _column(table: Mapping[str, Any], name: str) -> np.ndarray:
     """A column as float, NaN where it is masked."""
+    found = table[name]
+    if type(found) is np.ndarray and found.dtype == float:
+        return found
     return np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan)
 
 
 def _name(changes: Mapping[str, Any], n: int, kind: str, number: int) -> str:
     if "name" in _names(changes) and str(changes["name"][n]) not in ("", "--"):
-        return str(changes["name"][n])
+        # The kind and the place; the time that tells movers apart is too long for a picture.
+        return " ".join(str(changes["name"][n]).split()[:2])
     if kind == "variable" and "amplitude_mag" in _names(changes):
         size = _column(changes, "amplitude_mag")[n]
         if np.isfinite(size):
@@ -162,7 +166,7 @@ def _name(changes: Mapping[str, Any], n: int, kind: str, number: int) -> str:
 def _mark_panel(picture: np.ndarray, layout: Layout, panel: Panel, seen: list[_Seen], named: bool) -> None:
     view = picture[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width]
     matrix = layout.native_to_movie(panel.name)
-    base = max(8.0, 0.62 * layout.text)
+    base = max(8.0, 0.5 * layout.text)
     thick = max(1, round(layout.text / 18))
     ink = INK if named else tuple(int(0.62 * c) for c in INK)
 

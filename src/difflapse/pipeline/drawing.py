@@ -394,7 +394,7 @@ def _inset_best(
             if panel.name in ("aligned", "difference"):
                 view = picture[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width]
                 tile = view[box[1] : box[3], box[0] : box[2]].copy()
-                paste_inset(view, tile, corner, name, layout, box)
+                paste_inset(view, tile, corner, name.split()[-1], layout, box)
 
 
 @functools.lru_cache(maxsize=1)
@@ -406,8 +406,20 @@ def _changes(out: str) -> tuple[Any, Any] | None:
     from astropy.table import Table
 
     changes = Table.read(path)
+    if not len(changes):
+        return None
     sightings = Path(out) / "detections.ecsv"
-    return (changes, Table.read(sightings) if sightings.is_file() else None) if len(changes) else None
+    return _plain(changes), _plain(Table.read(sightings)) if sightings.is_file() else None
+
+
+def _plain(table: Any) -> dict[str, np.ndarray]:
+    """The columns of a table as arrays, numbers with NaN where they are masked: quick to look into for each frame."""
+    return {
+        name: np.ma.filled(np.ma.asarray(table[name].data).astype(float), np.nan)
+        if table[name].dtype.kind in "fiu"
+        else np.asarray(np.ma.filled(table[name].data, ""), str)
+        for name in table.colnames
+    }
 
 
 def check_panels(inventory: Inventory, options: RunOptions) -> None:
