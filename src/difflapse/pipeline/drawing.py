@@ -423,9 +423,14 @@ def _plain(table: Any) -> dict[str, np.ndarray]:
 
 
 def check_panels(inventory: Inventory, options: RunOptions) -> None:
-    """Refuse, before anything is read, panels that a night's cameras do not have; raises OptionError."""
+    """Refuse, before anything is read, panels and lines that a night's frames cannot have; raises OptionError."""
     planes = [name for name in options.panels if name in PLANES]
     for sequence in inventory.sequences:
+        if options.grid and not options.solve and not any(facts.wcs_header for facts in sequence.frames):
+            raise OptionError(
+                f"a grid is asked for, but no frame of {sequence.name} has a WCS",
+                "--solve finds the field on the sky",
+            )
         if planes and not sequence.frames[0].mosaic:
             raise OptionError(
                 f"panel {planes[0]} is a colour of a mosaic camera's; {sequence.name} has no colours",
