@@ -171,3 +171,18 @@ def test_full_resolution_is_a_pixel_for_each_and_says_where_codecs_end():
     assert blocks <= FULL_BLOCKS
     with pytest.raises(OptionError, match="fps is 4000"):
         make_layout(("aligned",), (1738, 2604), width=0, fps=4000)
+
+
+def test_full_resolution_is_encoded_and_refused_where_it_is_not_asked_for(tmp_path):
+    """A movie of 5212x1978 pixels: no movie that plays everywhere, but one where all pixels are asked for."""
+    import av
+
+    from difflapse.movie.encode import Encoder
+
+    with pytest.raises(OptionError, match="players stop"):
+        Encoder(tmp_path / "a.mp4", (5212, 1978), 12)
+    with Encoder(tmp_path / "a.mp4", (5212, 1978), 12, full=True) as encoder:
+        encoder.write(np.full((1978, 5212, 3), 90, np.uint8))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        (frame,) = container.decode(video=0)
+        assert (frame.width, frame.height) == (5212, 1978)
