@@ -33,6 +33,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "movie": ("difflapse.cli.movie:movie", "Another movie of a finished run; nothing is found again."),
     "verify": ("difflapse.cli.verify:verify", "Make chosen frames again and compare them with the products."),
+    "lightcurve": (
+        "difflapse.cli.lightcurve:lightcurve",
+        "One star's light curve from a finished run, printed and plotted.",
+    ),
     "methods": ("difflapse.cli.methods:methods", "Every named method, one line each."),
 }
 """Name of each command: where it lives, and its one line in ``difflapse --help``."""
