@@ -217,7 +217,7 @@ def _compass_place(layout: Layout) -> tuple[int, int]:
         return layout.width - pad - wide, wide
     column = _scale_column(layout)
     if not column:  # at the right of the first column, or left of the colour scale there
-        left, wide = layout.columns[0]
+        left, wide = layout.columns[-1 if column is None else 0]
         stop = left + wide - pad if column is None else _scale_start(layout) - 2 * pad
         return stop - min(9 * layout.text, wide // 4), min(9 * layout.text, wide // 4)
     left = layout.columns[column][0] + pad

@@ -10,7 +10,7 @@ from numba import njit
 from difflapse.movie.layout import Layout
 from difflapse.movie.shrink import FAR, add_columns, add_rows, as_flags, enlarge, hatch_colours, plan_axis
 from difflapse.movie.stretch import finish, hatch_period
-from difflapse.movie.text import DIM, paste, text_mask
+from difflapse.movie.text import BRIGHT, paste, text_mask
 
 VMAX = 20.0
 """Difference at the ends of the map, sigma."""
@@ -106,7 +106,7 @@ def difference_panel(
     out = np.empty((*small.shape, 3), np.uint8)
     per_pixel = (1.0 if units == "sigma" else root) / max(noise, 1e-30)
     _colour(small, hidden, np.float32(1 / vmax), np.float32(per_pixel), _greys(), table, out)
-    return finish(out, hidden, layout)
+    return finish(out, hidden, layout, pale=True)
 
 
 def sigma_panel(
@@ -133,7 +133,7 @@ def hatched_panel(layout: Layout, text: str = "no difference") -> np.ndarray:
     """
     high, wide = layout.panel_shape
     out = np.empty((high, wide, 3), np.uint8)
-    paper, ink = hatch_colours()
+    paper, ink = hatch_colours(pale=True)
     blank = np.zeros((1, 1, 3), np.uint8)
     enlarge(blank, np.ones((1, 1), np.uint8), max(high, wide), paper, ink, hatch_period(layout), out)
     if layout.labels != "none" and text:
@@ -142,7 +142,7 @@ def hatched_panel(layout: Layout, text: str = "no difference") -> np.ndarray:
         pad = layout.text // 2
         if letters.size and y >= 0 and x >= pad:
             out[max(0, y - pad) : y + letters.shape[0] + pad, x - pad : x + letters.shape[1] + pad] = paper
-            paste(out, letters, x, y, DIM)
+            paste(out, letters, x, y, BRIGHT)
     return out
 
 

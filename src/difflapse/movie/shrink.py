@@ -13,6 +13,9 @@ FAR = np.float32(3e38)
 PAPER = (57, 52, 61)
 INK = (74, 68, 79)
 """The two tones of the hatch that stands for `nothing was measured here`: no tone of either picture."""
+PALE_PAPER = (106, 102, 110)
+PALE_INK = (119, 115, 123)
+"""The same for the differential panel, near its mid-grey: a masked star must not pass for one that faded."""
 
 
 @functools.lru_cache(maxsize=32)
@@ -151,6 +154,7 @@ def as_flags(mask: np.ndarray | None) -> tuple[np.ndarray, bool]:
     return mask.view(np.uint8), True
 
 
-def hatch_colours() -> tuple[np.ndarray, np.ndarray]:
-    """The hatch's ground and line colours as (3,) uint8 each."""
-    return np.array(PAPER, np.uint8), np.array(INK, np.uint8)
+def hatch_colours(pale: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The hatch's ground and line colours as (3,) uint8 each; `pale` for the differential panel."""
+    paper, ink = (PALE_PAPER, PALE_INK) if pale else (PAPER, INK)
+    return np.array(paper, np.uint8), np.array(ink, np.uint8)

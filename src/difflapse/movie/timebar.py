@@ -59,8 +59,8 @@ def _bar(bar: TimeBar, size: int, tall: int, total: int) -> np.ndarray:
     band[:high, pad : pad + wide] = _TRACK
     for start, end in zip(bar.start, bar.end, strict=True):
         a, b = pad + bar.x(start, wide), pad + bar.x(end, wide)
-        # At least a line, and a line's breadth of the track between two that follow at once.
-        right = max(round(a) + 1, round(b) - (1 if b - a > 4 else 0))
+        # At least a stroke, and a line's breadth of the track between two that follow at once.
+        right = max(round(a) + max(2, size // 14), round(b) - (1 if b - a > 4 else 0))
         band[:high, round(a) : min(right, pad + wide)] = _FRAME
     small = max(9, round(0.66 * size))
     y = tall - text_mask("0", small).shape[0] - max(0, size // 16)
