@@ -141,6 +141,7 @@ class RunOptions:
         metavar="PLACE",
         separator=";",
     )
+    reel: bool = _option(True, "a clip of each change, and the best of them in highlights.mp4")
     save: tuple[str, ...] = _option((), "FITS images to keep", SAVE, many=True)
     split: bool = _option(
         False, "keep sequences apart that differ only in their sequence id (meridian flips)"
