@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,7 @@ def clip_picture(
     -------
     picture : (720, 1280, 3) uint8
     """
-    picture = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    picture[:] = GROUND
+    picture = _ground().copy()
     time = text_mask(clock, 24)
     head = text_mask(title, 32, WIDTH - 3 * _PAD - time.shape[1])
     paste(picture, head, _PAD, 10, BRIGHT)
@@ -82,15 +82,14 @@ def clip_picture(
         if place is not None:
             view = picture[top : top + high, left : left + wide]
             _corners(view, place, WARN if lit else DIM)
-        paste(picture, text_mask(name, 20, SIDE), x, _TOP + SIDE + 6, DIM)
+        paste(picture, text_mask(name, 20, SIDE), left, top + high + 6, DIM)
     _draw_curve(picture, curve, now)
     return picture
 
 
 def title_card(lines: Sequence[str]) -> np.ndarray:
     """A picture of words: the first line large, the others below it. (720, 1280, 3) uint8."""
-    picture = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    picture[:] = GROUND
+    picture = _ground().copy()
     y = HEIGHT // 2 - 40 - 24 * len(lines)
     for n, line in enumerate(lines):
         size = 60 if n == 0 else 30
@@ -106,11 +105,17 @@ def fitted(picture: np.ndarray) -> np.ndarray:
     scale = min(WIDTH / wide, HEIGHT / high)
     size = (max(1, round(wide * scale)), max(1, round(high * scale)))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    out = np.empty((HEIGHT, WIDTH, 3), np.uint8)
-    out[:] = GROUND
+    out = _ground().copy()
     x, y = (WIDTH - size[0]) // 2, (HEIGHT - size[1]) // 2
     out[y : y + size[1], x : x + size[0]] = small
     return out
+
+
+@functools.lru_cache(maxsize=1)
+def _ground() -> np.ndarray:
+    ground = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    ground[:] = GROUND
+    return ground
 
 
 def _corners(view: np.ndarray, place: tuple[float, float], colour: tuple[int, int, int]) -> None:

@@ -39,13 +39,15 @@ MOST_FRAMES = 60
 """Of the night in a clip: more are passed over evenly."""
 IN_BEST = 6
 COST = 0.45
-"""Part of the night's pixels that is read again for all clips, at most (the first three are made in any case)."""
+"""Part of the night's pixels that is read again for all clips, at most (but the best six are made in any case)."""
 _FPS = 12
 _CLIP_S, _LAST_S, _TITLE_S, _NIGHT_S = 5.0, 1.0, 2.5, 8.0
 _HALF, _MOST_HALF = 24, 100
 """Product pixels from the middle of a window to its edge: about a point, and at most."""
 _MARGIN = 24
 """Native rows that are read beyond a window, for kernels and the ring of the photometry."""
+_CLEAR = 0.3
+"""Transparency below which a frame tells no brightness."""
 _ORDER = ("comet", "transient", "mover", "variable", "streak", "unknown")
 
 
@@ -115,9 +117,10 @@ def make_clip(night: Night, subject: Subject, known: Mapping[int, Any]) -> None:
     curve = _curve(subject, cuts, times)
     before = _panel(scene, template.data, template.count == 0, small, subject)
     words = {"title": subject.title, "comment": subject.subtitle}
-    hold = max(1, round(_FPS * _CLIP_S / len(cuts)))
+    stays = [min(_CLIP_S / len(cuts), 0.5)] * len(cuts)
+    stays[-1] += _LAST_S
     path = Path(night.out) / FOLDER / f"{subject.stem}.mp4"
-    with Encoder(path, (clip.WIDTH, clip.HEIGHT), _FPS, words, threads=1) as encoder:
+    with Encoder(path, (clip.WIDTH, clip.HEIGHT), _FPS, words, threads=1, variable=True) as encoder:
         for n, (k, cut) in enumerate(zip(subject.frames, cuts, strict=True)):
             science = _panel(scene, cut.light, cut.hidden, small, subject)
             result = _difference(cut.science, template, scene.own_weight.get(k, 0.0))
@@ -138,10 +141,7 @@ def make_clip(night: Night, subject: Subject, known: Mapping[int, Any]) -> None:
                 n,
                 subject.first <= k <= subject.last,
             )
-            for _ in range(hold):
-                encoder.write(picture)
-        for _ in range(round(_LAST_S * _FPS)):
-            encoder.write(picture)
+            encoder.write(picture, stays[n])
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ def _cut(
     )  # fmt: skip
     c = 1 if len(sums.flux) == 3 else 0
     factor = 1.0 if local is None else 1 / float(np.mean(local[c]))
-    bad = bool(sums.flags[0] & (bits.OUTSIDE | bits.BLANK | bits.SATURATED))
+    bad = bool(sums.flags[0] & (bits.OUTSIDE | bits.BLANK | bits.SATURATED)) or factor > 1 / _CLEAR
     flux, error = (float("nan") if bad else float(v[c, 0]) * factor for v in (sums.flux, sums.error))
     light = science.data + shift.astype(np.float32)[:, None, None]
     return _Cut(science, light, hidden, flux, error)
@@ -290,10 +290,13 @@ def _choose(desk: Desk, table: Any) -> list[Subject]:
             continue
         step = night.shared("canvas").grid.step
         share = min(1.0, (subject.shape[0] * step + 2 * _MARGIN) / ny)
-        cost += share * len(subject.frames) / max(1, len(frames))
-        if len(chosen) >= MOST_CLIPS or (len(chosen) >= 3 and cost > COST):
-            break
+        share *= len(subject.frames) / max(1, len(frames))
+        if len(chosen) >= IN_BEST and cost + share > COST:
+            continue
+        cost += share
         chosen.append(subject)
+        if len(chosen) == MOST_CLIPS:
+            break
     return chosen
 
 
@@ -324,7 +327,7 @@ def _subject(night: Night, row: Any, frames: list[int]) -> Subject | None:
         np.array([np.min(ends_x), np.max(ends_x)]), np.array([np.min(ends_y), np.max(ends_y)])
     )
     width = _number(row, "width_pix", 0.0) / grid.step
-    half = max(_HALF, 0.5 * float(max(np.ptp(i), np.ptp(j))) + 12, 2.5 * width if kind == "comet" else 0)
+    half = max(_HALF, 0.5 * float(max(np.ptp(i), np.ptp(j))) + max(12, 1.5 * width), 2.5 * width)
     size = 2 * round(min(half, _MOST_HALF))
     high, wide = min(size, grid.shape[0]), min(size, grid.shape[1])
     corner = tuple(
@@ -374,23 +377,19 @@ def _highlights(desk: Desk, subjects: list[Subject], n_changes: int) -> None:
         lines.append(f"{iso_utc(min(times), 0)[:10]}, {len(frames)} frames in {hours:.1f} hours")
     lines += [f"{n_changes} things changed" if n_changes > 1 else "one thing changed"]
     parts = [scratch / "title.mp4"]
-    with Encoder(parts[0], size, _FPS, threads=1) as encoder:
-        card = title_card(lines)
-        for _ in range(round(_TITLE_S * _FPS)):
-            encoder.write(card)
+    with Encoder(parts[0], size, _FPS, threads=1, variable=True) as encoder:
+        encoder.write(title_card(lines), _TITLE_S)
     if pictures.all_kept(night):
         parts.append(scratch / "night.mp4")
-        most = round(_NIGHT_S * _FPS)
+        most = round(_NIGHT_S * _FPS / 2)
         shown = [
             frames[n]
             for n in np.unique(np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int))
         ]
-        hold = max(1, min(3, most // len(shown)))
-        with Encoder(parts[1], size, _FPS, threads=1) as encoder:
+        with Encoder(parts[1], size, _FPS, threads=1, variable=True) as encoder:
             for k in shown:
                 small = fitted(marked(night, k, pictures.kept(night, k)))
-                for _ in range(hold):
-                    encoder.write(small)
+                encoder.write(small, min(_NIGHT_S / len(shown), 0.25))
     parts += [place / FOLDER / f"{s.stem}.mp4" for s in subjects[:IN_BEST]]
     told = {**words, "comment": f"difflapse; the best of {n_changes} changes; {words['description']}"}
     join(parts, place / BEST, {**told, "title": f"{title}: what changed"})
