@@ -22,7 +22,7 @@ UNITS = ("sigma", "adu", "percent")
 MOSAIC = ("auto", "none", "RGGB", "BGGR", "GRBG", "GBRG")
 PANELS = ("aligned", "difference", "template", "sigma", "blink", "split", "red", "green", "blue")
 LABELS = ("full", "time", "none")
-SAVE = ("aligned", "differences", "cube", "stamps")
+SAVE = ("aligned", "differences", "stamps", "cube")
 CODEC = ("h264", "hevc", "vp9", "av1", "gif", "ffv1", "png")
 PACE = ("even", "true")
 SOLVER = ("auto", "solve-field", "astrometry")
@@ -141,6 +141,7 @@ class RunOptions:
         metavar="PLACE",
         separator=";",
     )
+    reel: bool = _option(True, "a clip of each change, and the best of them in highlights.mp4")
     save: tuple[str, ...] = _option((), "FITS images to keep", SAVE, many=True)
     split: bool = _option(
         False, "keep sequences apart that differ only in their sequence id (meridian flips)"

@@ -18,6 +18,7 @@ STAGING = ".difflapse-part-"
 _FIXED = (
     "timelapse.mp4",
     "timelapse.webm",
+    "highlights.mp4",
     "timelapse.gif",
     "timelapse.mkv",
     "cube.fits",

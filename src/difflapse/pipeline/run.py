@@ -81,6 +81,7 @@ def run(
     timezone: str = "",
     grid: bool = False,
     inset: str | Sequence[str] = (),
+    reel: bool = True,
     save: str | Sequence[str] = (),
     split: bool = False,
     workers: int = 0,
@@ -120,6 +121,8 @@ def run(
         The movie; `panels` may be a sequence; a `width` of 0 or ``full`` is that of the images.
     white_balance, timezone, grid, inset : str, str, bool, str or sequence of str
         What is white in it; a second clock; lines of the sky; zooms in the corners.
+    reel : bool
+        A clip of each change, and the best of them in one movie.
     save : str or sequence of str
         FITS images to keep: ``aligned``, ``differences``; ``cube``: all of the night in one file.
     split : bool

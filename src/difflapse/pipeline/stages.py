@@ -23,6 +23,7 @@ from difflapse.pipeline import (
     learn,
     night_stages,
     products,
+    reel,
     sight,
     starlight,
     state,
@@ -98,6 +99,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("curves", Scope.NIGHT, curves.make_curves, ("quality", "alignment", "measured"), ()),
     Stage("changes", Scope.NIGHT, changes.find_changes, ("sighted", "alignment", "scale"), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
+    Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale"), ()),
 )
 
 
