@@ -91,8 +91,9 @@ def plot(night: Night, kind: str = "template", frame: int | None = None, ax: Axe
         ax.grid(False)
         if wcs is not None and hasattr(ax, "coords"):
             ax.coords.grid(color="white", alpha=0.25, linestyle=":")
-            ax.set_xlabel("RA")
-            ax.set_ylabel("Dec")
+            # On a turned camera declination may run along x: each label goes where its ticks are.
+            ax.coords[0].set_axislabel("RA")
+            ax.coords[1].set_axislabel("Dec")
         else:
             ax.set_xlabel("x, product pixels")
             ax.set_ylabel("y, product pixels")
@@ -108,7 +109,7 @@ def _image(night: Night, kind: str, frame: int | None) -> tuple[np.ndarray, str]
     if kind not in KINDS:
         raise OptionError(f"kind is {kind!r}; it must be one of {', '.join(KINDS)}")
     if kind == "template":
-        found, title = night.template, f"{night.name}: template"
+        found, title = night.template, "template"
     else:
         if frame is None or not 0 <= frame < len(night.frames):
             raise OptionError(f"frame is {frame}; the night has frames 0 to {len(night.frames) - 1}")
@@ -117,13 +118,14 @@ def _image(night: Night, kind: str, frame: int | None) -> tuple[np.ndarray, str]
         if not path.exists():
             raise InputError(f"there is no {folder}/{path.name}", f"run with save='{folder}'")
         found = CCDData.read(path)
-        title = f"{night.name}: {kind}, {night.frames[frame].time_utc[:19].replace('T', ' ')} UTC"
+        time = night.frames[frame].time_utc[:19].replace("T", " ")
+        title = f"{kind}, {time} UTC" if time else f"{kind}, frame {frame}"
     data = np.where(np.asarray(found.mask), np.nan, found.data) if found.mask is not None else found.data
     return (data if data.ndim == 2 else data[1 if len(data) == 3 else 0]), title
 
 
 def _mark(ax: Any, night: Night, frame: int | None) -> None:
-    """Rings and names of changes, where they were first seen."""
+    """Rings about changes, where they were first seen, with their kind and number."""
     from difflapse.pipeline.tables import read_json
 
     changes = _changes(night)
@@ -139,8 +141,10 @@ def _mark(ax: Any, night: Night, frame: int | None) -> None:
             for name, origin in zip(("x_pix", "y_pix"), grid["origin"], strict=True)
         )
         ax.plot([x], [y], "o", ms=14, mfc="none", mec="tab:orange", mew=1.2)
-        name = str(row["name"]) if "name" in row.colnames else f"{row['kind']} {row['change']}"
-        ax.annotate(name, (x, y), (9, 9), textcoords="offset points", color="tab:orange", fontsize=8)
+        ax.annotate(
+            f"{row['kind']} {row['change']}", (x, y), (8, 8), textcoords="offset points",
+            color="tab:orange", fontsize=8, clip_on=True,
+        )  # fmt: skip
 
 
 def _player(movie: Path | None) -> str:
