@@ -43,7 +43,7 @@ def ranks(truth: Truth, out: Path) -> list[tuple[int, int, int]]:
     record = json.loads((out / "timelapse.json").read_text())
     pictures = decode(out / record["video"])
     comet = next(o for o in truth.objects if o.kind == "comet")
-    wide = truth.parameters["comets"][0]["fwhm_pix"] if truth.parameters.get("comets") else 28.0
+    wide = next((o["fwhm_pix"] for o in truth.parameters["objects"] if "condensation" in o), 28.0)
     shown = [f.number for f in run.frames if f.used]
     found = []
     for k, picture, told in zip(shown, pictures, record["frames"], strict=True):

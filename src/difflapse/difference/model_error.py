@@ -208,7 +208,8 @@ def learn(
     point = np.square(np.stack([m.point for m in measured]).astype(float))
     sky = np.arange(ZONES**2) * _SORTS
     enough = count[:, sky] >= 100
-    level = np.where(enough.any(axis=1), np.nanmedian(np.where(enough, pixel[:, sky], np.nan), axis=1), 1.0)
+    known = enough.any(axis=1, keepdims=True)  # a small crop may have too little empty sky
+    level = np.nanmedian(np.where(known, np.where(enough, pixel[:, sky], np.nan), 1.0), axis=1)
     floor = np.sqrt(np.maximum(level - 1, 0))
     excess = np.where(count >= 8, np.maximum(pixel - level[:, None], 0), np.nan)
     table, strength = _separate(excess, count)

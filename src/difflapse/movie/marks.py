@@ -14,9 +14,10 @@ from difflapse.movie.text import GROUND, paste, text_mask
 
 INK = (140, 245, 205)
 """No tone of the colour scale, nor of a star."""
+_SEAM = (46, 52, 54)
 _SHOWN = 24
 """Changes of a frame that are ringed at most, those of the highest S/N first: more would hide the sky."""
-_NAMED = ("difference", "split", "blink")
+_NAMED = ("difference", "split", "blink", "aligned")
 """Panels where changes are named, the first that is there; elsewhere they are only ringed."""
 _RINGED = ("aligned", "difference", "split", "blink", "red", "green", "blue")
 
@@ -146,12 +147,16 @@ def _names(table: Mapping[str, Any]) -> list[str]:
 
 def _column(table: Mapping[str, Any], name: str) -> np.ndarray:
     """A column as float, NaN where it is masked."""
+    found = table[name]
+    if type(found) is np.ndarray and found.dtype == float:
+        return found
     return np.ma.filled(np.ma.asarray(table[name]).astype(float), np.nan)
 
 
 def _name(changes: Mapping[str, Any], n: int, kind: str, number: int) -> str:
     if "name" in _names(changes) and str(changes["name"][n]) not in ("", "--"):
-        return str(changes["name"][n])
+        # The kind and the place; the time that tells movers apart is too long for a picture.
+        return " ".join(str(changes["name"][n]).split()[:2])
     if kind == "variable" and "amplitude_mag" in _names(changes):
         size = _column(changes, "amplitude_mag")[n]
         if np.isfinite(size):
@@ -162,7 +167,7 @@ def _name(changes: Mapping[str, Any], n: int, kind: str, number: int) -> str:
 def _mark_panel(picture: np.ndarray, layout: Layout, panel: Panel, seen: list[_Seen], named: bool) -> None:
     view = picture[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width]
     matrix = layout.native_to_movie(panel.name)
-    base = max(7.0, 0.55 * layout.text)
+    base = max(8.0, 0.5 * layout.text)
     thick = max(1, round(layout.text / 18))
     ink = INK if named else tuple(int(0.62 * c) for c in INK)
 
@@ -228,7 +233,7 @@ def _ring(view: np.ndarray, at: np.ndarray, radius: float, ink: tuple[int, ...],
     """A ring of four arcs on a dark seam, so that it reads on any ground."""
     x, y = (int(v) for v in _fixed(at))
     axes = (round(16 * radius), round(16 * radius))
-    for colour, width in ((GROUND, thick + 2), (ink, thick)):
+    for colour, width in ((_SEAM, thick + (2 if thick > 1 else 1)), (ink, thick)):
         for start in (12, 102, 192, 282):
             cv2.ellipse(view, (x, y), axes, 0, start, start + 66, colour, width, cv2.LINE_AA, 4)
 
@@ -253,7 +258,7 @@ def _capsule(
     """Two lines along a streak, one on each side, which leave it free."""
     along = (b - a) / max(float(np.hypot(*(b - a))), 1e-6)
     aside = gap * np.array([-along[1], along[0]])
-    for colour, width in ((GROUND, thick + 2), (ink, thick)):
+    for colour, width in ((_SEAM, thick + (2 if thick > 1 else 1)), (ink, thick)):
         for side in (aside, -aside):
             start, end = (tuple(int(v) for v in _fixed(p + side)) for p in (a, b))
             cv2.line(view, start, end, colour, width, cv2.LINE_AA, 4)

@@ -45,7 +45,7 @@ def stay(now: float | None, following: float | None, cadence_s: float | None, fp
     if now is None or following is None or not cadence_s:
         return Stay(usual)
     passed = (following - now) * 86400 / cadence_s
-    if passed <= GAP:
+    if passed <= GAP + 1e-6:  # times are known to some microseconds
         return Stay(usual * max(passed, _SHORTEST))
     rest = usual * (passed - 1)
     longest = max(LONGEST_GAP_S, usual)

@@ -212,12 +212,12 @@ def aligned_panel(
     return finish(out, hidden, layout)
 
 
-def finish(small: np.ndarray, hidden: np.ndarray, layout: Layout, pale: bool = False) -> np.ndarray:
-    """Enlarge (h, w, 3) uint8 to the panel's size where needed, and hatch what is `hidden` (h, w) uint8."""
+def finish(small: np.ndarray, hidden: np.ndarray, layout: Layout) -> np.ndarray:
+    """Enlarge (h, w, 3) uint8 to the panel's size where needed, and hatch what is `hidden` (1; 2: pale)."""
     if layout.enlargement == 1 and not hidden.any():
         return small
     out = np.empty((*layout.panel_shape, 3), np.uint8)
-    paper, ink = hatch_colours(pale)
+    paper, ink = hatch_colours()
     enlarge(small, hidden, layout.enlargement, paper, ink, hatch_period(layout), out)
     return out
 

@@ -34,12 +34,14 @@ class TimeBar:
 
 
 def draw_bar(band: np.ndarray, bar: TimeBar, frame: int, size: int) -> None:
-    """Draw the bar into a strip (height, width, 3) uint8, in place, with frame `frame` lit.
+    """Draw the bar into a strip (height, width, 3) uint8, in place, with frame `frame` lit; none where it is negative.
 
     Exposures are light on a dark track, so that what was not observed stays dark: gaps are seen as long as
     they are. Whole hours (or what fits) are written below, and the date where it changes.
     """
     band[:] = _bar(bar, size, band.shape[0], band.shape[1])
+    if frame < 0:
+        return
     pad, high = round(0.6 * size), max(3, round(0.26 * size))
     wide = band.shape[1] - 2 * pad
     x0, x1 = (pad + bar.x(t, wide) for t in (bar.start[frame], bar.end[frame]))

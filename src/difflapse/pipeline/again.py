@@ -24,7 +24,6 @@ from difflapse.pipeline.config import MOVIE_OPTIONS, RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.crop import product_grid
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.drawing import share_marks
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.pool import Pool
 from difflapse.pipeline.progress import Progress, Silence
@@ -178,7 +177,6 @@ def reopened(
     shared, values = _cropped(state, options, read_options(place))
     for name, value in shared.items():
         night.share(name, value)
-    share_marks(night, place)
     inventory = Inventory("", (FrameSequence(state.name, frames),), ())
     try:
         with Pool(choose_workers(inventory, replace(options, center="", size=""))) as pool:

@@ -357,7 +357,7 @@ def marked(night: Night, k: int, picture: np.ndarray) -> np.ndarray:
     from difflapse.movie.marks import mark
 
     scene: Scene = night.shared("scene")
-    found = night.shared("marks") if night.has("marks") else _changes(night.out)
+    found = _changes(night.out)
     if scene.layout.labels != "full" or found is None:
         return picture
     changes, detections = found
@@ -367,11 +367,6 @@ def marked(night: Night, k: int, picture: np.ndarray) -> np.ndarray:
         _inset_best(picture, scene, changes, detections, k, canvas.shift(k))
     mark(picture, scene.layout, changes, detections, k, canvas.shift(k))
     return picture
-
-
-def share_marks(night: Night, folder: Path) -> None:
-    """Share what changed in a night that is finished, for `marked`: the tables in its folder."""
-    night.share("marks", _changes(str(folder)))
 
 
 def _inset_best(
@@ -399,7 +394,7 @@ def _inset_best(
             if panel.name in ("aligned", "difference"):
                 view = picture[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width]
                 tile = view[box[1] : box[3], box[0] : box[2]].copy()
-                paste_inset(view, tile, corner, name, layout, box)
+                paste_inset(view, tile, corner, name.split()[-1], layout, box)
 
 
 @functools.lru_cache(maxsize=1)
@@ -411,14 +406,31 @@ def _changes(out: str) -> tuple[Any, Any] | None:
     from astropy.table import Table
 
     changes = Table.read(path)
+    if not len(changes):
+        return None
     sightings = Path(out) / "detections.ecsv"
-    return (changes, Table.read(sightings) if sightings.is_file() else None) if len(changes) else None
+    return _plain(changes), _plain(Table.read(sightings)) if sightings.is_file() else None
+
+
+def _plain(table: Any) -> dict[str, np.ndarray]:
+    """The columns of a table as arrays, numbers with NaN where they are masked: quick to look into for each frame."""
+    return {
+        name: np.ma.filled(np.ma.asarray(table[name].data).astype(float), np.nan)
+        if table[name].dtype.kind in "fiu"
+        else np.asarray(np.ma.filled(table[name].data, ""), str)
+        for name in table.colnames
+    }
 
 
 def check_panels(inventory: Inventory, options: RunOptions) -> None:
-    """Refuse, before anything is read, panels that a night's cameras do not have; raises OptionError."""
+    """Refuse, before anything is read, panels and lines that a night's frames cannot have; raises OptionError."""
     planes = [name for name in options.panels if name in PLANES]
     for sequence in inventory.sequences:
+        if options.grid and not options.solve and not any(facts.wcs_header for facts in sequence.frames):
+            raise OptionError(
+                f"a grid is asked for, but no frame of {sequence.name} has a WCS",
+                "--solve finds the field on the sky",
+            )
         if planes and not sequence.frames[0].mosaic:
             raise OptionError(
                 f"panel {planes[0]} is a colour of a mosaic camera's; {sequence.name} has no colours",

@@ -208,9 +208,9 @@ def make_template(desk: Desk) -> None:
         _vmax(night, base.noise, sky),
         4 * _combined_sigma(base.noise),
         correlation,
-        level,
-        read_signs(night, layout),
         own_weight,
+        level=level,
+        signs=read_signs(night, layout),
     )
     night.share("scene", scene)
     latest = desk.pool.most_waiting(desk.pool.workers) * (CHUNK if scene.windowed else 1)

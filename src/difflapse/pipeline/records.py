@@ -187,12 +187,11 @@ class Scene:
     """White of the panel of expected noise, ADU; the same for all frames."""
     template_correlation: np.ndarray | float = 1.0
     """(c,): NOISECOR of the template."""
+    own_weight: Mapping[int, float] = field(default_factory=dict)
+    """Frame -> its share of the template, where it is in it: the two are then correlated."""
     level: np.ndarray | None = None
     """(c, my, mx) mesh about a mean of zero: the sky's gradient, which the eye is spared; None: it is kept."""
     signs: Signs = Signs()
-
-    own_weight: Mapping[int, float] = field(default_factory=dict)
-    """Frame -> its share of the template, where it is in it: the two are then correlated."""
 
     @property
     def windowed(self) -> bool:
