@@ -406,7 +406,7 @@ def _table(path: Path) -> Any:
 
 
 def _number(row: Any, name: str, unknown: float = float("nan")) -> float:
-    """A figure of a row; `unknown` where it is masked or there is no such column."""
-    if name not in row.colnames or np.ma.is_masked(row[name]):
+    """A figure of a row; `unknown` where it is masked or NaN, or there is no such column."""
+    if name not in row.colnames or np.ma.is_masked(row[name]) or not np.isfinite(row[name]):
         return unknown
     return float(row[name])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from astropy.time import Time
     from astropy.timeseries import TimeSeries
     from astropy.wcs import WCS
+    from matplotlib.axes import Axes
 
     from difflapse.pipeline.certificate import Certificate
     from difflapse.pipeline.verify import Check
@@ -246,6 +247,42 @@ class Night:
         path = self.folder / (Path(video).parent if "%" in video else video)
         return path if path.exists() else None
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: player and tables."""
+        from difflapse.pipeline.notebook import night_html
+
+        return night_html(self)
+
+    def plot(self, kind: str = "template", frame: int | None = None, ax: Axes | None = None) -> Axes:
+        """Draw a product image on the sky, in astropy's style, with what changed marked; for notebooks and papers.
+
+        Parameters
+        ----------
+        kind : str
+            ``template``; ``aligned`` or ``difference`` of a frame that the run saved.
+        frame : int, optional
+            The frame, as in the column ``frame``; with it only changes that were seen then are marked.
+        ax : matplotlib Axes, optional
+            Where to draw; by default new axes, on the products' WCS where there is one.
+
+        Returns
+        -------
+        Axes
+            ``ax.figure`` is the figure. The green plane of a mosaic camera is shown.
+
+        Raises
+        ------
+        OptionError
+            No such kind or frame.
+        InputError
+            The run did not make or save that image.
+        MissingDependencyError
+            matplotlib is not installed.
+        """
+        from difflapse.pipeline.notebook import plot
+
+        return plot(self, kind, frame, ax)
+
     def make_movie(
         self,
         changes: Mapping[str, Any] | None = None,
@@ -326,6 +363,12 @@ class Run:
                 f"run.sequences[0].{name}",
             )
         return getattr(self.sequences[0], name)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: player and tables of each sequence."""
+        from difflapse.pipeline.notebook import run_html
+
+        return run_html(self)
 
     def __repr__(self) -> str:
         nights = ", ".join(f"{night.name} ({len(night.frames)} frames)" for night in self.sequences)
