@@ -56,6 +56,9 @@ class RunOptions:
         metavar="WHICH",
     )
     diff: str = _option("template", "what is subtracted (base is another name for template)", DIFF)
+    template: str = _option(
+        "", "what is subtracted instead of the night's own: any FITS file of the same sky", metavar="FILE"
+    )
     lag: str = _option("1", "running difference: frames, or a time such as 10min", metavar="LAG")
     window: int = _option(9, "rolling difference: frames in the centred window", metavar="N")
     match: str = _option("auto", "photometric matching before subtracting", MATCH)

@@ -158,6 +158,14 @@ class Scene:
     own_weight: Mapping[int, float] = field(default_factory=dict)
     """Frame -> its share of the template, where it is in it: the two are then correlated."""
 
+    template_file: str = ""
+    """Where it is from outside the night."""
+
+    @property
+    def template_title(self) -> str:
+        """The template in words."""
+        return self.template_file or f"template of {len(self.template_frames)} frames"
+
     @property
     def windowed(self) -> bool:
         """Whether a difference needs the frame's neighbours in time."""

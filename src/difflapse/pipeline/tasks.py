@@ -310,7 +310,7 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "template":
             if scene.mode == "template":
                 panels[name] = _template_panel(night, scene)
-                title = f"template: {len(scene.template_frames)} frames"
+                title = f"template: {scene.template_file or f'{len(scene.template_frames)} frames'}"
             else:
                 panels[name] = hatched_panel(layout, "no template")
         elif result is None:
@@ -444,7 +444,7 @@ def _template_for(
         )
         science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
         own = scene.own_weight.get(k, 0.0)
-        title = f"difference: minus template of {len(scene.template_frames)} frames, {units}"
+        title = f"difference: minus {scene.template_title}, {units}"
         return science, template, own, Shown("template", scene.template_mjd), title
     if scene.mode == "none":
         return science, None, 0.0, Shown(None, None), "no difference"
