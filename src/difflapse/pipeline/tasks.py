@@ -51,6 +51,8 @@ CHUNK = 8
 """Frames that a worker takes in a row where each needs its neighbours."""
 _DIM = 0.7
 """Transparency below which the movie says so."""
+_DIMMED = 1.1
+"""Beyond this, the light that a frame has lost may be glow elsewhere: its background is looked at more finely."""
 _BAND = 64
 """Rows of several frames that are combined at a time, so that their copies stay small."""
 _LONGEST_KEPT = 8
@@ -254,7 +256,9 @@ def match_to(
                 "--match auto takes it as it is",
                 {"found": 0, "needed": 5},
             )
-    offset = fit_offset(science.data, inverse, target, bad, smooth)
+    # Clouds that dim the stars also glow.
+    clouds = float(np.mean(inverse)) > _DIMMED
+    offset = fit_offset(science.data, inverse, target, bad, smooth, clouds)
     return Science(science.data, science.mask, inverse, offset, noise)
 
 
