@@ -35,6 +35,21 @@ class Shown:
     """Mean time of what was subtracted."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What `frames.ecsv` says about the matching of a frame."""
+
+    method: str
+    """``none``, ``scale``, ``psf`` or ``zogy``; empty where nothing was subtracted."""
+    before: float = float("nan")
+    """Residual at stars with the scale alone, sigma; see `difflapse.difference.psf.Kernel`."""
+    after: float = float("nan")
+    kernel: str = ""
+    """The kernel in words."""
+    note: str = ""
+    """Why it is not what was asked for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Subtracted:
     """A difference (large) and what it is the difference of."""
@@ -43,6 +58,9 @@ class Subtracted:
     """None where there is nothing to subtract from the frame."""
     shown: Shown
     title: str
+    told: Told
+    template: np.ndarray | None = None
+    """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from difflapse.pipeline.moving import moving_record
 from difflapse.pipeline.night_stages import check_reference
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
-from difflapse.pipeline.records import Canvas, Reference, Scene
+from difflapse.pipeline.records import Canvas, Reference, Scene, Told
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.sensor import camera_record
 from difflapse.pipeline.sky import place_of
@@ -38,7 +38,7 @@ from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
-_TABLED = {"quality", "alignment", "scale", "digest"}
+_TABLED = {"quality", "alignment", "scale", "digest", "told"}
 """Values that the tables need at the end."""
 _LATER = ("astropy.wcs", "astropy.table", "scipy.interpolate", "scipy.ndimage", "scipy.optimize")
 """What this process needs when the first frames have been measured, and takes long to load."""
@@ -69,6 +69,7 @@ def run(
     index_files: str | Sequence[str] = (),
     solve_limit: float = 120.0,
     follow: str | Sequence[str] = (),
+    false_alarms: float = 0.1,
     panels: str | Sequence[str] = ("aligned", "difference"),
     labels: str = "full",
     width: int = 2560,
@@ -108,6 +109,8 @@ def run(
     follow : str or sequence of str
         A moving target that stands still in the products: ``comet``, an ephemeris, or two ``RA,DEC@TIME`` or
         more.
+    false_alarms : float
+        False changes that chance may make in a night, of each kind.
     panels, labels, width, fps, stretch : str, width int, fps float
         The movie; `panels` may be a sequence.
     save : str or sequence of str
@@ -373,6 +376,11 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
                     ),
                 )
             )
+        told: Told | None = desk.values.get("told", {}).get(k)
+        if told is not None:
+            row["match"], row["match_kernel"] = told.method, told.kernel
+            row["match_before_sigma"], row["match_after_sigma"] = told.before, told.after
+            row["note"] = "; ".join(filter(None, (row["note"], told.note)))
         if track is not None:
             row["target_x_pix"], row["target_y_pix"] = float(track.x[k]), float(track.y[k])
         yield row

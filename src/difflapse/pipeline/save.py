@@ -66,6 +66,11 @@ def save_difference(night: Night, k: int, difference: Subtracted) -> str:
         now = night.frames[k].mid_mjd
         if now is not None:
             cards.append(("LAG", round((now - when) * 86400, 3), "[s] this frame's time - TMPLTIME"))
+    told = difference.told
+    cards.append(("MATCH", told.method, "what was matched before subtracting"))
+    if told.kernel:
+        cards.append(("MATCHRES", round(told.after, 3), "[sigma] residual at held-out stars"))
+        cards.append(("MATCHRS0", round(told.before, 3), "[sigma] the same without the kernel"))
     if scene.mode == "running":
         cards.append(("TMPLFILE", str(difference.shown.template), "what was subtracted"))
     return _write(

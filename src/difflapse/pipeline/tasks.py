@@ -23,7 +23,6 @@ from difflapse.difference import (
     scale_from_pixels,
     scale_from_stars,
 )
-from difflapse.difference import subtract as take_difference
 from difflapse.difference.mesh import apply, constant, image, mean, resample
 from difflapse.difference.moving import Coma, coma_rows
 from difflapse.difference.noise import joint_correlation
@@ -43,7 +42,8 @@ from difflapse.movie.stretch import aligned_panel
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Shown, Subtracted
+from difflapse.pipeline.match import forget_room, take_matched
+from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Shown, Subtracted, Told
 from difflapse.pipeline.sensor import gain_of, response_of
 
 _PICTURE_PIXELS = 1_000_000
@@ -272,14 +272,14 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         shown = Shown(None, None)
         return {
             "science": science,
-            "difference": Subtracted(None, shown, "no difference: position interpolated"),
+            "difference": Subtracted(None, shown, "no difference: position interpolated", Told("")),
         }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
-    result = None
+    result, told = None, Told("")
     if template is not None:
-        keep = "differences" in night.options.save
-        result = take_difference(matched, template, own, night.options.units, keep)
-    return {"science": science, "difference": Subtracted(result, shown, title)}
+        result, told = take_matched(night, k, matched, template, own, values["quality"])
+    subtracted = template.data if template is not None else None
+    return {"science": science, "difference": Subtracted(result, shown, title, told, subtracted)}
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -330,7 +330,7 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         titles.append(title)
     caption = _caption(night, k, scene, tuple(titles), values["alignment"], values["scale"])
     night.write("pictures", (k, 0, 0, 0), compose(layout, panels, caption))
-    return {"shown": difference.shown}
+    return {"shown": difference.shown, "told": difference.told}
 
 
 def template_member(
@@ -606,6 +606,7 @@ def forget_pictures() -> None:
     """Let go of what this process keeps of a night; run where the night ends."""
     for kept in (_recent, _template_panel, _reference_picture):
         kept.cache_clear()
+    forget_room()
 
 
 @functools.lru_cache(maxsize=1)
