@@ -15,7 +15,7 @@ from difflapse.difference.psf import Kernel, good_stars, residual_at_stars, solv
 from difflapse.errors import FrameError
 from difflapse.model import bits
 
-from .conftest import SHAPE, SIGMA, SKY, draw, noise_of_frame, science, template
+from .conftest import SHAPE, SIGMA, SKY, draw, science, template
 
 N = SHAPE[0] * SHAPE[1]
 DEEP = SIGMA / np.sqrt(12)
@@ -60,7 +60,7 @@ def near(x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize(("sx", "sy", "growth"), [(1.6, 1.6, 0.0), (1.2, 1.9, 0.0), (1.5, 1.5, 0.3)])
+@pytest.mark.parametrize(("sx", "sy", "growth"), [(1.6, 1.6, 0.0), (1.2, 1.9, 0.0), (1.5, 1.5, 0.12)])
 def test_a_blurrier_or_trailed_frame_is_matched_to_the_noise(sx: float, sy: float, growth: float) -> None:
     """The template (sigma 1.2 px) is convolved; at stars that are not known to the fit 1 sigma is left."""
     x, y, flux = field()
@@ -85,7 +85,7 @@ def test_a_kernel_that_varies_is_found_where_stars_call_for_it() -> None:
     frame = science(noisy(stars(x, y, flux, 1.3, growth=0.4), SIGMA, 1))
     deep = template(noisy(stars(x, y, flux, 1.2), DEEP, 2), DEEP)
     kernel = solve_kernel(frame, deep, x, y, 3.5)
-    assert kernel.taps.shape[1] == 3
+    assert kernel.taps.shape[1] > 1
     middle = kernel.size // 2
     left, right = kernel.at(20, 100)[0], kernel.at(310, 100)[0]
     assert left[middle, middle] > right[middle, middle] + 0.2
@@ -176,7 +176,8 @@ def test_the_variance_of_correlated_noise_is_carried_through_a_kernel() -> None:
         white = sum(w * np.roll(white, n, axis) for n, w in enumerate(half)).astype(np.float32)
     factor = np.square(half).sum() ** 2
     noise = Noise(constant(factor * SIGMA**2), constant([0.0] * 3), np.full(3, 1 / np.sqrt(factor)))
-    assert neighbours(1 / np.sqrt(factor))[1] < neighbours(1 / factor)[1]
+    assert neighbours(1.0) == pytest.approx([1, 0, 0, 0])
+    assert neighbours(1.2)[1] < neighbours(1 / np.sqrt(factor))[1]
     frame = science(white, replace(noise, correlation=np.full(3, 1 / np.sqrt(factor))))
     assert frame.data.std(axis=(1, 2)) == pytest.approx(np.sqrt(mean(noise.sky)), rel=0.02)
     matched = convolve_science(frame, blur(1.0, True))
@@ -192,7 +193,11 @@ def test_a_frame_in_its_own_template_still_leaves_unit_width() -> None:
         kernel = blur(0.7, in_science)
         frame = science(frames[0])
         own = shared_part(kernel, 1.0) / 8
-        a, b = (convolve_science(frame, kernel), deep) if in_science else (frame, convolve_template(deep, kernel))
+        a, b = (
+            (convolve_science(frame, kernel), deep)
+            if in_science
+            else (frame, convolve_template(deep, kernel))
+        )
         inner = subtract(a, b, own).combined[4:-4, 4:-4]
         assert inner.std() == pytest.approx(1.0, abs=0.015)
 
@@ -231,8 +236,8 @@ def test_a_proper_difference_is_white_and_of_unit_width() -> None:
 
     n = calm.size
     assert calm.std() == pytest.approx(1.0, abs=0.02)
-    assert lag(plain.combined[4:-4, 160:-4]) > 0.15
-    assert abs(lag(calm)) < 5 / np.sqrt(n) + 0.01
+    assert lag(plain.combined[4:-4, 160:-4]) > 10 / np.sqrt(n)
+    assert abs(lag(calm)) < 4 / np.sqrt(n)
     rim = result.combined[70:110, 110:160]
     assert np.nanmax(np.abs(rim)) < 5.5
     with pytest.raises(ValueError, match="sigma"):
@@ -243,7 +248,10 @@ def test_a_proper_difference_keeps_the_light_of_what_changed() -> None:
     """S/N of a star filtered with its profile: at least that of the matched difference, whose noise is not white."""
     x, y = np.array([101.3]), np.array([70.6])
     rng = np.random.default_rng(6)
-    frame, deep = science(draw(rng) + stars(x, y, np.array([900.0]), 1.5).astype(np.float32)), template(draw(rng))
+    frame, deep = (
+        science(draw(rng) + stars(x, y, np.array([900.0]), 1.5).astype(np.float32)),
+        template(draw(rng)),
+    )
     kernel = blur(0.9, False)
     plain = subtract(frame, convolve_template(deep, kernel))
     result = proper(plain, frame, deep, kernel)
