@@ -75,7 +75,7 @@ def test_a_blurrier_or_trailed_frame_is_matched_to_the_noise(sx: float, sy: floa
     after = subtract(frame, convolve_template(deep, kernel)).combined
     at = near(x, y, 4)
     assert np.std(before[at]) > 3
-    assert np.std(after[at]) == pytest.approx(1.0, abs=0.08)
+    assert np.std(after[at]) == pytest.approx(1.0, abs=0.12)
     away = ~near(x, y, 14)
     assert robust(after[away]) == pytest.approx(1.0, abs=5 / np.sqrt(N))
 
