@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -58,6 +59,8 @@ class Subtracted:
     shown: Shown
     title: str
     told: Told
+    template: np.ndarray | None = None
+    """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ class Member:
     offset: np.ndarray
     """(c, ky, kx) mesh, likewise: zero until it is matched to the reference."""
     noise: Noise
+    weight: float = 1.0
+    """How much it counts in the template."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +172,9 @@ class Scene:
     """White of the panel of expected noise, ADU; the same for all frames."""
     template_correlation: np.ndarray | float = 1.0
     """(c,): NOISECOR of the template."""
+
+    own_weight: Mapping[int, float] = field(default_factory=dict)
+    """Frame -> its share of the template, where it is in it: the two are then correlated."""
 
     @property
     def windowed(self) -> bool:

@@ -25,11 +25,13 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
+from difflapse.pipeline.moving import moving_record
 from difflapse.pipeline.night_stages import check_reference
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, Scene, Told
 from difflapse.pipeline.results import Run
+from difflapse.pipeline.sensor import camera_record
 from difflapse.pipeline.sky import place_of
 from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
@@ -65,6 +67,7 @@ def run(
     index_files: str | Sequence[str] = (),
     solve_limit: float = 120.0,
     follow: str | Sequence[str] = (),
+    false_alarms: float = 0.1,
     panels: str | Sequence[str] = ("aligned", "difference"),
     labels: str = "full",
     width: int = 2560,
@@ -103,6 +106,8 @@ def run(
     follow : str or sequence of str
         A moving target that stands still in the products: ``comet``, an ephemeris, or two ``RA,DEC@TIME`` or
         more.
+    false_alarms : float
+        False changes that chance may make in a night, of each kind.
     panels, labels, width, fps, stretch : str, width int, fps float
         The movie; `panels` may be a sequence.
     save : str or sequence of str
@@ -258,6 +263,7 @@ def _run_sequence(
             time.monotonic() - started,
             folder.root_from(inventory.root, place.parent if alone else place.parent.parent / place.name),
             _sky_record(night),
+            camera_record(night),
         ),
     }
     external = external_of(night.frames, options)
@@ -406,6 +412,10 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
             meta["reference_file"] = reference.facts.file
             meta["reference_light"] = night.frames[reference.frame].file
         meta["sensor_defects"] = len(reference.defects)
+    if moving := moving_record(night):
+        meta["moving"] = moving
+    if camera := camera_record(night):
+        meta["camera"] = camera
     if night.has("lens"):
         meta["lens"] = night.shared("lens")
     if finished:

@@ -251,8 +251,9 @@ def provenance(
     seconds: float,
     root: str | None = None,
     sky: Mapping[str, Any] | None = None,
+    camera: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Versions, inputs and products of a run, and what its WCS was fitted to, for `run.toml`.
+    """Versions, inputs and products of a run, and what its WCS was fitted to and its noise taken from, for `run.toml`.
 
     `root` is where the inputs lie, see `results`.
     """
@@ -267,6 +268,7 @@ def provenance(
         "seconds": round(seconds, 2),
         "versions": versions,
         "wcs": dict(sky) if sky else None,
+        "camera": dict(camera) if camera else None,
         "products": sorted(products),
         "root": root,
         "inputs": dict(digests),
