@@ -262,7 +262,11 @@ class _Stamps:
 
         s = s * here(science.inverse_scale) - here(science.offset)
         signal = np.maximum(t - here(template.sky), 0)
-        v += (here(science.noise.sky) + here(science.noise.photon) * signal) * (1 - 2 * own)
+        noise = science.noise
+        own_variance = here(noise.sky) + here(noise.photon) * signal
+        if noise.response is not None:
+            own_variance += here(noise.response) * signal**2
+        v += own_variance * (1 - 2 * own)
         return cls(s, t, v, reach, x, y, (ny, nx))
 
     def inner(self, stamps: np.ndarray) -> np.ndarray:

@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 
 from difflapse.difference import Noise, Science, Template, subtract
-from difflapse.difference.convolve import convolve_science, convolve_template, grown, neighbours, shared_part
+from difflapse.difference.convolve import (
+    Windows,
+    convolve_science,
+    convolve_template,
+    grown,
+    neighbours,
+    shared_part,
+)
 from difflapse.difference.mesh import constant, mean
 from difflapse.difference.proper import proper
 from difflapse.difference.psf import Kernel, good_stars, residual_at_stars, solve_kernel
 from difflapse.errors import FrameError
 from difflapse.model import bits
 
-from .conftest import SHAPE, SIGMA, SKY, draw, science, template
+from .conftest import SHAPE, SIGMA, SKY, draw, noise_of_frame, science, template
 
 N = SHAPE[0] * SHAPE[1]
 DEEP = SIGMA / np.sqrt(12)
@@ -240,8 +247,10 @@ def test_a_proper_difference_is_white_and_of_unit_width() -> None:
     assert abs(lag(calm)) < 4 / np.sqrt(n)
     rim = result.combined[70:110, 110:160]
     assert np.nanmax(np.abs(rim)) < 5.5
-    with pytest.raises(ValueError, match="sigma"):
-        proper(subtract(frame, deep, units="adu"), frame, deep, kernel)
+    in_adu = subtract(frame, convolve_template(deep, kernel), units="adu")
+    both = proper(in_adu, frame, deep, kernel)
+    assert np.array_equal(both.significance, result.significance, equal_nan=True)
+    assert np.array_equal(both.combined, in_adu.combined, equal_nan=True)
 
 
 def test_a_proper_difference_keeps_the_light_of_what_changed() -> None:
@@ -277,3 +286,45 @@ def test_sky_levels_do_not_matter() -> None:
     without = solve_kernel(replace(frame, data=frame.data - slope.astype(np.float32)), deep, x, y, 3.5)
     assert with_slope.after == pytest.approx(without.after, abs=0.05)
     assert isinstance(frame, Science) and isinstance(deep, Template) and SKY[0] > 0
+
+
+@pytest.mark.parametrize("in_science", [False, True])
+def test_windows_are_convolved_as_the_whole_is(in_science: bool) -> None:
+    """Inside a kernel's reach of their edges, each with the kernel of its own place."""
+    rng = np.random.default_rng(9)
+    data = draw(rng)
+    kernel = blur(0.8, in_science)
+    slope = np.zeros_like(kernel.taps)
+    slope[:, :, 12], slope[:, :, 11] = 0.2, -0.2
+    kernel = replace(kernel, taps=np.concatenate([kernel.taps, slope], axis=1))
+    side = 20
+    x, y = np.array([31.5, 287.5, 160.5]), np.array([60.5, 33.5, 160.5])
+    cuts = [
+        np.s_[:, int(b - 9.5) : int(b + 10.5), int(a - 9.5) : int(a + 10.5)]
+        for a, b in zip(x, y, strict=True)
+    ]
+    sheet = np.concatenate([data[c] for c in cuts], axis=1)
+    windows = Windows(x, y, side)
+    noise = noise_of_frame()
+    if in_science:
+        small = Science(
+            sheet, np.zeros(sheet.shape[1:], np.uint8), constant([1.0] * 3), constant([0.0] * 3), noise
+        )
+        whole, part = (
+            convolve_science(science(data), kernel).data,
+            convolve_science(small, kernel, None, windows).data,
+        )
+    else:
+        whole = convolve_template(template(data), kernel).data
+        part = convolve_template(
+            replace(template(data), data=sheet, **shared(sheet)), kernel, None, windows
+        ).data
+    for n, cut in enumerate(cuts):
+        # The whole image changes its kernel every 64 pixels, a window at its own middle.
+        away = part[:, n * side + 2 : (n + 1) * side - 2, 2:-2] - whole[cut][:, 2:-2, 2:-2]
+        assert np.abs(away).max() < 0.25 * SIGMA.max()
+        assert np.std(away) < 0.03 * SIGMA.max()
+
+
+def shared(sheet: np.ndarray) -> dict[str, np.ndarray]:
+    return {"variance": np.ones_like(sheet), "count": np.ones(sheet.shape[1:], np.uint8)}
