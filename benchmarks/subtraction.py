@@ -25,7 +25,7 @@ import numpy as np
 from astropy.io import fits
 
 import difflapse
-from difflapse.difference import Difference, Science, Template, subtract
+from difflapse.difference import Science, Template, subtract
 from difflapse.difference.mesh import image
 from difflapse.pipeline import match, tasks
 from difflapse.pipeline.context import Night
@@ -105,9 +105,9 @@ def judge(
     sigma = np.sqrt(plain.variance[c])
     hidden = plain.mask != 0
     show(k, "green: scale", np.where(hidden, np.nan, plain.data[c] / sigma), areas, float("nan"))
-    kernel, _ = match._kernel_for(replaced(night, "psf"), k, science, template, own, quality)
-    if kernel is not None and not kernel.science:
-        psf: Difference = subtract(science, match.convolve_template(template, kernel), own, keep=True)
+    *_, kernel = match.take_matched(replaced(night, "psf"), k, science, template, own, quality)
+    if kernel is not None:
+        psf = match.difference_with(kernel, science, template, own, False, keep=True)
         show(k, "green: psf", np.where(hidden, np.nan, psf.data[c] / sigma), areas, float("nan"))
     new = science.data[c] * image(science.inverse_scale[c], hidden.shape) - image(
         science.offset[c], hidden.shape

@@ -15,7 +15,7 @@ from difflapse.difference.subtract import Science
 from difflapse.difference.template import Template
 from difflapse.model import bits
 
-BLOCK = 64
+_BLOCK = 64
 """Pixels along each axis over which the kernel stays the same."""
 
 
@@ -92,7 +92,7 @@ def convolve_template(
     """
     data, variance = np.empty((2, *template.data.shape), np.float32) if out is None else out
     _convolve(template.data, kernel, data, windows)
-    block, x, y = _blocks(template.data.shape[1:], windows)
+    block, x, y = blocks(template.data.shape[1:], windows)
     here = _factors(kernel, x, y, template.correlation)[0].astype(np.float32)
     for n in range(len(data)):
         _scale(np.asarray(template.variance[n]), here[n], block, variance[n])
@@ -166,22 +166,17 @@ def _factors(
     return factor.reshape(c, *x.shape), overlap.reshape(c, *x.shape)
 
 
-def _blocks(shape: tuple[int, ...], windows: Windows | None = None) -> tuple[int, np.ndarray, np.ndarray]:
+def blocks(shape: tuple[int, ...], windows: Windows | None = None) -> tuple[int, np.ndarray, np.ndarray]:
     """Pixels along a block over which the kernel stays the same, and the middles of the blocks (by, bx)."""
     if windows is not None:
         return windows.side, windows.x[:, None], windows.y[:, None]
-    return BLOCK, *block_middles(shape)
-
-
-def block_middles(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Middles (x, y) of the blocks of a whole image, (by, bx) each."""
-    middles = (np.minimum((np.arange(-(-n // BLOCK)) + 0.5) * BLOCK - 0.5, n - 1) for n in shape[::-1])
+    middles = (np.minimum((np.arange(-(-n // _BLOCK)) + 0.5) * _BLOCK - 0.5, n - 1) for n in shape[::-1])
     x, y = np.meshgrid(*middles)
-    return x, y
+    return _BLOCK, x, y
 
 
 def _convolve(image: np.ndarray, kernel: Kernel, out: np.ndarray, windows: Windows | None = None) -> None:
-    block, x, y = _blocks(image.shape[1:], windows)
+    block, x, y = blocks(image.shape[1:], windows)
     for plane, local, to in zip(image, block_kernels(kernel, x, y), out, strict=True):
         correlate(np.asarray(plane), local, block, windows is not None, to)
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from difflapse.difference.convolve import BLOCK, block_kernels, block_middles, correlate, neighbours
+from difflapse.difference.convolve import Windows, block_kernels, blocks, correlate, neighbours
 from difflapse.difference.mesh import mean
 from difflapse.difference.psf import Kernel
 from difflapse.difference.subtract import Difference, Science
@@ -30,7 +30,13 @@ _LEAST = 0.05
 """Of the mean noise power: frequencies that resampling took nearly all noise from are not blown up any further."""
 
 
-def proper(difference: Difference, science: Science, template: Template, kernel: Kernel) -> Difference:
+def proper(
+    difference: Difference,
+    science: Science,
+    template: Template,
+    kernel: Kernel,
+    windows: Windows | None = None,
+) -> Difference:
     """Whiten a matched difference; matches nothing.
 
     Parameters
@@ -41,6 +47,8 @@ def proper(difference: Difference, science: Science, template: Template, kernel:
         The two before that.
     kernel : Kernel
         What they were matched with.
+    windows : Windows, optional
+        Where they lie, if all these are windows of images, see `difflapse.difference.convolve`.
 
     Returns
     -------
@@ -63,7 +71,8 @@ def proper(difference: Difference, science: Science, template: Template, kernel:
     weight = 1 / (own + theirs)
     # Each colour's own and the template's part of the map's variance.
     share = np.stack([own * weight**2, theirs * weight**2]) / weight.sum()
-    local = block_kernels(kernel, *block_middles(kernel.shape))
+    block, x, y = blocks(difference.mask.shape, windows)
+    local = block_kernels(kernel, x, y)
     c, by, bx = local.shape[:3]
     cosines = np.cos(2 * np.pi * np.outer(np.arange(1, 4), np.fft.fftfreq(_GRID)))
     power = np.zeros((by, bx, _GRID, _GRID))
@@ -83,7 +92,7 @@ def proper(difference: Difference, science: Science, template: Template, kernel:
     hidden = difference.mask != 0
     filled = np.where(hidden, np.float32(0), difference.significance)
     out = np.empty_like(filled)
-    correlate(filled, np.ascontiguousarray(white, np.float32), BLOCK, False, out)
+    correlate(filled, np.ascontiguousarray(white, np.float32), block, windows is not None, out)
     out[hidden] = np.nan
     return replace(
         difference, significance=out, combined=out if difference.units == "sigma" else difference.combined
