@@ -133,11 +133,6 @@ class RunOptions:
                 _check_choice(item.name, value, choices)
         if not self.reference:
             raise OptionError("reference is empty; it must be best, first, middle, a frame number or a file")
-        if self.match == "zogy" and self.units != "sigma":
-            raise OptionError(
-                f"match is zogy and units are {self.units}; a proper difference is in sigma",
-                "units sigma, or match psf",
-            )
         parse_lag(self.lag)
         if not 3 <= self.window <= 255:
             raise OptionError(f"window is {self.window}; a rolling median takes 3 to 255 frames")

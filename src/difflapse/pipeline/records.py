@@ -9,6 +9,7 @@ import numpy as np
 
 from difflapse.align.warp import BadPixels
 from difflapse.difference import Difference, Noise
+from difflapse.difference.psf import Kernel
 from difflapse.io.external import External
 from difflapse.measure import Defects
 from difflapse.model import FrameFacts, ProductGrid, Stars, Track
@@ -61,6 +62,8 @@ class Subtracted:
     told: Told
     template: np.ndarray | None = None
     """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
+    kernel: Kernel | None = None
+    """What matched the two; None: the scale alone. What is planted in windows of them is subtracted likewise."""
 
 
 @dataclass(frozen=True)

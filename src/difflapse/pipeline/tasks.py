@@ -275,11 +275,11 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             "difference": Subtracted(None, shown, "no difference: position interpolated", Told("")),
         }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
-    result, told = None, Told("")
+    result, told, kernel = None, Told(""), None
     if template is not None:
-        result, told = take_matched(night, k, matched, template, own, values["quality"])
+        result, told, kernel = take_matched(night, k, matched, template, own, values["quality"])
     subtracted = template.data if template is not None else None
-    return {"science": science, "difference": Subtracted(result, shown, title, told, subtracted)}
+    return {"science": science, "difference": Subtracted(result, shown, title, told, subtracted, kernel)}
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
