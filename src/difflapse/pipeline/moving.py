@@ -129,12 +129,12 @@ def keep_out(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, correla
 
 
 def glance(night: Night, member: Member) -> np.ndarray:
-    """A smaller picture of one colour, from every second pixel of every second row: enough to see a coma by."""
+    """A picture of one colour from every second pixel of every second row: enough to see a coma by."""
     science = tasks.kept_member(night, member)
     c = int(np.argmin(mean(member.noise.sky)))
     plane = science.data[c, ::2, ::2] * np.float32(mean(member.inverse_scale)[c])
     bad = (science.mask[::2, ::2] & (bits.OUTSIDE | bits.BLANK | bits.DEFECT)) != 0
-    return bin_medians(np.ascontiguousarray(plane), bad, _cell(night))
+    return bin_medians(np.ascontiguousarray(plane), bad, max(1, _cell(night) // 2))
 
 
 def member_picture(night: Night, member: Member) -> np.ndarray:
