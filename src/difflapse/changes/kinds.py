@@ -13,8 +13,8 @@ from difflapse.model.sightings import Change, Sightings
 
 _EDGE = 25.0
 """Native pixels from the edge within which a streak is taken to leave the frame."""
-_STEADY = 0.75
-"""Share of a streak's length that must shine for it to be steady."""
+_STEADY = 0.85
+"""Share of a streak's length that must be half as bright as most of it for it to be steady."""
 
 
 def of_stars(

@@ -19,12 +19,14 @@ _MOST = 12
 """Lines of one frame."""
 _STARS = 4
 """Bin of starlight from which on a difference is left out."""
+_NARROW = 2.0
+"""A line is brighter by this than what lies three cells beside it."""
 _LIT = 0.3
 """Of a line's parts so many must shine by themselves: a few stars in a row do not; dashes may."""
 
 
 Line = tuple[float, float, float, float, float, float]
-"""x, y of one end, x, y of the other (cells), S/N, share of it that shines."""
+"""x, y of one end, x, y of the other (cells), S/N, share of it that is at least half as bright as its middle part."""
 
 
 def find_streaks(
@@ -165,8 +167,13 @@ def _follow(cells: np.ndarray, x0: float, y0: float, x1: float, y1: float, floor
     lit = np.mean([p.sum() / np.sqrt(max(len(p), 1)) > 1.5 for p in parts])
     span = t[on & inside]
     lo, hi = (float(span[0]), float(span[-1])) if len(span) else (first, last)
-    line = (cx + lo * ux, cy + lo * uy, cx + hi * ux, cy + hi * uy, score, float(lit))
-    return line, bool(score >= floor and lit >= _LIT and hi - lo >= _SHORTEST)
+    means = np.array([p.mean() for p in np.array_split(shown, max(4, min(40, len(shown) // 8)))])
+    steady = float(np.mean(means > 0.5 * np.median(means)))
+    line = (cx + lo * ux, cy + lo * uy, cx + hi * ux, cy + hi * uy, score, steady)
+    # A cloud's edge is as bright beside the line as on it.
+    beside = float(np.abs(band[on][:, [0, 6]].mean(axis=0)).max())
+    narrow = float(band[on][:, 2:5].mean()) > _NARROW * beside
+    return line, bool(score >= floor and lit >= _LIT and narrow and hi - lo >= _SHORTEST)
 
 
 def _extent(profile: np.ndarray, t: np.ndarray, first: float, last: float) -> tuple[float, float]:

@@ -12,7 +12,9 @@ _TOGETHER = 4.5
 _AWAY = 3.0
 _OFTEN = 3
 _DIP = 4.5
-"""... or so many, one after another, this many sigma to one side: an eclipse."""
+"""... or so many, one after another, this many sigma away, ..."""
+_DEEP = 8.0
+"""... or two fainter by so many: an eclipse. A star is not brightened so: something passes by."""
 """So many frames must be so many sigma from the star's median."""
 _GONE = 0.2
 """Light over its greatest below which a star counts as gone: then it is a transient, not a variable."""
@@ -82,7 +84,8 @@ def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
         last = np.where(known[k], rest[k], last)
     together = (product - np.maximum(largest, 0)) / np.maximum(count - 2, 1)
     often = (np.abs(rest) > _AWAY).sum(axis=0)
-    found = np.flatnonzero(enough & (often >= _OFTEN) & ((together > _TOGETHER) | _dips(rest, known)))
+    dips = _run(np.abs(rest), known, _DIP, _OFTEN) | _run(-rest, known, _DEEP, 2)
+    found = np.flatnonzero(enough & (((together > _TOGETHER) & (often >= _OFTEN)) | dips))
     found = found[np.argsort(-together[found], kind="stable")]
     amplitude, gone, appears = (
         np.full(len(found), np.nan),
@@ -104,13 +107,10 @@ def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
     )
 
 
-def _dips(rest: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which stars are far from their median, to one side, on `_OFTEN` known frames one after another."""
-    run = np.zeros((2, rest.shape[1]), int)
-    best = np.zeros(rest.shape[1], int)
+def _run(rest: np.ndarray, known: np.ndarray, least: float, length: int) -> np.ndarray:
+    """Which stars exceed `least` on `length` known frames one after another."""
+    run, best = np.zeros(rest.shape[1], int), np.zeros(rest.shape[1], int)
     for k in range(len(rest)):
-        for side, sign in enumerate((1, -1)):
-            there = sign * rest[k] > _DIP
-            run[side] = np.where(known[k], np.where(there, run[side] + 1, 0), run[side])
-        best = np.maximum(best, run.max(axis=0))
-    return np.asarray(best >= _OFTEN)
+        run = np.where(known[k], np.where(rest[k] > least, run + 1, 0), run)
+        best = np.maximum(best, run)
+    return np.asarray(best >= length)

@@ -139,7 +139,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         1.0 / transparency,
     )  # fmt: skip
     if not clear:
-        found = replace(found, flags=np.where(found.is_streak, found.flags, found.flags | CLOUD))
+        found = replace(found, flags=found.flags | CLOUD)
     return {"sighted": Sighted(found, clear)}
 
 
