@@ -65,7 +65,7 @@ def judge_night(
     taken = np.zeros(len(sightings), bool)
     for comet in comets:
         near, _ = _near_path(sightings, comet, times, 1.0 * comet.width)
-        taken |= near
+        taken |= near | _within(sightings, comet, times)
     # Movers first: a star that one passes does not vary.
     stars = watch.starlight
     x, y = stars.x, stars.y
@@ -210,6 +210,15 @@ def _near_path(
     away = np.hypot(sightings.x - change.x - t * dx, sightings.y - change.y - t * dy)
     points = ~sightings.is_streak
     return ((away < radius) | now) & points, now & points
+
+
+def _within(sightings: Sightings, comet: Change, times: np.ndarray) -> np.ndarray:
+    """Which streaks lie within a coma: its own core, drawn out."""
+    x, y = (v[sightings.frame] for v in _position(comet, times))
+    away = [
+        np.hypot(u - x, v - y) for u, v in ((sightings.x, sightings.y), (sightings.x_end, sightings.y_end))
+    ]
+    return sightings.is_streak & (np.maximum(*away) < 2.0 * comet.width)
 
 
 def _position(change: Change, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
