@@ -59,6 +59,37 @@ def of_stars(
     return out
 
 
+def with_curves(
+    changes: list[Change], star: np.ndarray, x: np.ndarray, y: np.ndarray, amplitude: np.ndarray, reach: float
+) -> list[Change]:
+    """Changes with the numbers of their stars, and a variable's amplitude from its light curve on native pixels.
+
+    Parameters
+    ----------
+    changes : list of Change
+        Of one place each.
+    star, x, y, amplitude : ndarray, shape (n,)
+        Numbers, places (native pixels of the reference) and amplitudes (magnitudes) of the stars with light curves.
+    reach : float
+        Native pixels within which a change is a star's.
+
+    Returns
+    -------
+    list of Change
+    """
+    out = []
+    for c in changes:
+        if c.kind in ("variable", "transient") and len(x):
+            away = np.hypot(x - c.x, y - c.y)
+            n = int(np.argmin(away))
+            if away[n] < reach:
+                c = replace(c, star=int(star[n]))
+                if c.kind == "variable" and np.isfinite(amplitude[n]):
+                    c = replace(c, amplitude_mag=float(amplitude[n]))
+        out.append(c)
+    return out
+
+
 def of_comet(
     comet: Comet, cell: float, first_cell: tuple[float, float], times: np.ndarray, used: np.ndarray
 ) -> Change:

@@ -9,6 +9,8 @@ import numpy as np
 _LEAST_FRAMES = 5
 _TOGETHER = 4.5
 """Mean product of neighbouring residuals, in units of the scatter of stars like it, from which on a star varies."""
+_SUSPECT = 1.5
+"""The same for a star whose light curve, measured otherwise, says so too."""
 _AWAY = 3.0
 _OFTEN = 3
 _DIP = 4.5
@@ -42,7 +44,7 @@ class Variation:
         return Variation(*(getattr(self, item.name)[index] for item in fields(self)))
 
 
-def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
+def find_variation(share: np.ndarray, judged: np.ndarray, suspect: np.ndarray | None = None) -> Variation:
     """Find the stars whose light changes by more than that of stars like them.
 
     Parameters
@@ -52,6 +54,8 @@ def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
     judged : ndarray, shape (n_frames, n)
         The same in units of the scatter that its frame shows at stars of like brightness; NaN where unknown,
         clouded, or where something passes by.
+    suspect : ndarray of bool, shape (n,), optional
+        Stars that another test (of their light curves) found to vary: less is asked of them.
 
     Returns
     -------
@@ -85,6 +89,8 @@ def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
     together = (product - np.maximum(largest, 0)) / np.maximum(count - 2, 1)
     often = (np.abs(rest) > _AWAY).sum(axis=0)
     dips = _run(np.abs(rest), known, _DIP, _OFTEN) | _run(-rest, known, _DEEP, 2)
+    if suspect is not None:
+        dips |= suspect & (together > _SUSPECT) & (often >= 2)
     found = np.flatnonzero(enough & (((together > _TOGETHER) & (often >= _OFTEN)) | dips))
     found = found[np.argsort(-together[found], kind="stable")]
     amplitude, gone, appears = (

@@ -81,7 +81,7 @@ def judge_night(
     for c in moving:
         claimed[c.members] = True
     if len(stars) and len(used):
-        variation = find_variation(share, judged)
+        variation = find_variation(share, judged, _suspects(night, x, y, 0.8 * watch.fwhm))
         alone = _strongest_alone(variation.star, x, y, 3.0 * watch.fwhm)
         variation = variation.take(alone)
         members = [
@@ -115,6 +115,9 @@ def judge_night(
         if c.kind == "streak":
             c = kinds.of_streak(c, sightings, shape, minutes)
         out.append(c)
+    if night.has("variability"):
+        v = night.shared("variability")
+        out = kinds.with_curves(out, v.star, v.x, v.y, v.amplitude_mag, 0.8 * watch.fwhm)
     out.sort(key=lambda c: -c.snr_all)
     owner = np.full(len(sightings), -1)
     for n, c in enumerate(out):
@@ -175,6 +178,19 @@ def _comets(desk: Desk, watch: Watch, times: np.ndarray) -> list[Change]:
         used = np.array([k for k in sorted(given) if given[k] is not None], int)
         return [kinds.of_comet(comet, side * grid.step, (float(x0), float(y0)), times, used)]
     return []
+
+
+def _suspects(night: Night, x: np.ndarray, y: np.ndarray, reach: float) -> np.ndarray:
+    """Which of the stars at (x, y) vary by their light curves, by fewer false alarms than are asked for."""
+    out = np.zeros(len(x), bool)
+    if not night.has("variability"):
+        return out
+    v = night.shared("variability")
+    with np.errstate(invalid="ignore"):
+        loud = np.flatnonzero(v.false_alarm * max(v.tested, 1) < night.options.false_alarms)
+    for n in loud:
+        out |= np.hypot(x - v.x[n], y - v.y[n]) < reach
+    return out
 
 
 def _nearest(
