@@ -132,7 +132,7 @@ def _wide(sigma: np.ndarray) -> np.ndarray:
             part = sigma[y[a] : y[a + 1] : 2, x[b] : x[b + 1] : 2]
             part = part[np.isfinite(part)]
             if len(part) > 8:
-                medians[a, b] = np.partition(part, len(part) // 2)[len(part) // 2]
+                medians[a, b] = np.median(part)
     return np.asarray(cv2.resize(medians, (nx, ny), interpolation=cv2.INTER_LINEAR))
 
 

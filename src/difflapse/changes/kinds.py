@@ -93,7 +93,7 @@ def with_curves(
 def of_comet(
     comet: Comet, cell: float, first_cell: tuple[float, float], times: np.ndarray, used: np.ndarray
 ) -> Change:
-    """The change that a comet is, found on cells that are `cell` native pixels wide; `first_cell` is the centre of one."""
+    """The change that a comet is, found on cells of `cell` native pixels; `first_cell` is the centre of one."""
     x0, y0 = first_cell
     x, y = comet.at(times[used])
     x, y = x0 + cell * x, y0 + cell * y

@@ -9,14 +9,16 @@ import numpy as np
 _LEAST_FRAMES = 5
 _TOGETHER = 4.5
 """Mean product of neighbouring residuals, in units of the scatter of stars like it, from which on a star varies."""
-_SUSPECT = 1.5
+_SUSPECT = 1.0
 """The same for a star whose light curve, measured otherwise, says so too."""
 _AWAY = 3.0
 _OFTEN = 3
 _DIP = 4.5
-"""... or so many, one after another, this many sigma away, ..."""
+"""... or so many, one after another, fainter by this many sigma, ..."""
 _DEEP = 8.0
-"""... or two fainter by so many: an eclipse. A star is not brightened so: something passes by."""
+"""... or two by so many: an eclipse."""
+_FLARE = 5
+"""Brighter it must be on more frames: something may pass by for three or four."""
 """So many frames must be so many sigma from the star's median."""
 _GONE = 0.2
 """Light over its greatest below which a star counts as gone: then it is a transient, not a variable."""
@@ -88,7 +90,7 @@ def find_variation(share: np.ndarray, judged: np.ndarray, suspect: np.ndarray | 
         last = np.where(known[k], rest[k], last)
     together = (product - np.maximum(largest, 0)) / np.maximum(count - 2, 1)
     often = (np.abs(rest) > _AWAY).sum(axis=0)
-    dips = _run(np.abs(rest), known, _DIP, _OFTEN) | _run(-rest, known, _DEEP, 2)
+    dips = _run(-rest, known, _DIP, _OFTEN) | _run(-rest, known, _DEEP, 2) | _run(rest, known, _DIP, _FLARE)
     if suspect is not None:
         dips |= suspect & (together > _SUSPECT) & (often >= 2)
     found = np.flatnonzero(enough & (((together > _TOGETHER) & (often >= _OFTEN)) | dips))

@@ -231,10 +231,11 @@ def _near_path(
 def _within(sightings: Sightings, comet: Change, times: np.ndarray) -> np.ndarray:
     """Which streaks lie within a coma: its own core, drawn out."""
     x, y = (v[sightings.frame] for v in _position(comet, times))
-    away = [
-        np.hypot(u - x, v - y) for u, v in ((sightings.x, sightings.y), (sightings.x_end, sightings.y_end))
-    ]
-    return sightings.is_streak & (np.maximum(*away) < 2.0 * comet.width)
+    middle_x, middle_y = 0.5 * (sightings.x + sightings.x_end), 0.5 * (sightings.y + sightings.y_end)
+    length = np.hypot(sightings.x_end - sightings.x, sightings.y_end - sightings.y)
+    with np.errstate(invalid="ignore"):
+        near = np.hypot(middle_x - x, middle_y - y) < 2.0 * comet.width
+        return np.asarray(sightings.is_streak & near & (length < 5.0 * comet.width))
 
 
 def _position(change: Change, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

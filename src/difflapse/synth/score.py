@@ -78,8 +78,8 @@ def score(truth: Truth, changes: Iterable[Mapping[str, Any]], reference: int, fl
     truth : Truth
         Of the night.
     changes : iterable of rows
-        With the columns ``kind``, ``x_pix``, ``y_pix``, ``x_end_pix``, ``y_end_pix``, ``first_frame`` and ``last_frame``;
-        frames are numbered as in the truth.
+        With the columns ``kind``, ``x_pix``, ``y_pix``, ``x_end_pix``, ``y_end_pix``, ``first_frame`` and
+        ``last_frame``; frames are numbered as in the truth.
     reference : int
         The frame whose native pixels positions are given in.
     floor : float
