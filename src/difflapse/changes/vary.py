@@ -15,7 +15,7 @@ _AWAY = 3.0
 _OFTEN = 3
 _DIP = 4.5
 """... or so many, one after another, fainter by this many sigma, ..."""
-_DEEP = 8.0
+_DEEP = 6.0
 """... or two by so many: an eclipse."""
 _FLARE = 5
 """Brighter it must be on more frames: something may pass by for three or four."""
@@ -91,6 +91,7 @@ def find_variation(share: np.ndarray, judged: np.ndarray, suspect: np.ndarray | 
     together = (product - np.maximum(largest, 0)) / np.maximum(count - 2, 1)
     often = (np.abs(rest) > _AWAY).sum(axis=0)
     dips = _run(-rest, known, _DIP, _OFTEN) | _run(-rest, known, _DEEP, 2) | _run(rest, known, _DIP, _FLARE)
+    dips |= ((-rest > _DEEP).sum(axis=0) >= _OFTEN) & (together > 0)
     if suspect is not None:
         dips |= suspect & (together > _SUSPECT) & (often >= 2)
     found = np.flatnonzero(enough & (((together > _TOGETHER) & (often >= _OFTEN)) | dips))

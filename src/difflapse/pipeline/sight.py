@@ -123,7 +123,8 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     found = find(sigma, grid, FindOptions(watch.width), k, watch.starlight.bins)
     snr = filtered(flatten(sigma), watch.width).snr
     transparency = 1.0 if values["scale"] is None else float(np.mean(values["scale"]))
-    clear = transparency >= _CLEAR
+    # Where no star tells how bright a frame is, it is clouded, unless that was not to be measured.
+    clear = transparency >= _CLEAR if values["scale"] is not None else night.options.match == "none"
     if len(watch.starlight):
         residual, judged = star_residuals(snr, watch.starlight, grid)
         if not clear:
@@ -190,6 +191,8 @@ def measured(
     if not len(found):
         return found
     x, y = alignment.transform.inverse(found.x, found.y)
+    x_end, y_end = alignment.transform.inverse(found.x_end, found.y_end)
+    found = refuse.by_rows(found, np.stack([x, x_end]), np.stack([y, y_end]), grid.step, watch.width)
     bad = bad_map(pixels.data.shape, pixels.bad.x, pixels.bad.y, pixels.bad.bit)
     radius = np.maximum(_RADIUS * watch.fwhm * np.maximum(found.width / (watch.width * grid.step), 1.0), 2.0)
     points = ~found.is_streak

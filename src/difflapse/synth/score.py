@@ -91,9 +91,9 @@ def score(truth: Truth, changes: Iterable[Mapping[str, Any]], reference: int, fl
 
     Notes
     -----
-    A change is the planted object that lies where it says: for what moves, both at its first and at its last frame; for
-    a streak, along its line on its frame. Where several changes lie on one object the first of the right kind is it, and
-    the others are false.
+    A change is the planted object that lies where it says: for what moves, both at its first and at its last frame;
+    for a streak, along its line on its frame. Where several changes lie on one object the first of the right kind is
+    it, and the others are false.
     """
     rows = [dict(row) for row in changes]
     used: set[int] = set()
@@ -109,16 +109,8 @@ def score(truth: Truth, changes: Iterable[Mapping[str, Any]], reference: int, fl
         if found >= 0:
             used.add(found)
         strong = seen[np.isfinite(seen) & (seen > 3)]
-        planted.append(
-            Planted(
-                kind,
-                thing.name,
-                _typical(kind, seen),
-                len(strong),
-                found,
-                str(rows[found]["kind"]) if found >= 0 else "",
-            )  # fmt: skip
-        )
+        found_as = str(rows[found]["kind"]) if found >= 0 else ""
+        planted.append(Planted(kind, thing.name, _typical(kind, seen), len(strong), found, found_as))
     return Score(tuple(planted), tuple(i for i in range(len(rows)) if i not in used))
 
 

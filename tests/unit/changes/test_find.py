@@ -65,9 +65,11 @@ def test_a_point_is_found_where_it_is_as_strong_as_it_is() -> None:
     """A star of 12 sigma at a fractional place: S/N within 3 sigma of the filter's, place within 4 errors."""
     kernel_sigma = 2 * np.sqrt(np.pi) * FWHM / 2.3548
     plain = np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
-    sigma = plain + np.float32(12 * kernel_sigma) * star(301.3, 190.7) - np.float32(
-        9 * kernel_sigma
-    ) * star(100.6, 77.2)
+    sigma = (
+        plain
+        + np.float32(12 * kernel_sigma) * star(301.3, 190.7)
+        - np.float32(9 * kernel_sigma) * star(100.6, 77.2)
+    )
     found = find(sigma, GRID, FindOptions(FWHM, floor=6.5))
     assert len(found) == 2
     x, y = GRID.to_native(np.array([301.3, 100.6]), np.array([190.7, 77.2]))

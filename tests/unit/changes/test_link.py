@@ -49,7 +49,10 @@ def chance(rng: np.random.Generator, per_frame: int) -> Sightings:
     frame = np.repeat(np.arange(len(TIMES)), per_frame)
     n = len(frame)
     return sightings(
-        frame, rng.uniform(0, 2600, n), rng.uniform(0, 1700, n), rng.choice([-1, 1], n) * (4.5 + rng.exponential(0.25, n))
+        frame,
+        rng.uniform(0, 2600, n),
+        rng.uniform(0, 1700, n),
+        rng.choice([-1, 1], n) * (4.5 + rng.exponential(0.25, n)),
     )
 
 
@@ -112,12 +115,16 @@ def test_what_is_refused_is_no_part_of_a_change() -> None:
 
 def test_the_order_of_sightings_changes_nothing() -> None:
     rng = np.random.default_rng(4)
-    all_of = Sightings.joined([chance(rng, 15), mover(rng, np.arange(10)), mover(rng, np.arange(5, 15), rate=(-20, 51))])
+    all_of = Sightings.joined(
+        [chance(rng, 15), mover(rng, np.arange(10)), mover(rng, np.arange(5, 15), rate=(-20, 51))]
+    )
     first = link(all_of, TIMES, OPTIONS)
     second = link(all_of.take(rng.permutation(len(all_of))), TIMES, OPTIONS)
     assert len(first) == 2
     for a, b in zip(first, second, strict=True):
-        assert (a.kind, a.x, a.y, a.rate_x, a.snr_all) == pytest.approx((b.kind, b.x, b.y, b.rate_x, b.snr_all))
+        assert (a.kind, a.x, a.y, a.rate_x, a.snr_all) == pytest.approx(
+            (b.kind, b.x, b.y, b.rate_x, b.snr_all)
+        )
 
 
 def streak(frame: int, x: float, y: float, x_end: float, y_end: float) -> Sightings:
