@@ -42,7 +42,12 @@ _HERE = 0.7
 
 
 def by_starlight(
-    sightings: Sightings, snr: np.ndarray, starlight: Starlight, grid: ProductGrid, believed: float = 4.5
+    sightings: Sightings,
+    snr: np.ndarray,
+    starlight: Starlight,
+    grid: ProductGrid,
+    believed: float = 4.5,
+    scatter: np.ndarray | None = None,
 ) -> Sightings:
     """Count the model's error: S/N over the scatter that this frame shows where the template is as bright.
 
@@ -58,6 +63,8 @@ def by_starlight(
         Of both.
     believed : float
         S/N, after that, below which a sighting is flagged `STAR`.
+    scatter : ndarray, shape (n_bins,), optional
+        What the whole frame shows (`scatter_of`), where `snr` is a part of it.
 
     Returns
     -------
@@ -69,12 +76,18 @@ def by_starlight(
     The error of alignment, PSF and flat field goes with the light that is subtracted. It is read off the frame itself
     at all pixels of like brightness, thousands of them, so that no changing object hides itself.
     """
-    _, scatter = scatter_by_light(snr[::2, ::2].ravel(), starlight.bins[::2, ::2].ravel())
+    if scatter is None:
+        scatter = scatter_of(snr, starlight)
     i, j = _cells(sightings, grid, snr.shape)
     own = np.where(sightings.is_streak, 1.0, scatter[starlight.bins[j, i]])
     flags = sightings.flags.copy()
     flags[np.abs(sightings.snr) / own < believed] |= STAR
     return _with(sightings, flags, sightings.snr / own)
+
+
+def scatter_of(snr: np.ndarray, starlight: Starlight) -> np.ndarray:
+    """How a filtered difference (ny, nx) scatters where the template is so bright, (n_bins,)."""
+    return scatter_by_light(snr[::2, ::2].ravel(), starlight.bins[::2, ::2].ravel())[1]
 
 
 def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: float) -> Sightings:
