@@ -139,8 +139,8 @@ def snr_of(truth: Truth, thing: TrueObject, colour: float, floor: float = FLOOR)
     Notes
     -----
     ``S/N^2 = sum_c f_c F_c^2 / (V_c A)``, f_c the share of pixels of colour c, F_c its light in ADU as if all pixels
-    were of that colour, V_c the variance of a pixel and A the effective area, ``1 / sum(p^2)`` of what pixels see of a star
-    (`point_area`; 4 pi sigma^2 of a Gaussian is half of it, for a Moffat has wings). A streak's line of
+    were of that colour, V_c the variance of a pixel and A the effective area, ``1 / sum(p^2)`` of what pixels see of a
+    star (`point_area`; 4 pi sigma^2 of a Gaussian is half of it, for a Moffat has wings). A streak's line of
     length L and width sigma has ``F^2 / A`` replaced by ``F^2 / (2 sqrt(pi) sigma L)``.
     """
     values = truth.parameters
