@@ -90,7 +90,9 @@ def test_a_hot_pixel_is_a_spike_and_a_sharp_star_is_none(phase: float) -> None:
     data = native()
     add_star(data, 60 + phase, 70 + phase, 3000, 1.8)
     data[120, 180] += 700
-    share, contrast = refuse.spikes(data, np.array([60 + phase, 180.4]), np.array([70 + phase, 119.7]), "GBRG")
+    share, contrast = refuse.spikes(
+        data, np.array([60 + phase, 180.4]), np.array([70 + phase, 119.7]), "GBRG"
+    )
     assert share[0] < 0.5
     assert share[1] > 0.75
     assert np.all(contrast > 6)
