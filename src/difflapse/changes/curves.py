@@ -331,7 +331,7 @@ def _errors(rel: np.ndarray, photon: np.ndarray, usual: np.ndarray, blended: np.
     # Residuals from the median of f frames are smaller than those from the truth.
     dof = np.sqrt(f / (f - 1.0))
     order = good[np.argsort(-usual[good], kind="stable")]
-    groups = np.array_split(order, max(1, min(40, len(order) // 30)))
+    groups = np.array_split(order, max(1, min(40, len(order) // 100)))
     extra = np.zeros(len(groups))
     frame = np.ones(f)
     for _ in range(3):
@@ -345,7 +345,10 @@ def _errors(rel: np.ndarray, photon: np.ndarray, usual: np.ndarray, blended: np.
         base = np.sqrt(photon**2 + np.where(np.isfinite(level), level, 0.0))
         z = np.abs(dof * (rel[:, good] - 1) / base[:, good])
         spread = _median(z, 1) / 0.6745
-        frame = np.where(np.isfinite(spread), np.maximum(spread / np.nanmedian(spread), 1.0), 1.0)
+        ratio = spread / np.nanmedian(spread)
+        # The spread of n stars is itself known to 1.17 / sqrt(n): only what is clearly worse counts.
+        worse = ratio > 1 + 3 * 1.17 / np.sqrt(len(good))
+        frame = np.where(worse, ratio, 1.0)
     return base * frame[:, None]
 
 
