@@ -350,7 +350,7 @@ def _neighbours(
         itself = np.full(n, -1)
         itself[teachers] = np.arange(t)
         links = _links(place, place[teachers], itself, k)
-        for i in np.flatnonzero(share > _WORTH):
+        for i in (j for j in range(f) if share[j] > _WORTH):
             mean[i] = links @ (w[i] * values[i]) / np.maximum(links @ w[i], 1e-30)
     return mean * share[:, None], share
 
