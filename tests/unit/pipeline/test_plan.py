@@ -17,6 +17,7 @@ from difflapse.model import Inventory, ProductGrid, Sequence
 from difflapse.pipeline import pictures
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import TEMPLATE_FRAMES
+from difflapse.pipeline.starlight import MOST_SUMS
 
 from .conftest import facts
 
@@ -83,7 +84,7 @@ def test_memory_does_not_grow_with_the_night() -> None:
     assert many == few
 
 
-def test_scratch_space_is_bounded_by_the_template() -> None:
+def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
     options = RunOptions()
     product = FULL[0] * FULL[1] // 4
 
@@ -95,7 +96,7 @@ def test_scratch_space_is_bounded_by_the_template() -> None:
         return foresee(sequence(n), options, 2).scratch_bytes - drawn
 
     scratch = beside_pictures(500, options)
-    assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product, rel=0.2)
+    assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product + 36 * MOST_SUMS, rel=0.2)
     assert beside_pictures(500, RunOptions(diff="running")) < scratch / 4
 
 
