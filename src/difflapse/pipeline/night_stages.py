@@ -162,6 +162,7 @@ def make_template(desk: Desk) -> None:
     picture, hidden = image.data, image.mask != 0
     if mode == "template":
         matched = _match(desk, members, base, smooth)
+        night.share("matched", matched)
         _combine(desk, tuple(matched.values()), sky)
         chosen = tuple(matched)
         noises = [member.noise for member in matched.values()]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from difflapse.align.warp import BadPixels
-from difflapse.difference import Difference, Noise
+from difflapse.difference import Difference, Noise, Science, Template
 from difflapse.io.external import External
 from difflapse.measure import Defects
 from difflapse.model import FrameFacts, ProductGrid, Stars, Track
@@ -42,6 +42,8 @@ class Subtracted:
     """None where there is nothing to subtract from the frame."""
     shown: Shown
     title: str
+    pair: tuple[Science, Template, float] | None = None
+    """What was subtracted from what, and the weight of the frame itself in the latter; None likewise."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.night_stages import check_reference
+from difflapse.pipeline.plant import forget_planted
 from difflapse.pipeline.pool import Pool, cores, guarded, prestart
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, Scene
@@ -70,6 +71,7 @@ def run(
     stretch: str = "asinh",
     save: str | Sequence[str] = (),
     split: bool = False,
+    injection: bool = True,
     workers: int = 0,
     memory: str = "",
     max_failed: float = 0.5,
@@ -107,6 +109,8 @@ def run(
         FITS images to keep: ``aligned``, ``differences``.
     split : bool
         Keep sequences apart that differ only in their sequence id.
+    injection : bool
+        Plant artificial stars and movers in small windows beside the frames, and tell how many are found.
     workers, memory : int, str
         Worker processes (0: one per core), and what all of them may take.
     max_failed : float
@@ -178,6 +182,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
                     forget()
                     shutil.rmtree(place / ".scratch", ignore_errors=True)
                     forget_pictures()
+                    forget_planted()
         if failed and not done:
             raise failed[0][1]
         seconds = time.monotonic() - started

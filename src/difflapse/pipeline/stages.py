@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import encode, follow, interpolate, night_stages, products, tasks
+from difflapse.pipeline import encode, follow, interpolate, night_stages, plant, products, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.sky import find_sky
 
@@ -52,6 +52,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
+    Stage("plant", Scope.NIGHT, plant.plant, ("quality", "alignment", "scale"), ()),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
     ),
@@ -63,6 +64,7 @@ STAGES: tuple[Stage, ...] = (
         ("science", "difference"),
         large=True,
     ),
+    Stage("probe", Scope.EACH, plant.probe, ("difference",), ("probed",)),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(
         "draw",

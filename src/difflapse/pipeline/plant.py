@@ -1,0 +1,431 @@
+"""How deep the night was: artificial stars and movers planted into windows of all frames, and looked for there.
+
+The windows go the way of the frames (template, matching, difference, finding, refusing, linking) by the same
+functions, beside them: no product ever holds an artificial star.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from difflapse.align.kernels import kernel_of
+from difflapse.align.stamps import native_side, warp_stamps
+from difflapse.difference import Science, Template
+from difflapse.difference import subtract as take_difference
+from difflapse.difference.mesh import constant
+from difflapse.difference.windows import add_stamps, cut, cut_mask, cut_mesh, cut_noise
+from difflapse.errors import FrameError
+from difflapse.measure import draw_stars, gaussian_profile, reach_pix
+from difflapse.model import Alignment, ProductGrid, Quality, StarProfile
+from difflapse.mosaic import channels, sites
+from difflapse.pipeline.context import Night
+from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.records import Canvas, Member, Reference, Scene, Subtracted
+
+KINDS = ("transient", "mover")
+_SEED = 20
+_SNR = (3.0, 40.0)
+"""Of one sighting of what is planted, evenly in its logarithm."""
+_PER_TRANSIENT = 35_000
+"""Product pixels to a planted transient; there are half as many movers."""
+_TRANSIENTS = (48, 128)
+_SPEED = (1.0, 3.0)
+"""Of movers, FWHM from a frame to the next."""
+_WIDEST = 16.0
+"""FWHM, native px, above which stars are no points, and nothing is planted."""
+_MORE = 1.5
+"""Brightest of the frames, over the reference's: windows hold the widest frame's stars."""
+
+
+@dataclass(frozen=True, eq=False)
+class Planted:
+    """What was planted: n things, the transients first, on K frames."""
+
+    kind: np.ndarray
+    """(n,) int: index into `KINDS`."""
+    x: np.ndarray
+    y: np.ndarray
+    """(n, K) float64, native pixels of the reference at mid-exposure."""
+    step: np.ndarray
+    """(n, 2) float64: native px moved within an exposure."""
+    on: np.ndarray
+    """(n, K) bool: whether it shines, and lies on the products."""
+    flux: np.ndarray
+    """(c, n) float64: ADU on the frame that brightness is measured against, as if all pixels were of that colour."""
+    mag: np.ndarray
+    """(n,) float64: -2.5 log10 of adu/s over the green or only channel's own pixels, as in `stars.ecsv`."""
+    place: np.ndarray
+    """(K, n, 2) int: i, j of each window's first product pixel."""
+    side: int
+    """Product pixels along a window."""
+    size: int
+    """Product pixels along a stamp, in the middle of its window."""
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    @property
+    def still(self) -> np.ndarray:
+        """(n,) bool: windows that lie at the same place in all frames."""
+        return self.kind == 0
+
+
+def plant(desk: Desk) -> None:
+    """Draw what is planted, and lay its light on scratch, frame by frame."""
+    night = desk.night
+    scene: Scene = night.shared("scene")
+    why = why_not(night, scene)
+    if why:
+        if night.options.injection:
+            desk.progress.note(f"how deep the night was is not measured: {why}")
+        return
+    quality = {k: desk.value("quality", k) for k in scene.used}
+    planted = draw_plan(night, scene, quality)
+    if planted is None:
+        desk.progress.note("how deep the night was is not measured: no frame tells how wide its stars are")
+        return
+    night.share("planted", planted)
+    shape = (len(night.frames), len(planted), len(planted.flux), planted.size, planted.size)
+    night.make_array("planted_stamps", shape, np.float32)
+    desk.progress.start("plant", len(scene.used))
+    jobs = [
+        (night, k, *(desk.value(name, k) for name in ("alignment", "quality", "scale"))) for k in scene.used
+    ]
+    snr = np.full((len(planted), len(night.frames)), np.nan)
+    for n, result in desk.pool.run(plant_frame, jobs):
+        if isinstance(result, FrameError):
+            desk.progress.note(f"nothing is planted in {night.frames[scene.used[n]].file}: {result.message}")
+        else:
+            snr[:, scene.used[n]] = result
+        desk.progress.advance("plant")
+    desk.progress.finish("plant")
+    night.share("planted_snr", snr)
+
+
+def why_not(night: Night, scene: Scene) -> str:
+    """Why nothing can be planted; empty where it can."""
+    if not night.options.injection:
+        return "not asked"
+    if scene.mode == "none" or len(scene.used) < 4:
+        return "fewer than 4 frames have a difference"
+    if night.options.follow:
+        return "a target is followed, and stars trail"
+    if night.shared("reference").external is not None:
+        return "the reference is another camera's"
+    return ""
+
+
+def profile_of(quality: Quality, size: tuple[int, int]) -> StarProfile | None:
+    """What pixels of a frame see of a star; None where nothing is known of it."""
+    if quality.profile is not None:
+        return quality.profile
+    return gaussian_profile(quality.fwhm_pix, size) if np.isfinite(quality.fwhm_pix) else None
+
+
+def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Planted | None:
+    """Places, times, motions and brightness of what is planted; None where no frame tells its stars' width."""
+    reference: Reference = night.shared("reference")
+    grid: ProductGrid = night.shared("canvas").grid
+    own = quality[reference.frame]
+    facts = night.frames[reference.frame]
+    profile = profile_of(own, facts.shape)
+    widths = [q.fwhm_pix for q in quality.values() if np.isfinite(q.fwhm_pix) and q.fwhm_pix < _WIDEST]
+    if profile is None or not widths or own.fwhm_pix > _WIDEST:
+        return None
+    rng = np.random.default_rng(_SEED)
+    ny, nx = grid.shape
+    transients = int(np.clip(ny * nx // _PER_TRANSIENT, *_TRANSIENTS))
+    kind = np.repeat([0, 1], [transients, transients // 2])
+    n, frames = len(kind), len(night.frames)
+    fwhm = float(np.median(widths))
+    t = _clock(night)
+    x0, y0 = grid.to_native(rng.uniform(0, nx - 1, n), rng.uniform(0, ny - 1, n))
+    speed = np.where(kind == 1, rng.uniform(*_SPEED, n) * fwhm, 0.0)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    vx, vy = speed * np.cos(angle), speed * np.sin(angle)
+    x, y = x0[:, None] + vx[:, None] * t, y0[:, None] + vy[:, None] * t
+    i, j = grid.from_native(x, y)
+    on = (i >= 0) & (j >= 0) & (i <= nx - 1) & (j <= ny - 1)
+    # A new star shines in two frames or more in a row, up to half of the night.
+    used = np.array(scene.used)
+    length = np.exp(rng.uniform(np.log(2), np.log(max(2.5, 0.5 * len(used))), n)).astype(int)
+    begin = (rng.random(n) * (len(used) - length + 1)).astype(int)
+    order = np.full(frames, -1)
+    order[used] = np.arange(len(used))
+    lit = (order >= begin[:, None]) & (order < (begin + length)[:, None])
+    on &= (order >= 0) & (lit | (kind == 1)[:, None])
+    exposed = facts.exposure_s or 0.0
+    share = min(1.0, exposed / scene.cadence_s) if scene.cadence_s else 0.0
+
+    widest = max(max(widths) / fwhm, 1.0)
+    reach = min(reach_pix(profile) * widest, 3 * _WIDEST) + 0.5 * share * speed.max()
+    size = 2 * (int(np.ceil(reach / grid.step)) + kernel_of(night.options.resample).half) + 1
+    side = max(32, size + 8, int(np.ceil(12 * fwhm / grid.step)))
+    place = np.stack([np.round(i), np.round(j)], axis=-1).astype(int) - side // 2
+    flux = _fluxes(night, reference, own, profile, x0, y0, np.exp(rng.uniform(*np.log(_SNR), n)))
+    green = 1 if len(flux) == 3 else 0
+    sensed = 0.5 if len(flux) == 3 else 1.0
+    mag = -2.5 * np.log10(sensed * flux[green] / (exposed or 1.0))
+    return Planted(
+        kind, x, y, share * np.column_stack([vx, vy]), on, flux, mag, place.transpose(1, 0, 2).copy(), side, size
+    )
+
+
+def _clock(night: Night) -> np.ndarray:
+    """Times of all frames from mid-night, in cadences; frame numbers where not all are known."""
+    times = [facts.mid_mjd for facts in night.frames]
+    cadence = night.cadence_s()
+    numbers = np.arange(len(times), dtype=float)
+    if cadence and not any(t is None for t in times):
+        numbers = np.array(times, float) * 86400 / cadence
+    return np.asarray(numbers - 0.5 * (numbers.min() + numbers.max()))
+
+
+def _fluxes(
+    night: Night,
+    reference: Reference,
+    quality: Quality,
+    profile: StarProfile,
+    x: np.ndarray,
+    y: np.ndarray,
+    snr: np.ndarray,
+) -> np.ndarray:
+    """Fluxes (c, n) of typical colour that stand out from the reference frame's noise by `snr`."""
+    facts = night.frames[reference.frame]
+    colour = np.ones(len(channels(facts.mosaic)))
+    seen = reference.light.colour_flux
+    if len(seen) == 3 and seen.shape[1] >= 5:
+        # Sums are over each colour's own pixels: green has two in four.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.nanmedian(np.where(seen[1] > 0, seen / (0.5 * seen[1]), np.nan), axis=1)
+        colour = np.clip(np.array([ratio[0], 1.0, ratio[2]]), 0.05, 20.0)
+    flux = np.full(len(x), 1000.0)
+    for _ in range(12):
+        flux *= snr / expected_snr(profile, quality, facts.gain_e_adu, facts.mosaic, x, y, colour[:, None] * flux)
+    return np.asarray(colour[:, None] * flux)
+
+
+def expected_snr(
+    profile: StarProfile,
+    quality: Quality,
+    gain: float | None,
+    mosaic: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    flux: np.ndarray,
+) -> np.ndarray:
+    """S/N (n,) of stars alone on the sky of a frame, fitted at known places: photons and the empty pixel's noise."""
+    side = native_side(1, 1)
+    corner = np.column_stack([np.round(x), np.round(y)]).astype(int) - side // 2
+    stamps = draw_stars(profile, x, y, flux, corner, side, _channel(mosaic))
+    return _snr(stamps, corner, quality, gain, mosaic)
+
+
+def _snr(
+    stamps: np.ndarray, corner: np.ndarray, quality: Quality, gain: float | None, mosaic: str
+) -> np.ndarray:
+    """S/N of expected light on native pixels."""
+    step = 2 if mosaic else 1
+    side = stamps.shape[-1]
+    row = (corner[:, 1, None] + np.arange(side)) % step
+    column = (corner[:, 0, None] + np.arange(side)) % step
+    variance = np.asarray(quality.noise_adu)[_channel(mosaic)][row[:, :, None] * step + column[:, None, :]] ** 2
+    if gain:
+        variance = variance + stamps / gain
+    return np.asarray(np.sqrt(np.sum(stamps.astype(float) ** 2 / variance, axis=(1, 2))))
+
+
+def _channel(mosaic: str) -> np.ndarray:
+    """The channel of each site of the cell, row by row."""
+    return np.array([site.channel for site in sorted(sites(mosaic), key=lambda s: (s.y, s.x))])
+
+
+def plant_frame(
+    night: Night, k: int, alignment: Alignment, quality: Quality, scale: np.ndarray | None
+) -> np.ndarray:
+    """Lay the light of all that is planted in frame `k` on scratch, resampled; returns its S/N there (n,)."""
+    planted: Planted = night.shared("planted")
+    scene: Scene = night.shared("scene")
+    reference: Reference = night.shared("reference")
+    grid: ProductGrid = night.shared("canvas").of(k)
+    facts = night.frames[k]
+    profile = profile_of(quality, facts.shape)
+    n = len(planted)
+    snr = np.full(n, np.nan)
+    on = np.flatnonzero(planted.on[:, k])
+    blank = np.zeros((n, len(planted.flux), planted.size, planted.size), np.float32)
+    if profile is None or len(on) == 0:
+        night.write("planted_stamps", (k, 0, 0, 0, 0), blank)
+        return snr
+    light = np.ones_like(planted.flux)
+    if scale is not None:
+        light = _sample(scale, reference.grid, planted.x[:, k], planted.y[:, k])
+    x, y = (np.asarray(v) for v in alignment.transform.inverse(planted.x[on, k], planted.y[on, k]))
+    known = np.isfinite(x) & np.isfinite(y)
+    on, x, y = on[known], x[known], y[known]
+    pattern, step = facts.mosaic, (2 if facts.mosaic else 1)
+    side = native_side(planted.size, step)
+    corner = step * np.round((np.column_stack([x, y]) - side / 2) / step).astype(int)
+    flux = planted.flux[:, on] * light[:, on]
+    # What moves within the exposure leaves a short trail. The drift is that of the reference's pixels.
+    parts = int(np.ceil(np.hypot(*planted.step.T).max())) + 1
+    stamps = np.zeros((len(on), side, side), np.float32)
+    for part in (np.arange(parts) + 0.5) / parts - 0.5:
+        px = planted.x[on, k] + part * planted.step[on, 0]
+        py = planted.y[on, k] + part * planted.step[on, 1]
+        fx, fy = (np.asarray(v) for v in alignment.transform.inverse(px, py))
+        stamps += draw_stars(profile, fx, fy, flux / parts, corner, side, _channel(pattern))
+    snr[on] = _snr(stamps, corner, quality, facts.gain_e_adu, pattern)
+    if facts.gain_e_adu:
+        rng = np.random.default_rng([_SEED, k])
+        stamps = (rng.poisson(stamps * facts.gain_e_adu) / facts.gain_e_adu).astype(np.float32)
+    at = planted.place[k, on] + (planted.side - planted.size) // 2
+    warped = warp_stamps(
+        stamps, corner, sites(pattern), alignment.transform, grid, at, planted.size, night.options.resample
+    )
+    if scene.windowed:
+        # Frames that are subtracted from each other are levelled first.
+        warped /= light[:, on].T[:, :, None, None]
+    blank[on] = warped
+    night.write("planted_stamps", (k, 0, 0, 0, 0), blank)
+    return snr
+
+
+def _sample(mesh: np.ndarray, grid: ProductGrid, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A mesh (c, my, mx) over the product grid at native places of the reference, (c, n)."""
+    i, j = grid.from_native(x, y)
+    my, mx = mesh.shape[1:]
+    v = np.clip(j * (my - 1) / max(grid.shape[0] - 1, 1), 0, my - 1)
+    u = np.clip(i * (mx - 1) / max(grid.shape[1] - 1, 1), 0, mx - 1)
+    a, b = np.minimum(v.astype(int), my - 2), np.minimum(u.astype(int), mx - 2)
+    f, g = v - a, u - b
+    low = mesh[:, a, b] * (1 - g) + mesh[:, a, b + 1] * g
+    high = mesh[:, a + 1, b] * (1 - g) + mesh[:, a + 1, b + 1] * g
+    return np.asarray(low * (1 - f) + high * f, float)
+
+
+def sheet_of(night: Night, k: int, difference: Subtracted) -> tuple[np.ndarray, np.ndarray] | None:
+    """The planted windows' difference of frame `k`, in photon sigma, and its mask, one window above the other.
+
+    None where the frame has no difference.
+    """
+    if difference.pair is None:
+        return None
+    planted: Planted = night.shared("planted")
+    scene: Scene = night.shared("scene")
+    matched, template, own = difference.pair
+    shape = matched.data.shape[1:]
+    place, side = planted.place[k], planted.side
+    stamps = np.asarray(night.array("planted_stamps")[k])
+    data = cut(matched.data, place, side)
+    margin = (side - planted.size) // 2
+    add_stamps(data, stamps, np.full((len(planted), 2), margin))
+    science = Science(
+        data,
+        cut_mask(matched.mask, place, side),
+        cut_mesh(matched.inverse_scale, shape, place, side),
+        cut_mesh(matched.offset, shape, place, side),
+        cut_noise(matched.noise, shape, place, side),
+    )
+    sky = cut_mesh(template.sky, shape, place, side)
+    if scene.mode == "template":
+        still = _still_template(night)
+        moving = _template_sheet(night, planted.place[k], np.flatnonzero(~planted.still))
+        parts = [np.concatenate([a, b], axis=a.ndim - 2) for a, b in zip(still, moving, strict=True)]
+    else:
+        parts = list(_neighbour_sheet(night, k, scene, template))
+    behind = Template(parts[0], parts[1], parts[2], sky, template.correlation)
+    result = take_difference(science, behind, own)
+    return result.combined, result.mask
+
+
+@functools.lru_cache(maxsize=1)
+def _still_template(night: Night) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The template in the windows that stay in their place."""
+    planted: Planted = night.shared("planted")
+    still = np.flatnonzero(planted.still)
+    k = night.shared("scene").used[0]
+    return _template_sheet(night, planted.place[k], still)
+
+
+def forget_planted() -> None:
+    """Let go of what this process keeps of a night; run where the night ends."""
+    _still_template.cache_clear()
+
+
+def _template_sheet(
+    night: Night, place: np.ndarray, which: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Template, its variance and count in the windows at `place` of those things of index `which`, planted light in."""
+    from difflapse.pipeline.tasks import combine_members
+
+    planted: Planted = night.shared("planted")
+    scene: Scene = night.shared("scene")
+    members: dict[int, Member] = night.shared("matched")
+    frames, masks = night.array("members"), night.array("member_masks")
+    shape = frames.shape[2:]
+    place, side = place[which], planted.side
+    sheets, hidden, laid = [], [], []
+    for slot, (j, member) in enumerate(members.items()):
+        sheet = cut(frames[member.slot], place, side)
+        add_stamps(sheet, np.asarray(night.array("planted_stamps")[j, which]), _within(planted, j, place, which))
+        sheets.append(sheet)
+        hidden.append(cut_mask(np.asarray(masks[member.slot]), place, side, border=0))
+        laid.append(
+            Member(
+                slot,
+                cut_mesh(member.inverse_scale, shape, place, side),
+                cut_mesh(member.offset, shape, place, side),
+                cut_noise(member.noise, shape, place, side),
+            )
+        )
+    level = cut_mesh(scene.sky, shape, place, side)
+    return combine_members(night, tuple(laid), np.stack(sheets), np.stack(hidden), level)
+
+
+def _within(planted: Planted, j: int, place: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Where the stamps of frame `j` lie in windows at `place`."""
+    return np.asarray(planted.place[j, which] - place + (planted.side - planted.size) // 2)
+
+
+def _neighbour_sheet(
+    night: Night, k: int, scene: Scene, template: Template
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same where neighbours in time are subtracted: this process has them at hand, levelled."""
+    from difflapse.pipeline import tasks
+
+    planted: Planted = night.shared("planted")
+    place, side = planted.place[k], planted.side
+    every = np.arange(len(planted))
+    stamps = night.array("planted_stamps")
+    others = tasks.neighbours(night, k, scene)
+    if scene.mode == "running":
+        shape = template.data.shape[1:]
+        data = cut(template.data, place, side)
+        add_stamps(data, np.asarray(stamps[others[0]]), _within(planted, others[0], place, every))
+        return data, cut(template.variance, place, side, 1e12), cut(template.count, place, side)
+    sheets, hidden, noises = [], [], []
+    for data, mask, noise in tasks.levelled_neighbours(night, scene, others):
+        shape = data.shape[1:]
+        sheets.append(cut(data, place, side))
+        hidden.append(cut_mask(mask, place, side, border=0))
+        noises.append(cut_noise(noise, shape, place, side))
+    for j, sheet in zip(others, sheets, strict=True):
+        add_stamps(sheet, np.asarray(stamps[j]), _within(planted, j, place, every))
+    level = cut_mesh(scene.sky, shape, place, side)
+    return tasks.median_of(list(zip(sheets, hidden, noises, strict=True)), level)
+
+
+def probe(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Look for what was planted in frame `k`, in its windows alone."""
+    if not night.has("planted"):
+        return {"probed": None}
+    sheet = sheet_of(night, k, values["difference"])
+    if sheet is None:
+        return {"probed": None}
+    return {"probed": None}
