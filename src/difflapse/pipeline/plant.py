@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from difflapse.align.kernels import kernel_of
 from difflapse.align.stamps import native_side, warp_stamps
 from difflapse.difference import Science, Template
 from difflapse.difference import subtract as take_difference
-from difflapse.difference.mesh import constant
 from difflapse.difference.windows import add_stamps, cut, cut_mask, cut_mesh, cut_noise
 from difflapse.errors import FrameError
 from difflapse.measure import draw_stars, gaussian_profile, reach_pix
@@ -25,7 +24,7 @@ from difflapse.model import Alignment, ProductGrid, Quality, StarProfile
 from difflapse.mosaic import channels, sites
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.records import Canvas, Member, Reference, Scene, Subtracted
+from difflapse.pipeline.records import Member, Reference, Scene, Subtracted
 
 KINDS = ("transient", "mover")
 _SEED = 20
@@ -172,7 +171,16 @@ def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Pla
     sensed = 0.5 if len(flux) == 3 else 1.0
     mag = -2.5 * np.log10(sensed * flux[green] / (exposed or 1.0))
     return Planted(
-        kind, x, y, share * np.column_stack([vx, vy]), on, flux, mag, place.transpose(1, 0, 2).copy(), side, size
+        kind,
+        x,
+        y,
+        share * np.column_stack([vx, vy]),
+        on,
+        flux,
+        mag,
+        place.transpose(1, 0, 2).copy(),
+        side,
+        size,
     )
 
 
@@ -206,7 +214,9 @@ def _fluxes(
         colour = np.clip(np.array([ratio[0], 1.0, ratio[2]]), 0.05, 20.0)
     flux = np.full(len(x), 1000.0)
     for _ in range(12):
-        flux *= snr / expected_snr(profile, quality, facts.gain_e_adu, facts.mosaic, x, y, colour[:, None] * flux)
+        flux *= snr / expected_snr(
+            profile, quality, facts.gain_e_adu, facts.mosaic, x, y, colour[:, None] * flux
+        )
     return np.asarray(colour[:, None] * flux)
 
 
@@ -234,7 +244,9 @@ def _snr(
     side = stamps.shape[-1]
     row = (corner[:, 1, None] + np.arange(side)) % step
     column = (corner[:, 0, None] + np.arange(side)) % step
-    variance = np.asarray(quality.noise_adu)[_channel(mosaic)][row[:, :, None] * step + column[:, None, :]] ** 2
+    variance = (
+        np.asarray(quality.noise_adu)[_channel(mosaic)][row[:, :, None] * step + column[:, None, :]] ** 2
+    )
     if gain:
         variance = variance + stamps / gain
     return np.asarray(np.sqrt(np.sum(stamps.astype(float) ** 2 / variance, axis=(1, 2))))
@@ -373,7 +385,9 @@ def _template_sheet(
     sheets, hidden, laid = [], [], []
     for slot, (j, member) in enumerate(members.items()):
         sheet = cut(frames[member.slot], place, side)
-        add_stamps(sheet, np.asarray(night.array("planted_stamps")[j, which]), _within(planted, j, place, which))
+        add_stamps(
+            sheet, np.asarray(night.array("planted_stamps")[j, which]), _within(planted, j, place, which)
+        )
         sheets.append(sheet)
         hidden.append(cut_mask(np.asarray(masks[member.slot]), place, side, border=0))
         laid.append(

@@ -21,6 +21,7 @@ from difflapse.pipeline import folder, tables
 from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
+from difflapse.pipeline.crossmatch import check_crossmatch
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
@@ -71,6 +72,7 @@ def run(
     stretch: str = "asinh",
     save: str | Sequence[str] = (),
     split: bool = False,
+    crossmatch: str | Sequence[str] = (),
     injection: bool = True,
     workers: int = 0,
     memory: str = "",
@@ -109,6 +111,8 @@ def run(
         FITS images to keep: ``aligned``, ``differences``.
     split : bool
         Keep sequences apart that differ only in their sequence id.
+    crossmatch : str or sequence of str
+        Catalogues that changes and stars are compared with: files, ``vsx``, ``skybot``.
     injection : bool
         Plant artificial stars and movers in small windows beside the frames, and tell how many are found.
     workers, memory : int, str
@@ -156,6 +160,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     target = Path(out) if out is not None else folder.default_out(inputs)
     folder.check_free(target, options.overwrite)
     check_solver(options)
+    check_crossmatch(options)
     if options.workers != 1 and cores() > 1:
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)

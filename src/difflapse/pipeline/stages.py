@@ -16,6 +16,7 @@ from typing import Any
 
 from difflapse.pipeline import encode, follow, interpolate, night_stages, plant, products, tasks
 from difflapse.pipeline.context import Night
+from difflapse.pipeline.crossmatch import crossmatch
 from difflapse.pipeline.sky import find_sky
 
 
@@ -74,6 +75,7 @@ STAGES: tuple[Stage, ...] = (
         ("shown",),
     ),
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
+    Stage("crossmatch", Scope.NIGHT, crossmatch, (), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
 )
 
