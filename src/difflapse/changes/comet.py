@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numba
 import numpy as np
-from scipy.interpolate import RectBivariateSpline
 
 from difflapse.errors import InputError
 
@@ -164,6 +163,8 @@ def _background(picture: np.ndarray, good: np.ndarray) -> np.ndarray:
         centres.append(np.pad(centre, 1, "reflect", reflect_type="odd"))
         pad = [(1, 1) if k == axis else (0, 0) for k in (0, 1)]
         medians = np.pad(medians, pad, "reflect", reflect_type="odd")
+    from scipy.interpolate import RectBivariateSpline  # slow to load, and seldom needed
+
     spline = RectBivariateSpline(*centres, medians, kx=2, ky=2)
     return np.asarray(spline(np.arange(ny), np.arange(nx)), np.float32)
 

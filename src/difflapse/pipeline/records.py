@@ -45,6 +45,12 @@ class Subtracted:
     pair: tuple[Science, Template, float] | None = None
     """What was subtracted from what, and the weight of the frame itself in the latter; None likewise."""
 
+    @property
+    def template(self) -> np.ndarray | None:
+        """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
+        return None if self.pair is None else self.pair[1].data
+
+
 
 @dataclass(frozen=True)
 class SkyPlace:

@@ -28,7 +28,7 @@ from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.night_stages import check_reference
 from difflapse.pipeline.plant import forget_planted
-from difflapse.pipeline.pool import Pool, cores, guarded, prestart
+from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, Scene
 from difflapse.pipeline.results import Run
@@ -39,6 +39,8 @@ from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
 _TABLED = {"quality", "alignment", "scale", "digest"}
 """Values that the tables need at the end."""
+_LATER = ("astropy.wcs", "astropy.table", "scipy.interpolate", "scipy.ndimage", "scipy.optimize")
+"""What this process needs when the first frames have been measured, and takes long to load."""
 
 
 def run(
@@ -171,6 +173,8 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     with folder.staging(target) as staged:
         several = len(inventory.sequences) > 1
         with Pool(choose_workers(inventory, options)) as pool:
+            if pool.workers > 1:
+                import_beside(_LATER)
             for sequence in inventory.sequences:
                 place = staged / sequence.name if several else staged
                 try:

@@ -14,7 +14,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import encode, follow, interpolate, night_stages, plant, products, tasks
+from difflapse.pipeline import (
+    changes,
+    encode,
+    follow,
+    interpolate,
+    learn,
+    night_stages,
+    plant,
+    products,
+    sight,
+    tasks,
+)
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crossmatch import crossmatch
 from difflapse.pipeline.sky import find_sky
@@ -53,6 +64,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
+    Stage("watch", Scope.NIGHT, sight.prepare_watch, ("quality",), ()),
+    Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
     Stage("plant", Scope.NIGHT, plant.plant, ("quality", "alignment", "scale"), ()),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
@@ -65,6 +78,10 @@ STAGES: tuple[Stage, ...] = (
         ("science", "difference"),
         large=True,
     ),
+    Stage(
+        "sight", Scope.EACH, sight.sight, ("pixels", "difference", "alignment", "scale"), ("sighted",)
+    ),
+    Stage("residuals", Scope.EACH, learn.residuals, ("difference",), ("scatter",)),
     Stage("probe", Scope.EACH, plant.probe, ("difference",), ("probed",)),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(
@@ -75,6 +92,8 @@ STAGES: tuple[Stage, ...] = (
         ("shown",),
     ),
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
+    Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), ()),
+    Stage("changes", Scope.NIGHT, changes.find_changes, ("sighted", "alignment", "scale"), ()),
     Stage("crossmatch", Scope.NIGHT, crossmatch, (), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
 )

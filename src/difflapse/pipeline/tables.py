@@ -8,16 +8,18 @@ import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import MaskedColumn, Table
 
 from difflapse._version import __version__
 from difflapse.align.residuals import corner_rms
 from difflapse.errors import InputError
 from difflapse.model import Alignment, FrameFacts, LeftOut, ProductGrid, Quality, Track, Transform
 from difflapse.model.times import iso_utc
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 UNITS = {
     "rms_pix": "pix",
@@ -125,6 +127,8 @@ def left_out_row(item: LeftOut) -> dict[str, Any]:
 
 def frames_table(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> Table:
     """The table `frames.ecsv` from its rows; unknown values are masked."""
+    from astropy.table import MaskedColumn, Table
+
     rows = list(rows)
     table = Table(meta=dict(meta))
     for name in dict.fromkeys(name for row in rows for name in row):
