@@ -37,7 +37,12 @@ _HERE = 0.7
 
 
 def by_starlight(
-    sightings: Sightings, snr: np.ndarray, starlight: Starlight, grid: ProductGrid, believed: float = 4.5
+    sightings: Sightings,
+    snr: np.ndarray,
+    starlight: Starlight,
+    grid: ProductGrid,
+    believed: float = 4.5,
+    scatter: np.ndarray | None = None,
 ) -> Sightings:
     """Count the model's error: S/N over the scatter that this frame shows where the template is as bright.
 
@@ -53,6 +58,8 @@ def by_starlight(
         Of both.
     believed : float
         S/N, after that, below which a sighting is flagged `STAR`.
+    scatter : ndarray, shape (n_bins,), optional
+        What the whole frame shows (`scatter_of`), where `snr` is a part of it.
 
     Returns
     -------
@@ -64,12 +71,18 @@ def by_starlight(
     The error of alignment, PSF and flat field goes with the light that is subtracted. It is read off the frame itself
     at all pixels of like brightness, thousands of them, so that no changing object hides itself.
     """
-    _, scatter = scatter_by_light(snr[::2, ::2].ravel(), starlight.bins[::2, ::2].ravel())
+    if scatter is None:
+        scatter = scatter_of(snr, starlight)
     i, j = _cells(sightings, grid, snr.shape)
     own = np.where(sightings.is_streak, 1.0, scatter[starlight.bins[j, i]])
     flags = sightings.flags.copy()
     flags[np.abs(sightings.snr) / own < believed] |= STAR
     return _with(sightings, flags, sightings.snr / own)
+
+
+def scatter_of(snr: np.ndarray, starlight: Starlight) -> np.ndarray:
+    """How a filtered difference (ny, nx) scatters where the template is so bright, (n_bins,)."""
+    return scatter_by_light(snr[::2, ::2].ravel(), starlight.bins[::2, ::2].ravel())[1]
 
 
 def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: float) -> Sightings:
@@ -129,9 +142,7 @@ def by_dipole(sightings: Sightings, fwhm_native: float) -> Sightings:
     return _with(sightings, flags)
 
 
-def spikes(
-    data: np.ndarray, x: np.ndarray, y: np.ndarray, mosaic: str = ""
-) -> tuple[np.ndarray, np.ndarray]:
+def spikes(data: np.ndarray, x: np.ndarray, y: np.ndarray, mosaic: str = "") -> tuple[np.ndarray, np.ndarray]:
     """How much of the light at given places of a frame lies in one native pixel.
 
     Parameters
@@ -214,9 +225,7 @@ def by_native(
             alone = bright[top, n] > _ONE_COLOUR * total
             sure = flux[top, n] > 5 * error[top, n]
             # The others must be known well enough to be missed.
-            others = sum(
-                (error[c] / area[c] < 0.15 * total) | (c == top) for c in range(3)
-            ) == 3
+            others = sum((error[c] / area[c] < 0.15 * total) | (c == top) for c in range(3)) == 3
             flags[points & alone & sure & others] |= MOSAIC
     return _with(sightings, flags, sharpness=share)
 
@@ -259,7 +268,9 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
             if len(np.unique(sightings.frame[own])) < 3:
                 continue
             apart = np.hypot(np.ptp(sightings.x[own]), np.ptp(sightings.y[own]))
-            sharp = np.nanmedian(sightings.sharpness[own]) if np.isfinite(sightings.sharpness[own]).any() else 1.0
+            sharp = (
+                np.nanmedian(sightings.sharpness[own]) if np.isfinite(sightings.sharpness[own]).any() else 1.0
+            )
             if apart > 2 * fwhm_native and (wide or sharp > 0.45):
                 flags[own] |= bit
     return _with(sightings, flags)

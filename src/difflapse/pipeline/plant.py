@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Member, Reference, Scene, Subtracted
 
 KINDS = ("transient", "mover")
-_SEED = 20
+SEED = 20
 _SNR = (3.0, 40.0)
 """Of one sighting of what is planted, evenly in its logarithm."""
 _PER_TRANSIENT = 35_000
@@ -89,8 +88,11 @@ def plant(desk: Desk) -> None:
         desk.progress.note("how deep the night was is not measured: no frame tells how wide its stars are")
         return
     night.share("planted", planted)
-    shape = (len(night.frames), len(planted), len(planted.flux), planted.size, planted.size)
-    night.make_array("planted_stamps", shape, np.float32)
+    n, frames = len(planted), len(night.frames)
+    night.make_array("planted_stamps", (frames, n, len(planted.flux), planted.size, planted.size), np.float32)
+    side = native_side(planted.size, night.shared("canvas").grid.step)
+    night.make_array("planted_native", (frames, n, side, side), np.float32)
+    night.make_array("planted_corners", (frames, n, 2), np.int32)
     desk.progress.start("plant", len(scene.used))
     jobs = [
         (night, k, *(desk.value(name, k) for name in ("alignment", "quality", "scale"))) for k in scene.used
@@ -136,7 +138,7 @@ def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Pla
     widths = [q.fwhm_pix for q in quality.values() if np.isfinite(q.fwhm_pix) and q.fwhm_pix < _WIDEST]
     if profile is None or not widths or own.fwhm_pix > _WIDEST:
         return None
-    rng = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(SEED)
     ny, nx = grid.shape
     transients = int(np.clip(ny * nx // _PER_TRANSIENT, *_TRANSIENTS))
     kind = np.repeat([0, 1], [transients, transients // 2])
@@ -232,7 +234,7 @@ def expected_snr(
     """S/N (n,) of stars alone on the sky of a frame, fitted at known places: photons and the empty pixel's noise."""
     side = native_side(1, 1)
     corner = np.column_stack([np.round(x), np.round(y)]).astype(int) - side // 2
-    stamps = draw_stars(profile, x, y, flux, corner, side, _channel(mosaic))
+    stamps = draw_stars(profile, x, y, flux, corner, side, channel_sites(mosaic))
     return _snr(stamps, corner, quality, gain, mosaic)
 
 
@@ -245,14 +247,14 @@ def _snr(
     row = (corner[:, 1, None] + np.arange(side)) % step
     column = (corner[:, 0, None] + np.arange(side)) % step
     variance = (
-        np.asarray(quality.noise_adu)[_channel(mosaic)][row[:, :, None] * step + column[:, None, :]] ** 2
+        np.asarray(quality.noise_adu)[channel_sites(mosaic)][row[:, :, None] * step + column[:, None, :]] ** 2
     )
     if gain:
         variance = variance + stamps / gain
     return np.asarray(np.sqrt(np.sum(stamps.astype(float) ** 2 / variance, axis=(1, 2))))
 
 
-def _channel(mosaic: str) -> np.ndarray:
+def channel_sites(mosaic: str) -> np.ndarray:
     """The channel of each site of the cell, row by row."""
     return np.array([site.channel for site in sorted(sites(mosaic), key=lambda s: (s.y, s.x))])
 
@@ -270,31 +272,31 @@ def plant_frame(
     n = len(planted)
     snr = np.full(n, np.nan)
     on = np.flatnonzero(planted.on[:, k])
-    blank = np.zeros((n, len(planted.flux), planted.size, planted.size), np.float32)
-    if profile is None or len(on) == 0:
-        night.write("planted_stamps", (k, 0, 0, 0, 0), blank)
-        return snr
     light = np.ones_like(planted.flux)
     if scale is not None:
         light = _sample(scale, reference.grid, planted.x[:, k], planted.y[:, k])
-    x, y = (np.asarray(v) for v in alignment.transform.inverse(planted.x[on, k], planted.y[on, k]))
-    known = np.isfinite(x) & np.isfinite(y)
-    on, x, y = on[known], x[known], y[known]
+    x, y = (np.asarray(v) for v in alignment.transform.inverse(planted.x[:, k], planted.y[:, k]))
     pattern, step = facts.mosaic, (2 if facts.mosaic else 1)
     side = native_side(planted.size, step)
-    corner = step * np.round((np.column_stack([x, y]) - side / 2) / step).astype(int)
-    flux = planted.flux[:, on] * light[:, on]
-    # What moves within the exposure leaves a short trail. The drift is that of the reference's pixels.
+    lost = ~(np.isfinite(x) & np.isfinite(y))
+    x, y = np.where(lost, -1e6, x), np.where(lost, -1e6, y)
+    corner = step * np.round((np.column_stack([x, y]) - side / 2) / step).astype(np.int32)
+    night.write("planted_corners", (k, 0, 0), corner)
+    if profile is None or len(on) == 0:
+        return snr  # the arrays are dark where nothing is written
+    corner, flux = corner[on], planted.flux[:, on] * light[:, on]
+    # What moves within the exposure leaves a short trail.
     parts = int(np.ceil(np.hypot(*planted.step.T).max())) + 1
     stamps = np.zeros((len(on), side, side), np.float32)
     for part in (np.arange(parts) + 0.5) / parts - 0.5:
         px = planted.x[on, k] + part * planted.step[on, 0]
         py = planted.y[on, k] + part * planted.step[on, 1]
         fx, fy = (np.asarray(v) for v in alignment.transform.inverse(px, py))
-        stamps += draw_stars(profile, fx, fy, flux / parts, corner, side, _channel(pattern))
-    snr[on] = _snr(stamps, corner, quality, facts.gain_e_adu, pattern)
+        fx, fy = np.where(lost[on], -1e6, fx), np.where(lost[on], -1e6, fy)
+        stamps += draw_stars(profile, fx, fy, flux / parts, corner, side, channel_sites(pattern))
+    snr[on] = np.where(lost[on], np.nan, _snr(stamps, corner, quality, facts.gain_e_adu, pattern))
     if facts.gain_e_adu:
-        rng = np.random.default_rng([_SEED, k])
+        rng = np.random.default_rng([SEED, k])
         stamps = (rng.poisson(stamps * facts.gain_e_adu) / facts.gain_e_adu).astype(np.float32)
     at = planted.place[k, on] + (planted.side - planted.size) // 2
     warped = warp_stamps(
@@ -303,8 +305,10 @@ def plant_frame(
     if scene.windowed:
         # Frames that are subtracted from each other are levelled first.
         warped /= light[:, on].T[:, :, None, None]
-    blank[on] = warped
-    night.write("planted_stamps", (k, 0, 0, 0, 0), blank)
+    for name, values in (("planted_stamps", warped), ("planted_native", stamps)):
+        whole = np.zeros((n, *values.shape[1:]), np.float32)
+        whole[on] = values
+        night.write(name, (k, *(0,) * whole.ndim), whole)
     return snr
 
 
@@ -321,8 +325,12 @@ def _sample(mesh: np.ndarray, grid: ProductGrid, x: np.ndarray, y: np.ndarray) -
     return np.asarray(low * (1 - f) + high * f, float)
 
 
-def sheet_of(night: Night, k: int, difference: Subtracted) -> tuple[np.ndarray, np.ndarray] | None:
-    """The planted windows' difference of frame `k`, in photon sigma, and its mask, one window above the other.
+def sheet_of(
+    night: Night, k: int, difference: Subtracted
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The planted windows' difference of frame `k`, in photon sigma, its mask, and what was subtracted (c, ...).
+
+    All one window above the other.
 
     None where the frame has no difference.
     """
@@ -339,7 +347,7 @@ def sheet_of(night: Night, k: int, difference: Subtracted) -> tuple[np.ndarray, 
     add_stamps(data, stamps, np.full((len(planted), 2), margin))
     science = Science(
         data,
-        cut_mask(matched.mask, place, side),
+        cut_mask(matched.mask, place, side, border=2),
         cut_mesh(matched.inverse_scale, shape, place, side),
         cut_mesh(matched.offset, shape, place, side),
         cut_noise(matched.noise, shape, place, side),
@@ -353,7 +361,7 @@ def sheet_of(night: Night, k: int, difference: Subtracted) -> tuple[np.ndarray, 
         parts = list(_neighbour_sheet(night, k, scene, template))
     behind = Template(parts[0], parts[1], parts[2], sky, template.correlation)
     result = take_difference(science, behind, own)
-    return result.combined, result.mask
+    return result.significance, result.mask, parts[0]
 
 
 @functools.lru_cache(maxsize=1)
@@ -433,13 +441,3 @@ def _neighbour_sheet(
         add_stamps(sheet, np.asarray(stamps[j]), _within(planted, j, place, every))
     level = cut_mesh(scene.sky, shape, place, side)
     return tasks.median_of(list(zip(sheets, hidden, noises, strict=True)), level)
-
-
-def probe(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Look for what was planted in frame `k`, in its windows alone."""
-    if not night.has("planted"):
-        return {"probed": None}
-    sheet = sheet_of(night, k, values["difference"])
-    if sheet is None:
-        return {"probed": None}
-    return {"probed": None}

@@ -51,7 +51,6 @@ class Subtracted:
         return None if self.pair is None else self.pair[1].data
 
 
-
 @dataclass(frozen=True)
 class SkyPlace:
     """Where the reference lies on the sky, and how that is known; false where it is not."""

@@ -13,7 +13,7 @@ from difflapse.changes.find import FindOptions, filtered, find, flatten
 from difflapse.changes.starlight import Starlight, field_of, find_starlight, scatter_by_light
 from difflapse.difference.mesh import image, mean
 from difflapse.measure.photometry import aperture_sums, bad_map, default_annulus
-from difflapse.model import Alignment, FrameFacts, ProductGrid, bits
+from difflapse.model import FrameFacts, ProductGrid, bits
 from difflapse.model.sightings import CLOUD, STAR, Sightings
 from difflapse.mosaic import bin_medians
 from difflapse.pipeline import tasks
@@ -55,6 +55,8 @@ class Sighted:
     sightings: Sightings
     clear: bool
     """Whether its stars are believed."""
+    scatter: np.ndarray
+    """(n_bins,): of its filtered difference, where the template is so bright."""
 
 
 def prepare_watch(desk: Desk) -> None:
@@ -130,22 +132,21 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             judged[:] = np.nan
         night.write("star_residuals", (k, 0, 0), residual)
         night.write("star_residuals", (k, 1, 0), judged)
-    found = refuse.by_starlight(found, snr, watch.starlight, grid)
+    scatter = refuse.scatter_of(snr, watch.starlight)
+    found = refuse.by_starlight(found, snr, watch.starlight, grid, scatter=scatter)
     found = refuse.by_dipole(found, watch.fwhm)
     found = refuse.by_mask(found, mask, grid, watch.width)
     found = _kept(found)
+    x, y = values["alignment"].transform.inverse(found.x, found.y)
     found = measured(
-        found, night.frames[k], values["pixels"], values["alignment"], watch, grid, difference.template,
-        1.0 / transparency,
-    )  # fmt: skip
+        found, x, y, night.frames[k], values["pixels"], watch, grid, difference.template, 1.0 / transparency
+    )
     if not clear:
         found = replace(found, flags=np.where(found.is_streak, found.flags, found.flags | CLOUD))
-    return {"sighted": Sighted(found, clear)}
+    return {"sighted": Sighted(found, clear, scatter)}
 
 
-def star_residuals(
-    snr: np.ndarray, starlight: Starlight, grid: ProductGrid
-) -> tuple[np.ndarray, np.ndarray]:
+def star_residuals(snr: np.ndarray, starlight: Starlight, grid: ProductGrid) -> tuple[np.ndarray, np.ndarray]:
     """What a filtered difference shows at the stars: relative to their light, and in units of its scatter there.
 
     Parameters
@@ -180,24 +181,32 @@ def star_residuals(
 
 def measured(
     found: Sightings,
+    x: np.ndarray,
+    y: np.ndarray,
     facts: FrameFacts,
     pixels: Pixels,
-    alignment: Alignment,
     watch: Watch,
     grid: ProductGrid,
     template: np.ndarray | None,
     brighten: float,
 ) -> Sightings:
-    """Measure sightings on native pixels: where they are on the frame, their light, their shape."""
+    """Measure sightings on native pixels, at (x, y) of the frame: their light, their shape."""
     if not len(found):
         return found
-    x, y = alignment.transform.inverse(found.x, found.y)
     bad = bad_map(pixels.data.shape, pixels.bad.x, pixels.bad.y, pixels.bad.bit)
     radius = np.maximum(_RADIUS * watch.fwhm * np.maximum(found.width / (watch.width * grid.step), 1.0), 2.0)
     points = ~found.is_streak
     at_x, at_y = np.where(points, x, np.nan), np.where(points, y, np.nan)
     sums = aperture_sums(
-        pixels.data, at_x, at_y, radius, facts.mosaic, None, facts.gain_e_adu, bad, default_annulus(2.5 * watch.fwhm)
+        pixels.data,
+        at_x,
+        at_y,
+        radius,
+        facts.mosaic,
+        None,
+        facts.gain_e_adu,
+        bad,
+        default_annulus(2.5 * watch.fwhm),
     )
     flux, error = sums.flux * brighten, sums.error * brighten
     if template is not None:
@@ -212,7 +221,9 @@ def measured(
     share, contrast = refuse.spikes(pixels.data, at_x, at_y, facts.mosaic)
     found = refuse.by_native(found, share, contrast, flux, error, sums.area)
     green = 1 if len(flux) == 3 else 0
-    return replace(found, x_frame=x, y_frame=y, flux=flux[green].astype(float), flux_err=error[green].astype(float))
+    return replace(
+        found, x_frame=x, y_frame=y, flux=flux[green].astype(float), flux_err=error[green].astype(float)
+    )
 
 
 def _kept(found: Sightings) -> Sightings:

@@ -16,6 +16,7 @@ from typing import Any
 
 from difflapse.pipeline import (
     changes,
+    depth,
     encode,
     follow,
     interpolate,
@@ -78,11 +79,15 @@ STAGES: tuple[Stage, ...] = (
         ("science", "difference"),
         large=True,
     ),
-    Stage(
-        "sight", Scope.EACH, sight.sight, ("pixels", "difference", "alignment", "scale"), ("sighted",)
-    ),
+    Stage("sight", Scope.EACH, sight.sight, ("pixels", "difference", "alignment", "scale"), ("sighted",)),
     Stage("residuals", Scope.EACH, learn.residuals, ("difference",), ("scatter",)),
-    Stage("probe", Scope.EACH, plant.probe, ("difference",), ("probed",)),
+    Stage(
+        "probe",
+        Scope.EACH,
+        depth.probe,
+        ("pixels", "difference", "sighted", "alignment", "scale"),
+        ("probed",),
+    ),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(
         "draw",
@@ -94,6 +99,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
     Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), ()),
     Stage("changes", Scope.NIGHT, changes.find_changes, ("sighted", "alignment", "scale"), ()),
+    Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed",), ()),
     Stage("crossmatch", Scope.NIGHT, crossmatch, (), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
 )
