@@ -45,24 +45,16 @@ def of_stars(
             note = "it " + ("appeared" if variation.appears[i] else "vanished") + " in the night"
         out.append(
             Change(
-                "transient" if gone else "variable",
-                float(x[s]),
-                float(y[s]),
-                int(used.min()),
-                int(used.max()),
-                float(variation.snr[i]),
-                float(math.sqrt(max(variation.together[i], 0) * len(used))),
-                members[i],
-                amplitude_mag=float(variation.amplitude_mag[i]),
-                note=note,
+                "transient" if gone else "variable", float(x[s]), float(y[s]),
+                int(used.min()), int(used.max()), float(variation.snr[i]),
+                float(math.sqrt(max(variation.together[i], 0) * len(used))), members[i],
+                amplitude_mag=float(variation.amplitude_mag[i]), note=note,
             )  # fmt: skip
         )
     return out
 
 
-def of_comet(
-    comet: Comet, cell: float, grid_to_native: tuple[float, float], times: np.ndarray, used: np.ndarray
-) -> Change:
+def of_comet(comet: Comet, cell: float, grid_to_native: tuple[float, float], times: np.ndarray, used: np.ndarray) -> Change:
     """The change that a comet is; `cell` native pixels wide cells begin at the given native place (centre of cell 0)."""
     x0, y0 = grid_to_native
     x, y = comet.at(times[used])

@@ -204,7 +204,9 @@ def _joined(
             away = [abs(-(x - a0) * uy + (y - b0) * ux) for x, y in ((x0, y0), (x1, y1))]
             turn = abs((x1 - x0) * uy - (y1 - y0) * ux) / np.hypot(x1 - x0, y1 - y0)
             if max(away) < 8 and turn < 0.15:
-                along = [(x - a0) * ux + (y - b0) * uy for x, y in ((a0, b0), (a1, b1), (x0, y0), (x1, y1))]
+                along = [
+                    (x - a0) * ux + (y - b0) * uy for x, y in ((a0, b0), (a1, b1), (x0, y0), (x1, y1))
+                ]
                 lo, hi = min(along), max(along)
                 out[n] = (
                     a0 + lo * ux,

@@ -79,11 +79,7 @@ def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
     often = (np.abs(rest) > _AWAY).sum(axis=0)
     found = np.flatnonzero(enough & (together > _TOGETHER) & (often >= _OFTEN))
     found = found[np.argsort(-together[found], kind="stable")]
-    amplitude, gone, appears = (
-        np.full(len(found), np.nan),
-        np.zeros(len(found), bool),
-        np.zeros(len(found), bool),
-    )
+    amplitude, gone, appears = np.full(len(found), np.nan), np.zeros(len(found), bool), np.zeros(len(found), bool)
     for i, s in enumerate(found):
         light = 1 + share[known[:, s], s]
         smooth = np.array([np.median(light[max(0, k - 1) : k + 2]) for k in range(len(light))])
@@ -94,6 +90,4 @@ def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
             appears[i] = absent.mean() < (len(light) - 1) / 2
         else:
             amplitude[i] = 2.5 * np.log10(top / low)
-    return Variation(
-        found, together[found], np.abs(rest[:, found]).max(axis=0, initial=0.0), amplitude, gone, appears
-    )
+    return Variation(found, together[found], np.abs(rest[:, found]).max(axis=0, initial=0.0), amplitude, gone, appears)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from difflapse.difference import Science
-from difflapse.difference.mesh import image
 from difflapse.difference.model_error import Learned
+from difflapse.difference.mesh import image
 from difflapse.io.celestial import binned_wcs_header
 from difflapse.io.products import Card, product_names, write_image
 from difflapse.model import Alignment, Quality, bits
