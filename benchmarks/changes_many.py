@@ -16,6 +16,7 @@ import json
 import shutil
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from astropy.table import Table
 
 import difflapse
 from difflapse.synth import NightSpec, Truth, preset, simulate
-from difflapse.synth.score import Outcome, completeness, score
+from difflapse.synth.score import FLOOR, KIND, score
 
 EDGES = (3, 5, 6, 8, 10, 13, 17, 22, 30, 1000)
-KINDS = ("variable", "transient", "mover", "streak", "comet")
+KINDS = tuple(KIND.values())
 
 
 def nights() -> dict[str, NightSpec]:
@@ -62,10 +63,12 @@ def one_night(folder: Path, name: str, spec: NightSpec, keep: bool, workers: int
 def scored(truth: Truth, night: Any) -> dict[str, Any]:
     """A night's outcomes and false changes, as plain values."""
     changes = Table.read(night.folder / "changes.ecsv", format="ascii.ecsv")
-    result = score(truth, night.reference.number, changes, star_floor(night.folder, truth))
+    floor = star_floor(night.folder)
+    result = score(truth, changes, night.reference.number, FLOOR if floor is None else floor)
     columns = [c for c in ("kind", "x_pix", "y_pix", "first_frame", "last_frame", "snr", "note") if c in changes.colnames]
     return {
-        "outcomes": [asdict(o) for o in result.outcomes],
+        "floor": floor,
+        "planted": [asdict(p) | {"recovered": p.recovered} for p in result.planted if p.n_sightings >= _fewest(p.kind)],
         "false": [{c: str(changes[c][n]) for c in columns} for n in result.false],
         "injected": injected(night.folder),
     }
@@ -80,44 +83,51 @@ def injected(folder: Path) -> dict[str, Any] | None:
     return {"limits": table.meta["limits"], "rows": [[str(v) for v in row] for row in table]}
 
 
-def star_floor(folder: Path, truth: Truth) -> Any:
-    """Scatter of the night's own light curves beyond the noise model's, by green flux (ADU); None without them."""
+def star_floor(folder: Path) -> float | None:
+    """Scatter of bright stars' own light curves beyond the noise model's, over their light; None without them."""
     path = folder / "stars.ecsv"
     if not path.exists():
         return None
     stars = Table.read(path, format="ascii.ecsv")
-    mag, scatter, expected = (
-        np.ma.filled(np.ma.asarray(stars[c]).astype(float), np.nan) for c in ("mag", "scatter_mag", "expected_scatter_mag")
+    mag, scatter, expected, flags = (
+        np.ma.filled(np.ma.asarray(stars[c]).astype(float), np.nan)
+        for c in ("mag", "scatter_mag", "expected_scatter_mag", "flags")
     )
-    extra = np.sqrt(np.maximum(scatter**2 - expected**2, 0))
-    good = np.isfinite(mag) & np.isfinite(extra)
-    if good.sum() < 20:
+    good = np.isfinite(mag + scatter + expected) & (flags == 0)
+    bright = np.flatnonzero(good)[np.argsort(mag[good])[:200]]
+    if len(bright) < 20:
         return None
-    mag, extra = mag[good], extra[good]
-    exposure = truth.frames[0].exposure_s
-    share = 0.5 if truth.mosaic else 1.0
+    return float(np.sqrt(max(np.median(scatter[bright] ** 2 - expected[bright] ** 2), 0)) / 1.0857)
 
-    def floor(flux_adu: float) -> float:
-        m = -2.5 * np.log10(max(share * flux_adu / exposure, 1e-9))
-        near = np.argsort(np.abs(mag - m))[:50]
-        return float(np.median(extra[near]))
 
-    return floor
+def _fewest(kind: str) -> int:
+    """Frames on which a thing of a kind must be to be seen to count: a streak has one."""
+    return 1 if kind == "streak" else 2
+
+
+def rows_of(planted: list[dict[str, Any]]) -> list[tuple[str, float, float, int, int]]:
+    """Rows (kind, low, high, planted, recovered) by S/N of one sighting; kind ``all`` last."""
+    rows = []
+    for kind in (*KINDS, "all"):
+        for low, high in pairwise(EDGES):
+            here = [p for p in planted if kind in (p["kind"], "all") and low <= p["snr"] < high]
+            rows.append((kind, float(low), float(high), len(here), sum(p["recovered"] for p in here)))
+    return rows
 
 
 def report(results: dict[str, dict[str, Any]]) -> str:
     """The table of docs/completeness.md."""
-    outcomes = [Outcome(**o) for r in results.values() for o in r["outcomes"]]
-    lines = ["| kind | " + " | ".join(f"{a}-{b}" if b < 1000 else f">{a}" for a, b in zip(EDGES, EDGES[1:], strict=False)) + " |"]
+    planted = [p for r in results.values() for p in r["planted"]]
+    lines = ["| kind | " + " | ".join(f"{a}-{b}" if b < 1000 else f">{a}" for a, b in pairwise(EDGES)) + " |"]
     lines.append("|---|" + "---|" * (len(EDGES) - 1))
-    rows = completeness(outcomes, EDGES)
+    rows = rows_of(planted)
     for kind in dict.fromkeys(r[0] for r in rows):
         cells = [f"{hit} of {n}" if n else "" for k, _, _, n, hit in rows if k == kind]
         lines.append(f"| {kind} | " + " | ".join(cells) + " |")
     for low, high, needed in ((10, np.inf, 95), (6, 8, 60)):
-        own = [o for o in outcomes if low <= o.snr < high]
+        own = [p for p in planted if low <= p["snr"] < high]
         if own:
-            share = 100 * np.mean([o.recovered for o in own])
+            share = 100 * np.mean([p["recovered"] for p in own])
             lines.append(
                 f"\nS/N {low} to {high:g} a sighting: {share:.1f} % of {len(own)} with the right kind ({needed} asked)"
             )
@@ -142,10 +152,10 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
 
     from difflapse.pipeline.depth import binomial
 
-    outcomes = [Outcome(**o) for r in results.values() for o in r["outcomes"]]
+    planted = [p for r in results.values() for p in r["planted"]]
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     shift = dict(zip((*KINDS, "all"), np.geomspace(0.95, 1.05, 6), strict=True))
-    rows = completeness(outcomes, EDGES)
+    rows = rows_of(planted)
     for kind in (*KINDS, "all"):
         own = [r for r in rows if r[0] == kind and r[3]]
         if not own:
@@ -186,9 +196,9 @@ def main() -> None:
         part = kept.with_suffix(".part")
         part.write_text(json.dumps(result, indent=1), encoding="utf-8")
         part.replace(kept)
-        hits = sum(o["recovered"] for o in result["outcomes"])
+        hits = sum(p["recovered"] for p in result["planted"])
         print(
-            f"{name}: {hits} of {len(result['outcomes'])} recovered, {len(result['false'])} false, {result['seconds']} s",
+            f"{name}: {hits} of {len(result['planted'])} recovered, {len(result['false'])} false, {result['seconds']} s",
             flush=True,
         )
     results = {p.stem: json.loads(p.read_text("utf-8")) for p in sorted(told.folder.glob("*.json"))}

@@ -43,20 +43,27 @@ def of_stars(
         note = "its light curve departs from those of stars like it"
         if gone:
             note = "it " + ("appeared" if variation.appears[i] else "vanished") + " in the night"
-        out.append(
-            Change(
-                "transient" if gone else "variable", float(x[s]), float(y[s]),
-                int(used.min()), int(used.max()), float(variation.snr[i]),
-                float(math.sqrt(max(variation.together[i], 0) * len(used))), members[i],
-                amplitude_mag=float(variation.amplitude_mag[i]), note=note,
-            )  # fmt: skip
+        change = Change(
+            "transient" if gone else "variable",
+            float(x[s]),
+            float(y[s]),
+            int(used.min()),
+            int(used.max()),
+            float(variation.snr[i]),
+            float(math.sqrt(max(variation.together[i], 0) * len(used))),
+            members[i],
+            amplitude_mag=float(variation.amplitude_mag[i]),
+            note=note,
         )
+        out.append(change)
     return out
 
 
-def of_comet(comet: Comet, cell: float, grid_to_native: tuple[float, float], times: np.ndarray, used: np.ndarray) -> Change:
-    """The change that a comet is; `cell` native pixels wide cells begin at the given native place (centre of cell 0)."""
-    x0, y0 = grid_to_native
+def of_comet(
+    comet: Comet, cell: float, first_cell: tuple[float, float], times: np.ndarray, used: np.ndarray
+) -> Change:
+    """The change that a comet is, found on cells that are `cell` native pixels wide; `first_cell` is the centre of one."""
+    x0, y0 = first_cell
     x, y = comet.at(times[used])
     x, y = x0 + cell * x, y0 + cell * y
     return Change(

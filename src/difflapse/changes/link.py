@@ -160,9 +160,7 @@ def _seeds(
                     moved = np.hypot(sightings.x[b] - sightings.x[a], sightings.y[b] - sightings.y[a])
                     # Slow things are begun with pairs further apart in time, or with those that noise pushes apart.
                     if moved > 0.5 * options.fwhm:
-                        pairs.append(
-                            (min(sightings.snr[a], sightings.snr[b]) - 0.02 * moved, int(a), int(b))
-                        )
+                        pairs.append((min(sightings.snr[a], sightings.snr[b]) - 0.02 * moved, int(a), int(b)))
     pairs.sort(key=lambda p: (-p[0], p[1], p[2]))
     return [(a, b) for _, a, b in pairs[:_SEEDS]]
 
@@ -180,10 +178,8 @@ def _grow(
     members = list(pair)
     track = fit_track(sightings, times, np.array(members), options.fwhm)
     inner = sorted(times[sightings.frame[n]] for n in pair)
-    begun = set(int(sightings.frame[n]) for n in pair)
-    for k in sorted(
-        set(by_frame) - begun, key=lambda f: max(inner[0] - times[f], times[f] - inner[1], 0.0)
-    ):
+    begun = {int(sightings.frame[n]) for n in pair}
+    for k in sorted(set(by_frame) - begun, key=lambda f: max(inner[0] - times[f], times[f] - inner[1], 0.0)):
         x, y = track.at(times[k])
         since = times[k] - track.time
         spread = math.hypot(track.place_err, track.rate_err * since)
@@ -196,8 +192,10 @@ def _grow(
         if near:
             best = max(
                 near,
-                key=lambda n: sightings.snr[n]
-                - 3 * math.hypot(sightings.x[n] - float(x), sightings.y[n] - float(y)) / options.fwhm,
+                key=lambda n: (
+                    sightings.snr[n]
+                    - 3 * math.hypot(sightings.x[n] - float(x), sightings.y[n] - float(y)) / options.fwhm
+                ),
             )
             members.append(best)
             track = fit_track(sightings, times, np.array(members), options.fwhm)
@@ -232,9 +230,9 @@ def fit_track(sightings: Sightings, times: np.ndarray, members: np.ndarray, fwhm
     # Errors are those of the fit, enlarged where the sightings scatter by more than theirs.
     scale = 1.0
     if len(members) > 2:
-        chi = (
-            w * ((x - mx - rate_x * since) ** 2 + (y - my - rate_y * since) ** 2)
-        ).sum() / (2 * len(members) - 4)
+        chi = (w * ((x - mx - rate_x * since) ** 2 + (y - my - rate_y * since) ** 2)).sum() / (
+            2 * len(members) - 4
+        )
         scale = math.sqrt(max(1.0, float(chi)))
     return Track(
         np.asarray(members, int),
@@ -325,7 +323,11 @@ def link_streaks(sightings: Sightings, free: np.ndarray) -> list[np.ndarray]:
     for n in rows:
         for group in groups:
             last = group[-1]
-            if sightings.frame[n] - sightings.frame[last] == 1 and len(group) == 1 and _in_line(sightings, last, n):
+            if (
+                sightings.frame[n] - sightings.frame[last] == 1
+                and len(group) == 1
+                and _in_line(sightings, last, int(n))
+            ):
                 group.append(int(n))
                 break
         else:

@@ -23,6 +23,10 @@ _LIT = 0.3
 """Of a line's parts so many must shine by themselves: a few stars in a row do not; dashes may."""
 
 
+Line = tuple[float, float, float, float, float, float]
+"""x, y of one end, x, y of the other (cells), S/N, share of it that shines."""
+
+
 def find_streaks(
     flat: np.ndarray,
     grid: ProductGrid,
@@ -71,7 +75,7 @@ def find_streaks(
     if scatter <= 0 or min(ny, nx) < 2 * _SHORTEST:
         return Sightings.empty()
     cells = np.clip(cells / np.float32(scatter), _DARKEST, _BRIGHTEST)
-    lines: list[tuple[float, float, float, float, float]] = []
+    lines: list[Line] = []
     for _ in range(_MOST):
         found = _best_line(cells, floor)
         if found is None:
@@ -97,14 +101,13 @@ def find_streaks(
         x_end,
         y_end,
         error=np.full(n, 0.5 * size * grid.step),
+        sharpness=ends[:, 5],
     )
 
 
-def _best_line(
-    cells: np.ndarray, floor: float
-) -> tuple[tuple[float, float, float, float, float], bool] | None:
+def _best_line(cells: np.ndarray, floor: float) -> tuple[Line, bool] | None:
     """The line of most significance, followed to its ends, and whether it is one; None where none is left."""
-    best = (0.0, 0.0, 0.0, 0.0, 0.0)
+    best: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
     for turned in (False, True):
         image = np.ascontiguousarray(cells.T) if turned else cells
         score, x0, y0, x1, y1 = _radon(image)
@@ -116,9 +119,7 @@ def _best_line(
     return _follow(cells, x0, y0, x1, y1, floor)
 
 
-def _follow(
-    cells: np.ndarray, x0: float, y0: float, x1: float, y1: float, floor: float
-) -> tuple[tuple[float, float, float, float, float], bool]:
+def _follow(cells: np.ndarray, x0: float, y0: float, x1: float, y1: float, floor: float) -> tuple[Line, bool]:
     """Fit a line through the light along a first guess and follow it both ways until the light ends."""
     ny, nx = cells.shape
     length = float(np.hypot(x1 - x0, y1 - y0))
@@ -158,11 +159,13 @@ def _follow(
     own = profile[on]
     score = float(own.sum() / np.sqrt(max(len(own), 1)))
     inside = (cx + t * ux > -0.5) & (cx + t * ux < nx - 0.5) & (cy + t * uy > -0.5) & (cy + t * uy < ny - 0.5)
-    parts = np.array_split(own, max(4, min(16, len(own) // 8)))
+    # What stars hide (it is exactly 0) is neither bright nor dark.
+    shown = own[own != 0] if np.any(own) else own
+    parts = np.array_split(shown, max(4, min(16, len(shown) // 8)))
     lit = np.mean([p.sum() / np.sqrt(max(len(p), 1)) > 1.5 for p in parts])
     span = t[on & inside]
     lo, hi = (float(span[0]), float(span[-1])) if len(span) else (first, last)
-    line = (cx + lo * ux, cy + lo * uy, cx + hi * ux, cy + hi * uy, score)
+    line = (cx + lo * ux, cy + lo * uy, cx + hi * ux, cy + hi * uy, score, float(lit))
     return line, bool(score >= floor and lit >= _LIT and hi - lo >= _SHORTEST)
 
 
@@ -182,7 +185,7 @@ def _extent(profile: np.ndarray, t: np.ndarray, first: float, last: float) -> tu
     return float(t[ends[0]]), float(t[ends[1]])
 
 
-def _erase(cells: np.ndarray, line: tuple[float, float, float, float, float], fwhm: float) -> None:
+def _erase(cells: np.ndarray, line: Line, fwhm: float) -> None:
     """Take a line out, and its wings."""
     width = max(5, int(np.ceil(6 * fwhm)))
     hide = np.zeros(cells.shape, np.uint8)
@@ -192,21 +195,19 @@ def _erase(cells: np.ndarray, line: tuple[float, float, float, float, float], fw
 
 
 def _joined(
-    lines: list[tuple[float, float, float, float, float]],
-) -> list[tuple[float, float, float, float, float]]:
+    lines: list[Line],
+) -> list[Line]:
     """Parts of one line (dashes, or a line that a star cut) put together."""
-    out: list[tuple[float, float, float, float, float]] = []
+    out: list[Line] = []
     for line in sorted(lines, key=lambda v: -v[4]):
-        x0, y0, x1, y1, score = line
-        for n, (a0, b0, a1, b1, other) in enumerate(out):
+        x0, y0, x1, y1, score, lit = line
+        for n, (a0, b0, a1, b1, other, shine) in enumerate(out):
             length = np.hypot(a1 - a0, b1 - b0)
             ux, uy = (a1 - a0) / length, (b1 - b0) / length
             away = [abs(-(x - a0) * uy + (y - b0) * ux) for x, y in ((x0, y0), (x1, y1))]
             turn = abs((x1 - x0) * uy - (y1 - y0) * ux) / np.hypot(x1 - x0, y1 - y0)
             if max(away) < 8 and turn < 0.15:
-                along = [
-                    (x - a0) * ux + (y - b0) * uy for x, y in ((a0, b0), (a1, b1), (x0, y0), (x1, y1))
-                ]
+                along = [(x - a0) * ux + (y - b0) * uy for x, y in ((a0, b0), (a1, b1), (x0, y0), (x1, y1))]
                 lo, hi = min(along), max(along)
                 out[n] = (
                     a0 + lo * ux,
@@ -214,6 +215,7 @@ def _joined(
                     a0 + hi * ux,
                     b0 + hi * uy,
                     float(np.hypot(score, other)),
+                    min(lit, shine),
                 )
                 break
         else:

@@ -132,7 +132,7 @@ def _many_objects(
     # A star of magnitude 14.6 stands out from a clear sky by 10 sigma.
     for mag in spread(wanted["movers"], 12.7, 15.8):
         made.append(Mover(place(), rate(2.0, 7.0), float(mag), float(rng.uniform(0.6, 0.9))))
-    amplitude = 10 ** spread(wanted["variables"], np.log10(0.03), np.log10(0.8))
+    amplitude = 10 ** spread(wanted["variables"], np.log10(0.06), np.log10(0.9))
     for i, mag in enumerate(spread(wanted["variables"], 9.5, 13.3)):
         star = Variable(
             place(),

@@ -1,233 +1,280 @@
-"""What a run found beside what was there: each planted thing recovered or not, and what is no planted thing."""
+"""How well a run's changes agree with what was planted in a simulated night."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from difflapse.synth.camera import MOFFAT_BETA, coma_scales
+from difflapse.synth.camera import MOFFAT_BETA, Sensor
 from difflapse.synth.scene import Response
 from difflapse.synth.truth import TrueObject, Truth
 
-KINDS = {"variable": "variable", "nova": "transient", "mover": "mover", "streak": "streak", "comet": "comet"}
-"""What a run should call each planted kind."""
-_NEAR_PIX = 4.0
-_TEMPLATE = 1 / 12
-"""Variance that a template of 12 frames adds to a frame's own."""
+KIND = {
+    "variable": "variable",
+    "nova": "transient",
+    "mover": "mover",
+    "comet": "comet",
+    "streak": "streak",
+}
+"""The kind of change that each kind of planted object is."""
+FLOOR = 0.012
+"""Error of a difference at a star, over the star's light: what the preset's nights show where nothing changes."""
+_REACH = {"variable": 3.0, "transient": 3.0, "mover": 4.0, "comet": 14.0, "streak": 6.0}
+"""Native pixels within which a change is the planted one."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of one planted thing."""
+class Planted:
+    """One planted object and what became of it."""
 
     kind: str
-    """What a run should call it."""
+    """The kind of change that it should be."""
     name: str
     snr: float
-    """Of one sighting; NaN for what was never to be seen."""
-    recovered: bool
-    """As a change of the right kind."""
-    called: str
-    """What the change nearest to it was called; empty where there is none."""
+    """Per sighting, from the truth: see `snr_of`."""
+    n_sightings: int
+    """Frames on which it could be seen: there, on the sensor, with S/N 3 or more."""
+    change: int
+    """Row of the change that is it; -1 where there is none."""
+    found_as: str
+    """Kind that was found; empty if none."""
+
+    @property
+    def recovered(self) -> bool:
+        """Whether it was found with the right kind."""
+        return self.found_as == self.kind
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Score:
-    """A night's outcome."""
+    """The planted objects, and the changes that are none of them."""
 
-    outcomes: tuple[Outcome, ...]
+    planted: tuple[Planted, ...]
     false: tuple[int, ...]
-    """Rows of the changes that are no planted thing."""
+    """Rows of changes that are no planted object, or one that an earlier row is already."""
+
+    def completeness(self, low: float, high: float = math.inf, kinds: Iterable[str] = ()) -> tuple[int, int]:
+        """(recovered, planted) among objects of some S/N per sighting; movers count with two sightings or more."""
+        wanted = set(kinds) or set(KIND.values())
+        own = [
+            p
+            for p in self.planted
+            if low <= p.snr < high
+            and p.kind in wanted
+            and p.n_sightings >= (2 if p.kind in ("mover", "variable", "transient", "comet") else 1)
+        ]
+        return sum(p.recovered for p in own), len(own)
 
 
-def score(
-    truth: Truth,
-    reference: int,
-    changes: Any,
-    floor: Callable[[float], float] | None = None,
-) -> Score:
-    """Compare the changes of a run with what was planted.
+def score(truth: Truth, changes: Iterable[Mapping[str, Any]], reference: int, floor: float = FLOOR) -> Score:
+    """Compare the rows of `changes.ecsv` with the truth.
 
     Parameters
     ----------
     truth : Truth
         Of the night.
+    changes : iterable of rows
+        With the columns ``kind``, ``x_pix``, ``y_pix``, ``x_end_pix``, ``y_end_pix``, ``first_frame`` and ``last_frame``;
+        frames are numbered as in the truth.
     reference : int
-        Frame whose native pixels the changes' positions are.
-    changes : Table
-        `changes.ecsv`: columns kind, x_pix, y_pix, first_frame, last_frame, x_end_pix, y_end_pix.
-    floor : callable, optional
-        Relative error (magnitudes) that a star of a green flux (ADU) has beyond photons and sky, as measured.
+        The frame whose native pixels positions are given in.
+    floor : float
+        See `snr_of`.
 
     Returns
     -------
     Score
-        A thing counts as recovered by a change of the right kind within 4 px of its place in the change's first frame
-        (a comet: within 0.6 of its width; a streak: on its line, in its frame). S/N of one sighting: the median over
-        the frames that show it; of a variable, three quarters of the frames depart less from its median light. It
-        counts the photons of sky and source, read noise, a template of 12 frames, and `floor`.
+
+    Notes
+    -----
+    A change is the planted object that lies where it says: for what moves, both at its first and at its last frame; for
+    a streak, along its line on its frame. Where several changes lie on one object the first of the right kind is it, and
+    the others are false.
     """
-    rows = [_Row.of(changes, n) for n in range(len(changes))]
-    owner = np.full(len(rows), -1)
-    outcomes = []
-    for number, thing in enumerate(truth.objects):
-        near = [n for n, row in enumerate(rows) if _matches(truth, reference, thing, row)]
-        right = [n for n in near if rows[n].kind == KINDS[thing.kind]]
-        owner[near] = number
-        best = (right or near)[0] if near else None
-        outcomes.append(
-            Outcome(
-                KINDS[thing.kind],
+    rows = [dict(row) for row in changes]
+    used: set[int] = set()
+    planted = []
+    for thing in truth.objects:
+        kind = KIND[thing.kind]
+        seen = snr_of(truth, thing, _colour(truth, thing), floor)
+        near = [
+            i for i, row in enumerate(rows) if i not in used and _is_it(truth, thing, kind, row, reference)
+        ]
+        near.sort(key=lambda i: (str(rows[i]["kind"]) != kind, i))
+        found = near[0] if near else -1
+        if found >= 0:
+            used.add(found)
+        strong = seen[np.isfinite(seen) & (seen > 3)]
+        planted.append(
+            Planted(
+                kind,
                 thing.name,
-                sighting_snr(truth, thing, floor),
-                bool(right),
-                rows[best].kind if best is not None else "",
-            )
+                _typical(kind, seen),
+                len(strong),
+                found,
+                str(rows[found]["kind"]) if found >= 0 else "",
+            )  # fmt: skip
         )
-    return Score(tuple(outcomes), tuple(int(n) for n in np.flatnonzero(owner < 0)))
+    return Score(tuple(planted), tuple(i for i in range(len(rows)) if i not in used))
 
 
-def sighting_snr(truth: Truth, thing: TrueObject, floor: Callable[[float], float] | None = None) -> float:
-    """S/N of one typical sighting of a planted thing; NaN where it is never seen. See `score`."""
-    cloudy = np.array([truth.frames[k].cloudy for k in thing.frame])
-    good = thing.inside & ~cloudy & (thing.flux_adu > 0)
-    if thing.kind == "streak":
-        good = thing.inside
-    if not good.any():
-        return float("nan")
-    spec = truth.parameters
-    sensor = spec["sensor"]
-    gain = float(sensor["gain_e_adu"])
-    own = _spec_of(truth, thing)
-    ratio = np.array(own["channels"]) if thing.kind == "comet" else Response()(own["colour"])
-    weight = np.array([0.25, 0.5, 0.25]) if truth.mosaic else np.array([0.0, 1.0, 0.0])
-    values = []
-    light = []
-    for n in np.flatnonzero(good):
-        frame = truth.frames[int(thing.frame[n])]
-        sky = np.array(frame.sky_adu)
-        noise = (1 + _TEMPLATE) * (sky / gain + (float(sensor["read_noise_e"]) / gain) ** 2)
-        flux = float(thing.flux_adu[n])
-        spread, fwhm = 1.0, frame.fwhm_pix * (1 + 0.5 * spec["blur"]["growth"])
+def snr_of(truth: Truth, thing: TrueObject, colour: float, floor: float = FLOOR) -> np.ndarray:
+    """S/N of an object on each of its frames, from the true light and the true noise.
+
+    Parameters
+    ----------
+    truth : Truth
+        Of the night.
+    thing : TrueObject
+        What is asked for.
+    colour : float
+        Its colour index.
+    floor : float
+        What limits the difference at a star, over the star's light: a variable's change counts against it.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Of the best linear filter for its known shape on all native pixels of all colours: photon noise of sky and
+        object, read noise, and a template of 12 frames. For a variable, of its departure from its median light. 0 where
+        it is not on the sensor.
+
+    Notes
+    -----
+    ``S/N^2 = sum_c f_c F_c^2 / (V_c A)``, f_c the share of pixels of colour c, F_c its light in ADU as if all pixels were of
+    that colour, V_c the variance of a pixel and A the effective area, ``1 / sum(p^2)`` of what pixels see of a star
+    (`point_area`; 4 pi sigma^2 of a Gaussian is half of it, for a Moffat has wings). A streak's line of
+    length L and width sigma has ``F^2 / A`` replaced by ``F^2 / (2 sqrt(pi) sigma L)``.
+    """
+    values = truth.parameters
+    gain, read = values["sensor"]["gain_e_adu"], values["sensor"]["read_noise_e"]
+    channels = np.array([s for row in Sensor(mosaic=truth.mosaic).sites for s in row])
+    share = np.array([np.mean(channels == c) for c in range(3)])
+    held = values["response"]
+    factor = Response(tuple(held["red"]), tuple(held["blue"]))(colour)
+    if thing.kind == "comet":
+        factor = np.array(_spec(truth, thing)["channels"])
+    out = np.zeros(len(thing.frame))
+    for i, k in enumerate(thing.frame):
+        frame = truth.frames[k]
+        if not thing.inside[i]:
+            continue
+        width = np.hypot(frame.fwhm_pix, 0.7) / 2.3548
         if thing.kind == "comet":
-            spread = _coma_area(own["fwhm_pix"])
-        elif thing.kind == "streak":
-            length = max(float(np.hypot(thing.x_end[n] - thing.x[n], thing.y_end[n] - thing.y[n])), 1.0)
-            spread = length * np.sqrt(point_area(fwhm))
+            width = _spec(truth, thing)["fwhm_pix"] / 2.3548
+        sky = np.array(frame.sky_adu) / gain + (read / gain) ** 2
+        light = thing.flux_adu[i] * factor
+        if thing.kind == "streak":
+            length = float(np.hypot(thing.x_end[i] - thing.x[i], thing.y_end[i] - thing.y[i]))
+            area = 2 * math.sqrt(math.pi) * width * length
+            inside = _length_inside(truth, thing, i) / max(length, 1e-9)
+            out[i] = math.sqrt(
+                float((share * light**2 / ((sky + light / area / gain) * area)).sum()) * inside
+            )
+            continue
+        area = 4 * math.pi * width**2 if thing.kind == "comet" else point_area(round(frame.fwhm_pix, 2))
+        variance = (sky * (1 + 1 / 12) + light / area / gain) * area
+        if thing.kind == "variable":
+            # Its clouds are known from its neighbours: only its own change counts.
+            clear = 10 ** (-0.4 * (thing.mag[i] - np.median(thing.mag)))
+            signal = light * (1 - 1 / clear)
+            known = share > 0
+            # Colours share the floor's cause: the best of them is the limit.
+            photons = (
+                1 / (share[known] * signal[known] ** 2 / variance[known]).sum()
+                if np.any(signal)
+                else math.inf
+            )
+            limit = (floor * light[1] / signal[1]) ** 2 if signal[1] else math.inf
+            out[i] = 1 / math.sqrt(photons + limit) if math.isfinite(photons) else 0.0
         else:
-            spread = point_area(fwhm)
-        own_noise = 1 / np.sqrt(np.sum(weight * (flux * ratio) ** 2 / noise) / spread)
-        photons = 1 / np.sqrt(np.sum(weight * flux * ratio) * gain)
-        values.append((own_noise, photons))
-        light.append(flux)
-    errors = np.array(values)
-    if thing.kind != "variable":
-        return float(np.median(1 / np.hypot(errors[:, 0], errors[:, 1])))
-    mag = thing.mag[good]
-    away = np.abs(10 ** (-0.4 * (mag - np.median(mag))) - 1)
-    extra = np.array([floor(f) / 1.0857 for f in light]) if floor is not None else np.zeros(len(light))
-    return float(np.percentile(away / np.sqrt(errors[:, 0] ** 2 + errors[:, 1] ** 2 + extra**2), 75))
+            known = share > 0
+            out[i] = math.sqrt(float((share[known] * light[known] ** 2 / variance[known]).sum()))
+    return out
 
 
+@functools.cache
 def point_area(fwhm_pix: float) -> float:
-    """Noise-equivalent area of a star seen by square pixels, px**2: 1 / sum(p**2), the mean of all phases."""
+    """Effective area of a star seen by square pixels, px**2: 1 / sum(p**2), the mean of all phases."""
     fine = 7
-    half = int(np.ceil(5 * fwhm_pix)) * fine
+    half = math.ceil(5 * fwhm_pix) * fine
     u = np.arange(-half, half + 1) / fine
     alpha = 0.5 * fwhm_pix / np.sqrt(2 ** (1 / MOFFAT_BETA) - 1)
     density = (1 + (u[:, None] ** 2 + u[None, :] ** 2) / alpha**2) ** -MOFFAT_BETA
     total = np.cumsum(np.cumsum(np.pad(density, ((1, 0), (1, 0))), axis=0), axis=1)
     seen = total[fine:, fine:] - total[:-fine, fine:] - total[fine:, :-fine] + total[:-fine, :-fine]
-    seen /= density.sum()
-    return float(fine**2 / np.sum(seen**2))
+    return float(fine**2 / np.sum((seen / density.sum()) ** 2))
 
 
-def _coma_area(fwhm_pix: float) -> float:
-    """The same of a coma."""
-    core, reach = coma_scales(fwhm_pix)
-    rho = np.linspace(0, 9 * reach, 4001)
-    density = np.exp(-rho / reach) / np.hypot(rho, core)
-    return float(np.trapezoid(2 * np.pi * rho * density, rho) ** 2 / np.trapezoid(2 * np.pi * rho * density**2, rho))
+def _typical(kind: str, seen: np.ndarray) -> float:
+    """One S/N per sighting: the median of frames that show it; of a variable's the rms over the night."""
+    there = seen[seen > 0]
+    if not len(there):
+        return 0.0
+    if kind == "variable":
+        return float(np.sqrt(np.mean(seen**2)))
+    return float(np.median(there))
 
 
-def _spec_of(truth: Truth, thing: TrueObject) -> dict[str, Any]:
-    """What was asked for of a thing: the n-th of its kind."""
-    keys = {"variable": "amplitude_mag", "nova": "start_h", "comet": "condensation", "streak": "adu_per_pix"}
-    of_kind = [
-        o
-        for o in truth.parameters["objects"]
-        if (keys[thing.kind] in o if thing.kind in keys else not any(k in o for k in keys.values()))
+def _length_inside(truth: Truth, thing: TrueObject, i: int) -> float:
+    """How much of a streak falls on the sensor, pixels."""
+    ny, nx = truth.shape
+    t = np.linspace(0, 1, 2000)
+    x = thing.x[i] + t * (thing.x_end[i] - thing.x[i])
+    y = thing.y[i] + t * (thing.y_end[i] - thing.y[i])
+    inside = (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1)
+    return float(inside.mean() * np.hypot(thing.x_end[i] - thing.x[i], thing.y_end[i] - thing.y[i]))
+
+
+def _spec(truth: Truth, thing: TrueObject) -> dict[str, Any]:
+    """The options that an object was planted with."""
+    return dict(truth.parameters["objects"][_place(truth, thing)])
+
+
+def _place(truth: Truth, thing: TrueObject) -> int:
+    """Which of the planted objects it is: those of later frames than the night has are not in the truth."""
+    own = [n for n, o in enumerate(truth.objects) if o is thing][0]
+    kept = [
+        n
+        for n, o in enumerate(truth.parameters["objects"])
+        if not ("adu_per_pix" in o and o["frame"] >= len(truth.frames))
     ]
-    return dict(of_kind[int(thing.name.rsplit(" ", 1)[1]) - 1])
+    return kept[own]
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A change, as plain values."""
+def _colour(truth: Truth, thing: TrueObject) -> float:
+    """An object's colour index."""
+    return float(_spec(truth, thing).get("colour", 0.6))
 
-    kind: str
-    x: float
-    y: float
-    first: int
-    x_end: float
-    y_end: float
 
-    @classmethod
-    def of(cls, table: Any, n: int) -> _Row:
-        def number(name: str) -> float:
-            value = table[name][n] if name in table.colnames else np.nan
-            return float("nan") if np.ma.is_masked(value) else float(value)
-
-        return cls(
-            str(table["kind"][n]),
-            number("x_pix"),
-            number("y_pix"),
-            int(table["first_frame"][n]),
-            number("x_end_pix"),
-            number("y_end_pix"),
+def _is_it(truth: Truth, thing: TrueObject, kind: str, row: Mapping[str, Any], reference: int) -> bool:
+    """Whether a change lies where a planted object is."""
+    x, y = float(row["x_pix"]), float(row["y_pix"])
+    reach = _REACH[kind]
+    if kind == "streak":
+        if str(row["kind"]) != "streak" or int(row["first_frame"]) not in thing.frame:
+            return False
+        a, b = (
+            truth.to_reference(int(thing.frame[0]), reference, u[0], v[0])
+            for u, v in ((thing.x, thing.y), (thing.x_end, thing.y_end))
         )
-
-
-def _matches(truth: Truth, reference: int, thing: TrueObject, row: _Row) -> bool:
-    """Whether a change lies where a planted thing was."""
-    if thing.kind == "streak":
-        return row.first == int(thing.frame[0]) and _on_line(truth, reference, thing, row)
-    at = np.flatnonzero(thing.frame == row.first)
-    if len(at) == 0:
-        return False
-    x, y = truth.sky_to_pixel(reference, thing.ra_deg[at[0]], thing.dec_deg[at[0]])
-    near = 0.6 * _spec_of(truth, thing)["fwhm_pix"] if thing.kind == "comet" else _NEAR_PIX
-    return bool(np.hypot(float(x) - row.x, float(y) - row.y) < near)
-
-
-def _on_line(truth: Truth, reference: int, thing: TrueObject, row: _Row) -> bool:
-    """Whether both ends of what was found lie on a streak; of a point, that itself."""
-    k = int(thing.frame[0])
-    x, y = truth.to_reference(
-        k, reference, np.array([thing.x[0], thing.x_end[0]]), np.array([thing.y[0], thing.y_end[0]])
-    )
-    dx, dy = x[1] - x[0], y[1] - y[0]
-    length = max(float(np.hypot(dx, dy)), 1e-6)
-
-    def away(px: float, py: float) -> float:
-        t = np.clip(((px - x[0]) * dx + (py - y[0]) * dy) / length**2, 0, 1)
-        return float(np.hypot(px - x[0] - t * dx, py - y[0] - t * dy))
-
-    ends = [(row.x, row.y)] + ([(row.x_end, row.y_end)] if np.isfinite(row.x_end) else [])
-    return all(away(*end) < 3 * _NEAR_PIX for end in ends)
-
-
-def completeness(
-    outcomes: Sequence[Outcome], edges: Sequence[float]
-) -> list[tuple[str, float, float, int, int]]:
-    """Rows (kind, low, high, planted, recovered) by S/N of one sighting; kind ``all`` last."""
-    rows = []
-    for kind in [*dict.fromkeys(o.kind for o in outcomes), "all"]:
-        own = [o for o in outcomes if kind in (o.kind, "all") and np.isfinite(o.snr)]
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
-            here = [o for o in own if low <= o.snr < high]
-            rows.append((kind, float(low), float(high), len(here), sum(o.recovered for o in here)))
-    return rows
+        dx, dy = float(b[0] - a[0]), float(b[1] - a[1])
+        length = math.hypot(dx, dy)
+        away = [
+            abs((u - float(a[0])) * dy - (v - float(a[1])) * dx) / length
+            for u, v in ((x, y), (float(row["x_end_pix"]), float(row["y_end_pix"])))
+        ]
+        return max(away) < reach
+    tx, ty = truth.sky_to_pixel(reference, thing.ra_deg, thing.dec_deg)
+    if kind in ("variable", "transient"):
+        return math.hypot(x - tx[0], y - ty[0]) < reach
+    ends = [(int(row["first_frame"]), x, y)]
+    x_end, y_end = row["x_end_pix"], row["y_end_pix"]
+    if not np.ma.is_masked(x_end) and np.isfinite(x_end):
+        ends.append((int(row["last_frame"]), float(x_end), float(y_end)))
+    return all(math.hypot(u - tx[k], v - ty[k]) < reach for k, u, v in ends)
