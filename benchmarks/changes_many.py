@@ -65,7 +65,7 @@ def scored(truth: Truth, night: Any) -> dict[str, Any]:
     changes = Table.read(night.folder / "changes.ecsv", format="ascii.ecsv")
     floor = star_floor(night.folder)
     result = score(truth, changes, night.reference.number, FLOOR if floor is None else floor)
-    columns = [c for c in ("kind", "x_pix", "y_pix", "first_frame", "last_frame", "snr", "note") if c in changes.colnames]
+    columns = ("kind", "x_pix", "y_pix", "first_frame", "last_frame", "snr", "note")
     return {
         "floor": floor,
         "planted": [asdict(p) | {"recovered": p.recovered} for p in result.planted if p.n_sightings >= _fewest(p.kind)],
@@ -198,7 +198,8 @@ def main() -> None:
         part.replace(kept)
         hits = sum(p["recovered"] for p in result["planted"])
         print(
-            f"{name}: {hits} of {len(result['planted'])} recovered, {len(result['false'])} false, {result['seconds']} s",
+            f"{name}: {hits} of {len(result['planted'])} recovered, {len(result['false'])} false, "
+            f"{result['seconds']} s",
             flush=True,
         )
     results = {p.stem: json.loads(p.read_text("utf-8")) for p in sorted(told.folder.glob("*.json"))}

@@ -36,6 +36,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         _print_files("skipped", night.get("skipped", ()))
         if night.get("diff"):
             click.echo(f"  difference {night['diff']}")
+        if night.get("depth"):
+            click.echo(f"  depth      {night['depth']['text']}")
         if night.get("movie"):
             click.echo(f"  movie      {Path(night['folder']) / night['movie']}")
         click.echo(f"  tables     {night['folder']}")

@@ -267,6 +267,7 @@ def fit_limits(mag: np.ndarray, found: np.ndarray) -> dict[str, float | None]:
     mag : ndarray, shape (n,)
         Of what was planted.
     found : ndarray of bool, shape (n,)
+        Which of it was found.
 
     Returns
     -------
@@ -298,26 +299,6 @@ def fit_limits(mag: np.ndarray, found: np.ndarray) -> dict[str, float | None]:
     half_at = where(0.5)
     error = round(float(max(np.ptp(likely) / 2, 0.01)), 2) if half_at is not None and likely.size else None
     return {"mag_50": half_at, "mag_50_err": error, "mag_90": where(0.9), "brightest": round(t, 2)}
-
-
-def told(table: Table) -> str:
-    """One line for the summary."""
-    said = []
-    for kind, name in (("transient", "new stars"), ("mover", "movers")):
-        limits = table.meta.get("limits", {}).get(kind)
-        if limits is None:
-            continue
-        if limits["mag_50"] is not None:
-            error = f" +- {limits['mag_50_err']:.2f}" if limits["mag_50_err"] is not None else ""
-            line = f"half of {name} of magnitude {limits['mag_50']:.2f}{error} are found"
-            if limits["mag_90"] is not None:
-                line += f", 90 % at {limits['mag_90']:.2f}"
-        else:
-            own = [row for row in table if row["kind"] == kind]
-            n, hits = sum(r["n_planted"] for r in own), sum(r["n_found"] for r in own)
-            line = f"{hits} of {n} {name} are found"
-        said.append(line)
-    return "; ".join(said)
 
 
 def _known_places(night: Night) -> np.ndarray:

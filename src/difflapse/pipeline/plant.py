@@ -168,7 +168,7 @@ def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Pla
     size = 2 * (int(np.ceil(reach / grid.step)) + kernel_of(night.options.resample).half) + 1
     side = max(32, size + 8, int(np.ceil(12 * fwhm / grid.step)))
     place = np.stack([np.round(i), np.round(j)], axis=-1).astype(int) - side // 2
-    flux = _fluxes(night, reference, own, profile, x0, y0, np.exp(rng.uniform(*np.log(_SNR), n)))
+    flux = _fluxes(night, reference, own, profile, x0, y0, np.exp(rng.uniform(float(np.log(_SNR[0])), float(np.log(_SNR[1])), n)))
     green = 1 if len(flux) == 3 else 0
     sensed = 0.5 if len(flux) == 3 else 1.0
     mag = -2.5 * np.log10(sensed * flux[green] / (exposed or 1.0))

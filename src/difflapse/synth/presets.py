@@ -127,7 +127,7 @@ def _many_objects(
         return float(speed * np.cos(angle)), float(speed * np.sin(angle))
 
     made: list[SkyObject] = []
-    for mag in spread(wanted["comets"], 8.5, 10.5):
+    for mag in spread(wanted["comets"], 9.0, 12.0):
         made.append(Comet(place(), rate(2.2, 3.5), float(mag), float(rng.uniform(20, 32))))
     # A star of magnitude 14.6 stands out from a clear sky by 10 sigma.
     for mag in spread(wanted["movers"], 12.7, 15.8):
