@@ -37,7 +37,10 @@ def nights() -> dict[str, NightSpec]:
     nothing = {"comets": 0, "movers": 0, "variables": 0, "novae": 0, "streaks": 0}
     return (
         {f"changes-{n:02d}": preset("changes", seed=100 + n, shape=half, clouds=n % 3) for n in range(20)}
-        | {f"empty-{n}": preset("changes", seed=200 + n, shape=half, clouds=n % 3, **nothing) for n in range(5)}
+        | {
+            f"empty-{n}": preset("changes", seed=200 + n, shape=half, clouds=n % 3, **nothing)
+            for n in range(5)
+        }
         | {f"full-{n}": preset("changes", seed=300 + n, shape=full, clouds=n % 3) for n in range(3)}
     )
 
@@ -51,7 +54,10 @@ def one_night(folder: Path, name: str, spec: NightSpec, keep: bool, workers: int
     begun, cpu = time.monotonic(), time.process_time()
     run = difflapse.run(frames, out, workers=workers)
     seconds = time.monotonic() - begun
-    result = scored(truth, run.sequences[0]) | {"seconds": round(seconds, 1), "cpu": time.process_time() - cpu}
+    result = scored(truth, run.sequences[0]) | {
+        "seconds": round(seconds, 1),
+        "cpu": time.process_time() - cpu,
+    }
     if not keep:
         shutil.rmtree(frames)
         for file in out.iterdir():
@@ -68,7 +74,9 @@ def scored(truth: Truth, night: Any) -> dict[str, Any]:
     columns = ("kind", "x_pix", "y_pix", "first_frame", "last_frame", "snr", "note")
     return {
         "floor": floor,
-        "planted": [asdict(p) | {"recovered": p.recovered} for p in result.planted if p.n_sightings >= _fewest(p.kind)],
+        "planted": [
+            asdict(p) | {"recovered": p.recovered} for p in result.planted if p.n_sightings >= _fewest(p.kind)
+        ],
         "false": [{c: str(changes[c][n]) for c in columns} for n in result.false],
         "injected": injected(night.folder),
     }
@@ -164,7 +172,9 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
         share, error = zip(*(binomial(hit, n) for *_, n, hit in own), strict=True)
         style = {"color": "black", "linewidth": 2} if kind == "all" else {"alpha": 0.8, "linewidth": 1}
         axes.errorbar(x, share, error, marker="o", markersize=4, capsize=2, label=kind, **style)
-    axes.set(xscale="log", xlabel="S/N of one sighting", ylabel="recovered with the right kind", ylim=(-0.03, 1.05))
+    axes.set(
+        xscale="log", xlabel="S/N of one sighting", ylabel="recovered with the right kind", ylim=(-0.03, 1.05)
+    )
     axes.set_xticks([3, 5, 7, 10, 15, 20, 30, 40], ["3", "5", "7", "10", "15", "20", "30", "40"])
     axes.minorticks_off()
     axes.axvline(10, color="grey", linewidth=0.6, linestyle=":")
@@ -175,7 +185,9 @@ def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--nights", type=int, help="so many of the nights, in their order")
     parser.add_argument("--only", default="", help="names of nights, with commas")

@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "difflapse.cli.certificate:certificate",
         "How well a finished run is aligned: numbers and figures.",
     ),
+    "lightcurve": (
+        "difflapse.cli.lightcurve:lightcurve",
+        "One star's light curve from a finished run, printed and plotted.",
+    ),
     "methods": ("difflapse.cli.methods:methods", "Every named method, one line each."),
 }
 """Name of each command: where it lives, and its one line in ``difflapse --help``."""

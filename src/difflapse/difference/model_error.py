@@ -225,6 +225,17 @@ def learn(
     )
 
 
+def sorts_of_a_zone() -> int:
+    """Sorts in each zone of the field; the first is empty sky."""
+    return _SORTS
+
+
+def steepness_of_sorts(n: int) -> np.ndarray:
+    """How steep the pixels of each of `n` sorts are, sigma of a frame; 0 for empty sky."""
+    sort = np.arange(n) % _SORTS
+    return np.where(sort == 0, 0.0, _STEEP * _RATIO ** ((sort - 1) // (len(_FORMS) + 1) + 0.5))
+
+
 def _separate(
     excess: np.ndarray, count: np.ndarray, strength: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -82,6 +82,7 @@ def cut_noise(noise: Noise, shape: tuple[int, ...], place: np.ndarray, side: int
         noise,
         sky=cut_mesh(noise.sky, shape, place, side),
         photon=cut_mesh(noise.photon, shape, place, side),
+        response=None if noise.response is None else cut_mesh(noise.response, shape, place, side),
     )
 
 

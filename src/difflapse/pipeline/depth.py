@@ -48,9 +48,17 @@ def probe(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     sighted: Sighted | None = values["sighted"]
     if sighted is None or not night.has("planted"):
         return {"probed": None}
+    try:
+        return {"probed": look(night, k, values, sighted)}
+    except Exception as error:  # a frame must not be lost to what is planted beside it
+        return {"probed": f"{type(error).__name__}: {error}"}
+
+
+def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> Probed | None:
+    """What is sighted in the planted windows of frame `k`; None where it has no difference."""
     sheet = sheet_of(night, k, values["difference"])
     if sheet is None:
-        return {"probed": None}
+        return None
     sigma, mask, template = sheet
     planted: Planted = night.shared("planted")
     watch: Watch = night.shared("watch")
@@ -81,7 +89,7 @@ def probe(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     found = measured(found, at_x, at_y, night.frames[k], pixels, watch, grid, template, brighten)
     if not sighted.clear:
         found = replace(found, flags=found.flags | CLOUD)
-    return {"probed": Probed(window, replace(found, x=x, y=y, x_frame=fx, y_frame=fy))}
+    return Probed(window, replace(found, x=x, y=y, x_frame=fx, y_frame=fy))
 
 
 def _native_sheet(night: Night, k: int, pixels: Pixels) -> tuple[Pixels, np.ndarray]:
@@ -117,8 +125,11 @@ class Verdict:
 def measure_depth(desk: Desk) -> None:
     """Link what was sighted in the planted windows, count what was found, and write `completeness.ecsv`."""
     night = desk.night
-    probed: dict[int, Probed | None] = desk.values.get("probed", {})
-    held = [p for k, p in sorted(probed.items()) if p is not None and k not in desk.failed]
+    probed: dict[int, Probed | str | None] = desk.values.get("probed", {})
+    held = [p for k, p in sorted(probed.items()) if isinstance(p, Probed) and k not in desk.failed]
+    faults = {p for p in probed.values() if isinstance(p, str)}
+    if faults:
+        desk.progress.note(f"what was planted could not be looked for in all frames: {'; '.join(sorted(faults))}")
     if not held:
         return
     planted: Planted = night.shared("planted")

@@ -226,7 +226,15 @@ def draw_completeness(table: Any, name: str, theme: str = "light") -> Figure:
                 ax.axvline(half, color=colour, linewidth=0.9, linestyle=":")
             bars = np.stack([np.minimum(error, share), np.minimum(error, 1 - share)])
             ax.errorbar(
-                mag, share, bars, color=colour, marker=marker, markersize=5, capsize=2, linewidth=1.3, label=said
+                mag,
+                share,
+                bars,
+                color=colour,
+                marker=marker,
+                markersize=5,
+                capsize=2,
+                linewidth=1.3,
+                label=said,
             )
         ax.axhline(0.5, color=look.third, linewidth=0.7)
         ax.set_ylim(-0.04, 1.06)
@@ -247,7 +255,11 @@ def draw_completeness(table: Any, name: str, theme: str = "light") -> Figure:
             top.set_xlabel("S/N of one sighting")
             ax.set_title("")
             figure.suptitle(
-                f"{name}: artificial stars and movers found", x=0.01, ha="left", fontsize=12, fontweight="bold"
+                f"{name}: artificial stars and movers found",
+                x=0.01,
+                ha="left",
+                fontsize=12,
+                fontweight="bold",
             )
     return figure
 

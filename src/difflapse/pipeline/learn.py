@@ -21,16 +21,23 @@ def prepare_sorts(desk: Desk) -> None:
     scene: Scene = night.shared("scene")
     if scene.mode == "none":
         return
+    if night.has("star_width"):
+        return
     reference: Reference = night.shared("reference")
     base: Member = night.shared("members")[reference.frame]
-    if scene.mode == "template":
+    sort_scene(desk, base, scene.sky, len(scene.template_frames) if scene.mode == "template" else 0)
+
+
+def sort_scene(desk: Desk, base: Member, sky: np.ndarray, frames: int) -> None:
+    """Sort the pixels of the template of so many frames, or of the reference alone (0)."""
+    night = desk.night
+    if frames:
         data, bad = np.asarray(night.array("template")), np.asarray(night.array("template_count")) == 0
-        frames = len(scene.template_frames) or 1
     else:
         image = tasks.kept_member(night, base)
-        data, bad, frames = image.data, (image.mask & ~np.uint8(bits.SATURATED)) != 0, 1
+        data, bad = image.data, (image.mask & ~np.uint8(bits.SATURATED)) != 0
     width = _width(desk)
-    sorts = sort_pixels(data, scene.sky, base.noise, bad, frames, width)
+    sorts = sort_pixels(data, sky, base.noise, bad, max(1, frames), width)
     night.make_array("sorts", sorts.shape, np.uint16)
     night.write("sorts", (0, 0), sorts)
     night.share("star_width", width)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from difflapse.align.kernels import kernel_of
 from difflapse.align.stamps import native_side, warp_stamps
 from difflapse.difference import Science, Template
 from difflapse.difference import subtract as take_difference
+from difflapse.difference.psf import Kernel, terms
 from difflapse.difference.windows import add_stamps, cut, cut_mask, cut_mesh, cut_noise
 from difflapse.errors import FrameError
 from difflapse.measure import draw_stars, gaussian_profile, reach_pix
-from difflapse.model import Alignment, ProductGrid, Quality, StarProfile
+from difflapse.model import Alignment, ProductGrid, Quality, StarProfile, bits
 from difflapse.mosaic import channels, sites
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
@@ -168,7 +170,15 @@ def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Pla
     size = 2 * (int(np.ceil(reach / grid.step)) + kernel_of(night.options.resample).half) + 1
     side = max(32, size + 8, int(np.ceil(12 * fwhm / grid.step)))
     place = np.stack([np.round(i), np.round(j)], axis=-1).astype(int) - side // 2
-    flux = _fluxes(night, reference, own, profile, x0, y0, np.exp(rng.uniform(float(np.log(_SNR[0])), float(np.log(_SNR[1])), n)))
+    flux = _fluxes(
+        night,
+        reference,
+        own,
+        profile,
+        x0,
+        y0,
+        np.exp(rng.uniform(float(np.log(_SNR[0])), float(np.log(_SNR[1])), n)),
+    )
     green = 1 if len(flux) == 3 else 0
     sensed = 0.5 if len(flux) == 3 else 1.0
     mag = -2.5 * np.log10(sensed * flux[green] / (exposed or 1.0))
@@ -328,116 +338,154 @@ def _sample(mesh: np.ndarray, grid: ProductGrid, x: np.ndarray, y: np.ndarray) -
 def sheet_of(
     night: Night, k: int, difference: Subtracted
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """The planted windows' difference of frame `k`, in photon sigma, its mask, and what was subtracted (c, ...).
+    """The planted windows' difference of frame `k`, in photon sigma, its mask, and the template there (c, ...).
 
-    All one window above the other.
-
-    None where the frame has no difference.
+    All one window above the other. None where the frame has no difference.
     """
-    if difference.pair is None:
+    pair = difference.pair
+    if pair is None:
         return None
     planted: Planted = night.shared("planted")
     scene: Scene = night.shared("scene")
-    matched, template, own = difference.pair
-    shape = matched.data.shape[1:]
+    shape = pair.science.data.shape[1:]
     place, side = planted.place[k], planted.side
+    kernels = None if pair.kernel is None else _kernels_at(pair.kernel, place + 0.5 * (side - 1))
     stamps = np.asarray(night.array("planted_stamps")[k])
-    data = cut(matched.data, place, side)
     margin = (side - planted.size) // 2
+    if kernels is not None and pair.kernel is not None and pair.kernel.science:
+        reach = pair.kernel.size // 2
+        stamps = _correlated(np.pad(stamps, ((0, 0), (0, 0), (reach, reach), (reach, reach))), kernels)
+        margin -= reach
+    data = cut(pair.science.data, place, side)
     add_stamps(data, stamps, np.full((len(planted), 2), margin))
     science = Science(
         data,
-        cut_mask(matched.mask, place, side, border=2),
-        cut_mesh(matched.inverse_scale, shape, place, side),
-        cut_mesh(matched.offset, shape, place, side),
-        cut_noise(matched.noise, shape, place, side),
+        cut_mask(pair.science.mask, place, side, border=2),
+        cut_mesh(pair.science.inverse_scale, shape, place, side),
+        cut_mesh(pair.science.offset, shape, place, side),
+        cut_noise(pair.science.noise, shape, place, side),
     )
-    sky = cut_mesh(template.sky, shape, place, side)
+    # What the planted light changes in the template is added to the template as it is.
     if scene.mode == "template":
-        still = _still_template(night)
-        moving = _template_sheet(night, planted.place[k], np.flatnonzero(~planted.still))
-        parts = [np.concatenate([a, b], axis=a.ndim - 2) for a, b in zip(still, moving, strict=True)]
+        moving = _template_change(night, place, np.flatnonzero(~planted.still))
+        more = np.concatenate([_still_change(night), moving])
     else:
-        parts = list(_neighbour_sheet(night, k, scene, template))
-    behind = Template(parts[0], parts[1], parts[2], sky, template.correlation)
-    result = take_difference(science, behind, own)
-    return result.significance, result.mask, parts[0]
+        more = _neighbours_change(night, k, scene, pair.plain)
+    plain = cut(pair.plain.data, place, side)
+    inner = (side - more.shape[-1]) // 2
+    add_stamps(plain, more, np.full((len(planted), 2), inner))
+    if kernels is not None and pair.kernel is not None and not pair.kernel.science:
+        more = _correlated(more, kernels)
+    behind = cut(pair.template.data, place, side)
+    add_stamps(behind, more, np.full((len(planted), 2), inner))
+    template = Template(
+        behind,
+        cut(pair.template.variance, place, side, 1e12),
+        cut(pair.template.count, place, side),
+        cut_mesh(pair.template.sky, shape, place, side),
+        pair.template.correlation,
+    )
+    result = take_difference(science, template, pair.own)
+    return result.significance, result.mask, plain
+
+
+def _kernels_at(kernel: Kernel, places: np.ndarray) -> np.ndarray:
+    """A kernel at many product pixels (n, 2), as (n, c, size, size)."""
+    basis = terms(places[:, 0], places[:, 1], kernel.shape, kernel.taps.shape[1])
+    taps = np.einsum("nt,ctk->nck", basis, kernel.taps)
+    return np.asarray(taps.reshape(len(places), -1, kernel.size, kernel.size), np.float32)
+
+
+def _correlated(stamps: np.ndarray, kernels: np.ndarray) -> np.ndarray:
+    """Stamps (n, c, s, s), each with its own kernel, as whole images are by `difference.convolve`; dark beyond."""
+    out = np.empty_like(stamps)
+    for n, (planes, each) in enumerate(zip(stamps, kernels, strict=True)):
+        for c, plane in enumerate(planes):
+            out[n, c] = cv2.filter2D(plane, cv2.CV_32F, each[c], borderType=cv2.BORDER_CONSTANT)
+    return out
 
 
 @functools.lru_cache(maxsize=1)
-def _still_template(night: Night) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The template in the windows that stay in their place."""
+def _still_change(night: Night) -> np.ndarray:
+    """`_template_change` in the windows that stay in their place."""
     planted: Planted = night.shared("planted")
-    still = np.flatnonzero(planted.still)
-    k = night.shared("scene").used[0]
-    return _template_sheet(night, planted.place[k], still)
+    return _template_change(
+        night, planted.place[night.shared("scene").used[0]], np.flatnonzero(planted.still)
+    )
 
 
 def forget_planted() -> None:
     """Let go of what this process keeps of a night; run where the night ends."""
-    _still_template.cache_clear()
+    _still_change.cache_clear()
 
 
-def _template_sheet(
-    night: Night, place: np.ndarray, which: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Template, its variance and count in the windows at `place` of those things of index `which`, planted light in."""
+def _template_change(night: Night, place: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """What the light of the planted things of index `which` makes of the template in the middle of their windows at
+    `place`, (m, c, s, s): the template's frames combined with it and without.
+    """
     from difflapse.pipeline.tasks import combine_members
 
     planted: Planted = night.shared("planted")
     scene: Scene = night.shared("scene")
     members: dict[int, Member] = night.shared("matched")
     frames, masks = night.array("members"), night.array("member_masks")
+    moving = night.array("moving") if night.has("moving") else None
     shape = frames.shape[2:]
-    place, side = place[which], planted.side
+    inner = min(planted.side, planted.size + 8)
+    place = place[which] + (planted.side - inner) // 2
     sheets, hidden, laid = [], [], []
+    stamps, at = [], []
     for slot, (j, member) in enumerate(members.items()):
-        sheet = cut(frames[member.slot], place, side)
-        add_stamps(
-            sheet, np.asarray(night.array("planted_stamps")[j, which]), _within(planted, j, place, which)
-        )
-        sheets.append(sheet)
-        hidden.append(cut_mask(np.asarray(masks[member.slot]), place, side, border=0))
+        sheets.append(cut(frames[member.slot], place, inner))
+        bad = cut_mask(np.asarray(masks[member.slot]), place, inner, border=0)
+        if moving is not None:
+            bad |= np.where(cut(moving[member.slot], place, inner) != 0, np.uint8(bits.BLANK), np.uint8(0))
+        hidden.append(bad)
+        stamps.append(np.asarray(night.array("planted_stamps")[j])[which])
+        at.append(planted.place[j, which] - place + (planted.side - planted.size) // 2)
         laid.append(
-            Member(
-                slot,
-                cut_mesh(member.inverse_scale, shape, place, side),
-                cut_mesh(member.offset, shape, place, side),
-                cut_noise(member.noise, shape, place, side),
+            replace(
+                member,
+                slot=slot,
+                inverse_scale=cut_mesh(member.inverse_scale, shape, place, inner),
+                offset=cut_mesh(member.offset, shape, place, inner),
+                noise=cut_noise(member.noise, shape, place, inner),
             )
         )
-    level = cut_mesh(scene.sky, shape, place, side)
-    return combine_members(night, tuple(laid), np.stack(sheets), np.stack(hidden), level)
+    level = cut_mesh(scene.sky, shape, place, inner)
+    stack, bad = np.stack(sheets), np.stack(hidden)
+    ny = stack.shape[2]
+    without = combine_members(night, tuple(laid), stack, bad, level, ny)[0]
+    for sheet, light, where in zip(stack, stamps, at, strict=True):
+        add_stamps(sheet, light, where)
+    change = combine_members(night, tuple(laid), stack, bad, level, ny)[0] - without
+    return np.ascontiguousarray(change.reshape(len(change), len(place), inner, inner).transpose(1, 0, 2, 3))
 
 
-def _within(planted: Planted, j: int, place: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Where the stamps of frame `j` lie in windows at `place`."""
-    return np.asarray(planted.place[j, which] - place + (planted.side - planted.size) // 2)
-
-
-def _neighbour_sheet(
-    night: Night, k: int, scene: Scene, template: Template
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _neighbours_change(night: Night, k: int, scene: Scene, template: Template) -> np.ndarray:
     """The same where neighbours in time are subtracted: this process has them at hand, levelled."""
     from difflapse.pipeline import tasks
 
     planted: Planted = night.shared("planted")
     place, side = planted.place[k], planted.side
-    every = np.arange(len(planted))
-    stamps = night.array("planted_stamps")
     others = tasks.neighbours(night, k, scene)
-    if scene.mode == "running":
-        shape = template.data.shape[1:]
-        data = cut(template.data, place, side)
-        add_stamps(data, np.asarray(stamps[others[0]]), _within(planted, others[0], place, every))
-        return data, cut(template.variance, place, side, 1e12), cut(template.count, place, side)
-    sheets, hidden, noises = [], [], []
-    for data, mask, noise in tasks.levelled_neighbours(night, scene, others):
-        shape = data.shape[1:]
-        sheets.append(cut(data, place, side))
-        hidden.append(cut_mask(mask, place, side, border=0))
-        noises.append(cut_noise(noise, shape, place, side))
-    for j, sheet in zip(others, sheets, strict=True):
-        add_stamps(sheet, np.asarray(stamps[j]), _within(planted, j, place, every))
-    level = cut_mesh(scene.sky, shape, place, side)
-    return tasks.median_of(list(zip(sheets, hidden, noises, strict=True)), level)
+    margin = (side - planted.size) // 2
+    light = []
+    for j in others:
+        sheet = np.zeros((len(template.data), len(planted) * side, side), np.float32)
+        add_stamps(sheet, np.asarray(night.array("planted_stamps")[j]), planted.place[j] - place + margin)
+        light.append(sheet)
+    change = light[0]
+    if scene.mode == "rolling":
+        members, lit = [], []
+        for sheet, (data, mask, noise) in zip(
+            light, tasks.levelled_neighbours(night, scene, others), strict=True
+        ):
+            shape = data.shape[1:]
+            own = cut(data, place, side)
+            rest = cut_mask(mask, place, side, border=0), cut_noise(noise, shape, place, side)
+            members.append((own, *rest))
+            lit.append((own + sheet, *rest))
+        level = cut_mesh(scene.sky, shape, place, side)
+        change = tasks.median_of(lit, level)[0] - tasks.median_of(members, level)[0]
+    return np.ascontiguousarray(change.reshape(len(change), len(planted), side, side).transpose(1, 0, 2, 3))

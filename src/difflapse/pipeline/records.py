@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from difflapse.align.warp import BadPixels
 from difflapse.difference import Difference, Noise, Science, Template
+from difflapse.difference.psf import Kernel
 from difflapse.io.external import External
 from difflapse.measure import Defects
 from difflapse.model import FrameFacts, ProductGrid, Stars, Track
@@ -34,6 +36,37 @@ class Shown:
     """Mean time of what was subtracted."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What `frames.ecsv` says about the matching of a frame."""
+
+    method: str
+    """``none``, ``scale``, ``psf`` or ``zogy``; empty where nothing was subtracted."""
+    before: float = float("nan")
+    """Residual at stars with the scale alone, sigma; see `difflapse.difference.psf.Kernel`."""
+    after: float = float("nan")
+    kernel: str = ""
+    """The kernel in words."""
+    note: str = ""
+    """Why it is not what was asked for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What was subtracted from what (large; not copies)."""
+
+    science: Science
+    """The frame, matched, and convolved where that is its side."""
+    template: Template
+    """What was subtracted, convolved where that is its side."""
+    own: float
+    """Weight of the frame itself in it."""
+    plain: Template
+    """The template before any convolution."""
+    kernel: Kernel | None = None
+    """What point-spread functions were matched with."""
+
+
 @dataclass(frozen=True, eq=False)
 class Subtracted:
     """A difference (large) and what it is the difference of."""
@@ -42,13 +75,14 @@ class Subtracted:
     """None where there is nothing to subtract from the frame."""
     shown: Shown
     title: str
-    pair: tuple[Science, Template, float] | None = None
-    """What was subtracted from what, and the weight of the frame itself in the latter; None likewise."""
+    told: Told
+    pair: Pair | None = None
+    """What was subtracted from what; None likewise."""
 
     @property
     def template(self) -> np.ndarray | None:
-        """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
-        return None if self.pair is None else self.pair[1].data
+        """(c, ny, nx) float32, ADU: what was subtracted, before any convolution (large; not a copy)."""
+        return None if self.pair is None else self.pair.plain.data
 
 
 @dataclass(frozen=True)
@@ -109,6 +143,8 @@ class Member:
     offset: np.ndarray
     """(c, ky, kx) mesh, likewise: zero until it is matched to the reference."""
     noise: Noise
+    weight: float = 1.0
+    """How much it counts in the template."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +194,9 @@ class Scene:
     """White of the panel of expected noise, ADU; the same for all frames."""
     template_correlation: np.ndarray | float = 1.0
     """(c,): NOISECOR of the template."""
+
+    own_weight: Mapping[int, float] = field(default_factory=dict)
+    """Frame -> its share of the template, where it is in it: the two are then correlated."""
 
     @property
     def windowed(self) -> bool:

@@ -26,18 +26,20 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
+from difflapse.pipeline.moving import moving_record
 from difflapse.pipeline.night_stages import check_reference
 from difflapse.pipeline.plant import forget_planted
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
-from difflapse.pipeline.records import Canvas, Reference, Scene
+from difflapse.pipeline.records import Canvas, Reference, Scene, Told
 from difflapse.pipeline.results import Run
+from difflapse.pipeline.sensor import camera_record
 from difflapse.pipeline.sky import place_of
 from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
-_TABLED = {"quality", "alignment", "scale", "digest"}
+_TABLED = {"quality", "alignment", "scale", "digest", "told"}
 """Values that the tables need at the end."""
 _LATER = ("astropy.wcs", "astropy.table", "scipy.interpolate", "scipy.ndimage", "scipy.optimize")
 """What this process needs when the first frames have been measured, and takes long to load."""
@@ -271,6 +273,7 @@ def _run_sequence(
             time.monotonic() - started,
             folder.root_from(inventory.root, place.parent if alone else place.parent.parent / place.name),
             _sky_record(night),
+            camera_record(night),
         ),
     }
     external = external_of(night.frames, options)
@@ -377,6 +380,11 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
                     ),
                 )
             )
+        told: Told | None = desk.values.get("told", {}).get(k)
+        if told is not None:
+            row["match"], row["match_kernel"] = told.method, told.kernel
+            row["match_before_sigma"], row["match_after_sigma"] = told.before, told.after
+            row["note"] = "; ".join(filter(None, (row["note"], told.note)))
         if track is not None:
             row["target_x_pix"], row["target_y_pix"] = float(track.x[k]), float(track.y[k])
         yield row
@@ -414,6 +422,10 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
             meta["reference_file"] = reference.facts.file
             meta["reference_light"] = night.frames[reference.frame].file
         meta["sensor_defects"] = len(reference.defects)
+    if moving := moving_record(night):
+        meta["moving"] = moving
+    if camera := camera_record(night):
+        meta["camera"] = camera
     if night.has("lens"):
         meta["lens"] = night.shared("lens")
     if finished:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from difflapse.difference import Science
-from difflapse.difference.model_error import Learned
 from difflapse.difference.mesh import image
+from difflapse.difference.model_error import Learned
 from difflapse.io.celestial import binned_wcs_header
 from difflapse.io.products import Card, product_names, write_image
 from difflapse.model import Alignment, Quality, bits
@@ -66,6 +66,11 @@ def save_difference(night: Night, k: int, difference: Subtracted) -> str:
         now = night.frames[k].mid_mjd
         if now is not None:
             cards.append(("LAG", round((now - when) * 86400, 3), "[s] this frame's time - TMPLTIME"))
+    told = difference.told
+    cards.append(("MATCH", told.method, "what was matched before subtracting"))
+    if told.kernel:
+        cards.append(("MATCHRES", round(told.after, 3), "[sigma] residual at held-out stars"))
+        cards.append(("MATCHRS0", round(told.before, 3), "[sigma] the same without the kernel"))
     if scene.mode == "running":
         cards.append(("TMPLFILE", str(difference.shown.template), "what was subtracted"))
     return _write(
@@ -96,7 +101,7 @@ def save_template(night: Night) -> str:
 
 
 def save_model_error(night: Night, learned: Learned) -> str:
-    """Write `model_error.fits`: the model error of a typical frame's pixels over their photon noise. Returns its name."""
+    """Write `model_error.fits`: the model error of a typical frame over its photon noise. Returns its name."""
     count = np.asarray(night.array("template_count")) if night.shared("scene").mode == "template" else None
     mask = np.zeros(learned.sorts.shape, np.uint8)
     if count is not None:

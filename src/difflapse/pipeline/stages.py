@@ -16,6 +16,7 @@ from typing import Any
 
 from difflapse.pipeline import (
     changes,
+    curves,
     depth,
     encode,
     follow,
@@ -25,6 +26,7 @@ from difflapse.pipeline import (
     plant,
     products,
     sight,
+    starlight,
     tasks,
 )
 from difflapse.pipeline.context import Night
@@ -67,6 +69,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage("watch", Scope.NIGHT, sight.prepare_watch, ("quality",), ()),
     Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
+    Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ("catalogue",)),
     Stage("plant", Scope.NIGHT, plant.plant, ("quality", "alignment", "scale"), ()),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
@@ -75,7 +78,7 @@ STAGES: tuple[Stage, ...] = (
         "subtract",
         Scope.WINDOW,
         tasks.subtract,
-        ("warped", "scale", "alignment"),
+        ("warped", "scale", "alignment", "quality"),
         ("science", "difference"),
         large=True,
     ),
@@ -88,16 +91,20 @@ STAGES: tuple[Stage, ...] = (
         ("pixels", "difference", "sighted", "alignment", "scale"),
         ("probed",),
     ),
+    Stage(
+        "photometry", Scope.EACH, starlight.measure_light, ("pixels", "alignment", "quality"), ("measured",)
+    ),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(
         "draw",
         Scope.EACH,
         tasks.draw,
         ("science", "difference", "quality", "alignment", "scale"),
-        ("shown",),
+        ("shown", "told"),
     ),
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
     Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), ()),
+    Stage("curves", Scope.NIGHT, curves.make_curves, ("quality", "alignment", "measured"), ()),
     Stage("changes", Scope.NIGHT, changes.find_changes, ("sighted", "alignment", "scale"), ()),
     Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed",), ()),
     Stage("crossmatch", Scope.NIGHT, crossmatch, (), ()),

@@ -54,7 +54,7 @@ def preset(
     clouds : int
         Frames in thick clouds (each with a thinly clouded neighbour in `panoptes`).
     comets, movers, variables, novae, streaks : int
-        How many of each. In `changes` 2, 12, 12, 10 and 4 (movers, variables and novae per 4.5 Mpx, 40 each at
+        How many of each. In `changes` 1, 12, 12, 10 and 4 (movers, variables and novae per 4.5 Mpx, 40 each at
         most), of brightness so spread that one sighting has an S/N of some 3 to 60.
     flip_at : int
         First frame after a meridian flip.
@@ -78,7 +78,7 @@ def preset(
     elif many:
         area = size[0] * size[1] / (1738 * 2604)
         counts = {kind: max(2, min(40, round(area * n_))) for kind, n_ in _MANY.items()}
-        usual_counts |= counts | {"comets": 2, "streaks": 4}
+        usual_counts |= counts | {"comets": 1, "streaks": 4}
     given = {"comets": comets, "movers": movers, "variables": variables, "novae": novae, "streaks": streaks}
     wanted = {kind: usual_counts[kind] if count is None else count for kind, count in given.items()}
     hours = max(n - 1, 1) * Clock().mean_cadence_s / 3600.0
