@@ -46,10 +46,11 @@ def draw_stars(
     """
     shape = _shapes(profile.map, profile.middle, x, y, profile.size)
     out = np.zeros((len(x), side, side), np.float32)
+    reach = reach_pix(profile) * 1.1 + 1
     step = 2 if len(channel) == 4 else 1
     _draw(
         np.ascontiguousarray(profile.knots), profile.spacing, profile.form, _LEARNT, x, y, flux, shape,
-        np.ascontiguousarray(corner, np.int64), step, channel, out,
+        np.ascontiguousarray(corner, np.int64), step, channel, reach, out,
     )  # fmt: skip
     return out
 
@@ -89,6 +90,7 @@ def _draw(
     corner: np.ndarray,
     step: int,
     channel: np.ndarray,
+    reach: float,
     out: np.ndarray,
 ) -> None:
     """The spline at each pixel's offset, times its colour's flux."""
@@ -98,8 +100,10 @@ def _draw(
     for k in range(n):
         # The spline lives on the typical star; areas shrink or grow with the stretch.
         scale = abs(shape[k, 0] * shape[k, 3] - shape[k, 1] * shape[k, 2])
-        for j in range(ny):
-            for i in range(nx):
+        j0, i0 = int(np.ceil(y[k] - reach)) - corner[k, 1], int(np.ceil(x[k] - reach)) - corner[k, 0]
+        j1, i1 = int(y[k] + reach) - corner[k, 1] + 1, int(x[k] + reach) - corner[k, 0] + 1
+        for j in range(max(0, j0), min(ny, j1)):
+            for i in range(max(0, i0), min(nx, i1)):
                 dx, dy = corner[k, 0] + i - x[k], corner[k, 1] + j - y[k]
                 u = shape[k, 0] * dx + shape[k, 1] * dy
                 v = shape[k, 2] * dx + shape[k, 3] * dy

@@ -32,8 +32,8 @@ SEED = 20
 _SNR = (3.0, 40.0)
 """Of one sighting of what is planted, evenly in its logarithm."""
 _PER_TRANSIENT = 35_000
-"""Product pixels to a planted transient; there are half as many movers."""
-_TRANSIENTS = (48, 128)
+"""Product pixels to a planted transient; there is a mover to every three of them."""
+_TRANSIENTS = (48, 96)
 _SPEED = (1.0, 3.0)
 """Of movers, FWHM from a frame to the next."""
 _WIDEST = 16.0
@@ -143,7 +143,7 @@ def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Pla
     rng = np.random.default_rng(SEED)
     ny, nx = grid.shape
     transients = int(np.clip(ny * nx // _PER_TRANSIENT, *_TRANSIENTS))
-    kind = np.repeat([0, 1], [transients, transients // 2])
+    kind = np.repeat([0, 1], [transients, transients // 3])
     n, frames = len(kind), len(night.frames)
     fwhm = float(np.median(widths))
     t = _clock(night)
@@ -180,8 +180,8 @@ def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Pla
         np.exp(rng.uniform(float(np.log(_SNR[0])), float(np.log(_SNR[1])), n)),
     )
     green = 1 if len(flux) == 3 else 0
-    sensed = 0.5 if len(flux) == 3 else 1.0
-    mag = -2.5 * np.log10(sensed * flux[green] / (exposed or 1.0))
+    radius = night.shared("catalogue").radius if night.has("catalogue") else np.inf
+    mag = -2.5 * np.log10(_share(profile, facts.mosaic, green, radius, x0, y0) * flux[green] / (exposed or 1.0))
     return Planted(
         kind,
         x,
@@ -230,6 +230,25 @@ def _fluxes(
             profile, quality, facts.gain_e_adu, facts.mosaic, x, y, colour[:, None] * flux
         )
     return np.asarray(colour[:, None] * flux)
+
+
+def _share(
+    profile: StarProfile, mosaic: str, channel: int, radius: float, x: np.ndarray, y: np.ndarray
+) -> float:
+    """Share of a star's light, as if all pixels were of a colour, on that colour's own pixels in an aperture."""
+    sensed = channel_sites(mosaic)
+    if not np.isfinite(radius):
+        return float(np.mean(sensed == channel))
+    side = native_side(1, 1) + 2 * int(np.ceil(radius))
+    corner = 2 * (np.column_stack([x, y]) / 2 - side / 4).round().astype(int)
+    only = np.zeros((sensed.max() + 1, len(x)))
+    only[channel] = 1.0
+    stamps = draw_stars(profile, x, y, only, corner, side, sensed)
+    u = np.arange(side)
+    away = np.hypot(
+        corner[:, 0, None, None] + u - x[:, None, None], corner[:, 1, None, None] + u[:, None] - y[:, None, None]
+    )
+    return float(np.mean(np.sum(stamps * np.clip(radius + 0.5 - away, 0, 1), axis=(1, 2))))
 
 
 def expected_snr(
@@ -307,7 +326,8 @@ def plant_frame(
     snr[on] = np.where(lost[on], np.nan, _snr(stamps, corner, quality, facts.gain_e_adu, pattern))
     if facts.gain_e_adu:
         rng = np.random.default_rng([SEED, k])
-        stamps = (rng.poisson(stamps * facts.gain_e_adu) / facts.gain_e_adu).astype(np.float32)
+        lit = stamps > 0
+        stamps[lit] = rng.poisson(stamps[lit] * facts.gain_e_adu) / facts.gain_e_adu
     at = planted.place[k, on] + (planted.side - planted.size) // 2
     warped = warp_stamps(
         stamps, corner, sites(pattern), alignment.transform, grid, at, planted.size, night.options.resample
@@ -372,12 +392,15 @@ def sheet_of(
     else:
         more = _neighbours_change(night, k, scene, pair.plain)
     plain = cut(pair.plain.data, place, side)
+    same = pair.template.data is pair.plain.data
     inner = (side - more.shape[-1]) // 2
     add_stamps(plain, more, np.full((len(planted), 2), inner))
     if kernels is not None and pair.kernel is not None and not pair.kernel.science:
         more = _correlated(more, kernels)
-    behind = cut(pair.template.data, place, side)
-    add_stamps(behind, more, np.full((len(planted), 2), inner))
+    behind = plain
+    if not same:
+        behind = cut(pair.template.data, place, side)
+        add_stamps(behind, more, np.full((len(planted), 2), inner))
     template = Template(
         behind,
         cut(pair.template.variance, place, side, 1e12),
@@ -433,33 +456,53 @@ def _template_change(night: Night, place: np.ndarray, which: np.ndarray) -> np.n
     shape = frames.shape[2:]
     inner = min(planted.side, planted.size + 8)
     place = place[which] + (planted.side - inner) // 2
-    sheets, hidden, laid = [], [], []
-    stamps, at = [], []
-    for slot, (j, member) in enumerate(members.items()):
-        sheets.append(cut(frames[member.slot], place, inner))
-        bad = cut_mask(np.asarray(masks[member.slot]), place, inner, border=0)
-        if moving is not None:
-            bad |= np.where(cut(moving[member.slot], place, inner) != 0, np.uint8(bits.BLANK), np.uint8(0))
-        hidden.append(bad)
-        stamps.append(np.asarray(night.array("planted_stamps")[j])[which])
-        at.append(planted.place[j, which] - place + (planted.side - planted.size) // 2)
-        laid.append(
-            replace(
-                member,
-                slot=slot,
-                inverse_scale=cut_mesh(member.inverse_scale, shape, place, inner),
-                offset=cut_mesh(member.offset, shape, place, inner),
-                noise=cut_noise(member.noise, shape, place, inner),
-            )
+    slots = [member.slot for member in members.values()]
+    stack = np.stack([cut(frames[slot], place, inner) for slot in slots])
+    hidden = np.stack([cut_mask(np.asarray(masks[slot]), place, inner, border=0) for slot in slots])
+    if moving is not None:
+        hidden |= np.stack([cut(moving[slot], place, inner) for slot in slots]).astype(bool) * np.uint8(
+            bits.BLANK
         )
+    laid = _laid(tuple(members.values()), shape, place, inner)
     level = cut_mesh(scene.sky, shape, place, inner)
-    stack, bad = np.stack(sheets), np.stack(hidden)
     ny = stack.shape[2]
-    without = combine_members(night, tuple(laid), stack, bad, level, ny)[0]
-    for sheet, light, where in zip(stack, stamps, at, strict=True):
-        add_stamps(sheet, light, where)
-    change = combine_members(night, tuple(laid), stack, bad, level, ny)[0] - without
+    if night.has("coma") or moving is not None:
+        # The template is not what its frames as they lie on scratch make.
+        without = combine_members(night, laid, stack, hidden, level, ny)[0]
+    else:
+        without = cut(night.array("template"), place, inner)
+    for j, sheet in zip(members, stack, strict=True):
+        where = planted.place[j, which] - place + (planted.side - planted.size) // 2
+        add_stamps(sheet, np.asarray(night.array("planted_stamps")[j])[which], where)
+    change = combine_members(night, laid, stack, hidden, level, ny)[0] - without
     return np.ascontiguousarray(change.reshape(len(change), len(place), inner, inner).transpose(1, 0, 2, 3))
+
+
+def _laid(
+    members: tuple[Member, ...], shape: tuple[int, ...], place: np.ndarray, side: int
+) -> tuple[Member, ...]:
+    """The template's frames with their meshes over a sheet of windows; meshes of one shape are cut together."""
+    meshes = [
+        mesh
+        for m in members
+        for mesh in (m.inverse_scale, m.offset, m.noise.sky, m.noise.photon, m.noise.flat)
+    ]
+    out: list[np.ndarray] = [meshes[0]] * len(meshes)
+    for size in {mesh.shape for mesh in meshes}:
+        own = [n for n, mesh in enumerate(meshes) if mesh.shape == size]
+        sheets = cut_mesh(np.concatenate([meshes[n] for n in own]), shape, place, side)
+        for n, sheet in zip(own, np.split(sheets, len(own)), strict=True):
+            out[n] = sheet
+    return tuple(
+        replace(
+            m,
+            slot=n,
+            inverse_scale=out[5 * n],
+            offset=out[5 * n + 1],
+            noise=replace(m.noise, sky=out[5 * n + 2], photon=out[5 * n + 3], response=out[5 * n + 4]),
+        )
+        for n, m in enumerate(members)
+    )
 
 
 def _neighbours_change(night: Night, k: int, scene: Scene, template: Template) -> np.ndarray:
