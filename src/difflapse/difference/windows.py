@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numba
 import numpy as np
 
 from difflapse.difference.noise import Noise
@@ -36,15 +37,30 @@ def cut(image: np.ndarray, place: np.ndarray, side: int, fill: float = 0) -> np.
     -------
     ndarray, shape (n * side, side) or (c, n * side, side)
     """
-    planes = image if image.ndim == 3 else image[None]
-    c, ny, nx = planes.shape
-    out = np.full((c, len(place), side, side), fill, image.dtype)
-    for k, (i, j) in enumerate(place):
-        i0, i1, j0, j1 = max(i, 0), min(i + side, nx), max(j, 0), min(j + side, ny)
-        if i0 < i1 and j0 < j1:
-            out[:, k, j0 - j : j1 - j, i0 - i : i1 - i] = planes[:, j0:j1, i0:i1]
+    planes = np.asarray(image if image.ndim == 3 else image[None])
+    c = len(planes)
+    out = np.empty((c, len(place), side, side), image.dtype)
+    _cut(planes, np.asarray(place, np.int64), image.dtype.type(fill), out)
     sheet = out.reshape(c, len(place) * side, side)
     return sheet if image.ndim == 3 else sheet[0]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _cut(planes: np.ndarray, place: np.ndarray, fill: float, out: np.ndarray) -> None:
+    c, ny, nx = planes.shape
+    side = out.shape[3]
+    for q in range(c):
+        for k in range(len(place)):
+            i, j = place[k, 0], place[k, 1]
+            i0, i1 = min(max(-i, 0), side), max(min(nx - i, side), 0)
+            for r in range(side):
+                to = out[q, k, r]
+                if j + r < 0 or j + r >= ny or i1 <= i0:
+                    to[:] = fill
+                    continue
+                to[:i0] = fill
+                to[i1:] = fill
+                to[i0:i1] = planes[q, j + r, i + i0 : i + i1]
 
 
 def cut_mask(mask: np.ndarray, place: np.ndarray, side: int, border: int = 1) -> np.ndarray:

@@ -286,10 +286,10 @@ def fit_limits(mag: np.ndarray, found: np.ndarray) -> dict[str, float | None]:
         `mag_50`, `mag_50_err` (where the likelihood falls to exp(-1/2)), `mag_90`, and `brightest`, the share found of
         bright ones; None where what was planted does not tell.
     """
-    middle = np.linspace(mag.min() - 1, mag.max() + 1, 121)[:, None, None]
-    width = np.geomspace(0.03, 0.6, 12)[None, :, None]
-    top = np.linspace(0.5, 0.995, 23)[None, None, :]
-    total = np.zeros((121, 12, 23))
+    middle = np.linspace(mag.min() - 1, mag.max() + 1, 601)[:, None, None]
+    width = np.geomspace(0.03, 0.6, 8)[None, :, None]
+    top = np.linspace(0.55, 0.995, 10)[None, None, :]
+    total = np.zeros((601, 8, 10))
     for m, hit in zip(mag, found, strict=True):
         share = np.clip(top / (1 + np.exp(np.clip((m - middle) / width, -50, 50))), 1e-3, 0.999)
         total += np.log(share if hit else 1 - share)

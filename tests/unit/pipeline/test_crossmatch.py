@@ -15,7 +15,7 @@ from difflapse.pipeline import crossmatch
 from difflapse.pipeline.config import RunOptions
 
 
-def known(name: str = "mine", **columns: object) -> Known:
+def known(title: str = "mine", **columns: object) -> Known:
     n = len(columns["name"])  # type: ignore[arg-type]
     given = {
         "kind": np.full(n, "EA"),
@@ -24,7 +24,7 @@ def known(name: str = "mine", **columns: object) -> Known:
         "rate_dec": np.zeros(n),
     }
     given |= {k: np.asarray(v) for k, v in columns.items()}
-    return Known(name, **given)  # type: ignore[arg-type]
+    return Known(title, **given)  # type: ignore[arg-type]
 
 
 def test_the_nearest_within_reach_across_the_meridian_of_ra_nought():
@@ -55,7 +55,7 @@ def test_rows_are_named_and_what_moves_is_where_it_is_then(tmp_path):
     crossmatch._name_rows(SimpleNamespace(frames=frames), path, [star, mover], 5.0, True)
     made = Table.read(path)
     # The mover began where the star is; it is nearer.
-    assert made["known"].tolist() == ["mover", "mover", ""]
+    assert made["known"].filled("").tolist() == ["mover", "mover", ""]
     assert made["known_catalogue"].tolist()[:2] == ["sky", "sky"]
     assert made["known_separation_arcsec"].mask.tolist() == [False, False, True]
     crossmatch._name_rows(SimpleNamespace(frames=frames), path, [star], 5.0, True)
