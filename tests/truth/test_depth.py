@@ -104,3 +104,16 @@ def test_without_injection_there_is_none_and_nothing_else_differs(deep, done):
         assert len(a) == len(b)
         assert np.array_equal(np.asarray(a["x_pix"]), np.asarray(b["x_pix"]))
     assert (plain.out / "template.fits").stat().st_size == (deep.out / "template.fits").stat().st_size
+
+
+@pytest.mark.parametrize("diff", ["running", "rolling"])
+def test_neighbours_in_time_are_planted_too(done, diff):
+    spec = synth.preset("changes", frames=8, shape=(520, 780), seed=5, clouds=0, comets=0, streaks=0, variables=0)
+    table = done(spec, diff=diff, window=5).run.completeness
+    assert table.meta["diff"] == diff
+    movers = table[(table["kind"] == "mover") & (table["snr"] > 12)]
+    assert movers["n_planted"].sum() >= 4
+    # Slow ones stay within their own light of the frame before; of the others all but those in crowds are found.
+    assert movers["n_any_kind"].sum() / movers["n_planted"].sum() > 0.5
+    faint = table[table["snr"] < 4]
+    assert faint["n_found"].sum() / faint["n_planted"].sum() < 0.4

@@ -15,6 +15,7 @@ from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
+from difflapse.pipeline.plant import planted_bytes
 from difflapse.pipeline.pool import cores
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
 
@@ -88,8 +89,11 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     main = _PROCESS + 100_000_000 + picture + pictures
     if options.follow == ("comet",):
         main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
+    scratch = members * (picture + product) + template
+    if options.injection and mode != "none" and not options.follow:
+        scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
     peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
-    return Need(int(main + template + peak), int(members * (picture + product) + template))
+    return Need(int(main + template + peak), int(scratch))
 
 
 def _machine_memory() -> int:

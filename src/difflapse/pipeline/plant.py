@@ -34,12 +34,12 @@ _SNR = (3.0, 40.0)
 _PER_TRANSIENT = 35_000
 """Product pixels to a planted transient; there is a mover to every three of them."""
 _TRANSIENTS = (48, 96)
+_USUAL_SIZE = 15
+"""Product pixels along a stamp of stars two pixels wide."""
 _SPEED = (1.0, 3.0)
 """Of movers, FWHM from a frame to the next."""
 _WIDEST = 16.0
 """FWHM, native px, above which stars are no points, and nothing is planted."""
-_MORE = 1.5
-"""Brightest of the frames, over the reference's: windows hold the widest frame's stars."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +128,12 @@ def profile_of(quality: Quality, size: tuple[int, int]) -> StarProfile | None:
     if quality.profile is not None:
         return quality.profile
     return gaussian_profile(quality.fwhm_pix, size) if np.isfinite(quality.fwhm_pix) else None
+
+
+def planted_bytes(product: int, n_channels: int, step: int) -> int:
+    """Scratch of one frame's planted light, bytes, foreseen for stars of an ordinary width."""
+    things = int(np.clip(product // _PER_TRANSIENT, *_TRANSIENTS)) * 4 // 3
+    return 4 * things * (n_channels * _USUAL_SIZE**2 + native_side(_USUAL_SIZE, step) ** 2)
 
 
 def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Planted | None:
