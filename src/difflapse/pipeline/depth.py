@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from difflapse.align.stamps import native_side
 from difflapse.align.warp import BadPixels
 from difflapse.changes import refuse
 from difflapse.changes.find import FindOptions, filtered, find, flatten
@@ -18,6 +19,7 @@ from difflapse.difference.windows import cut
 from difflapse.io.products import write_table
 from difflapse.model import Alignment, ProductGrid
 from difflapse.model.sightings import CLOUD, Sightings
+from difflapse.mosaic import native_order
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.plant import KINDS, SEED, Planted, sheet_of
@@ -96,9 +98,14 @@ def _native_sheet(night: Night, k: int, pixels: Pixels) -> tuple[Pixels, np.ndar
     """The frame's native pixels about all that is planted, planted light in, and the windows' corners (n, 2)."""
     stamps = np.asarray(night.array("planted_native")[k])
     corner = np.asarray(night.array("planted_corners")[k])
-    n, side = stamps.shape[:2]
+    n = len(stamps)
+    planted: Planted = night.shared("planted")
+    step = 2 if night.frames[k].mosaic else 1
+    side = native_side(planted.size, step)
+    dark = (side - stamps.shape[1]) // 2
     level = float(np.median(pixels.data[::64, ::64]))
-    data = cut(pixels.data, corner, side, level).astype(np.float32) + stamps.reshape(n * side, side)
+    data = cut(native_order(pixels.data), corner, side, level).astype(np.float32)
+    data.reshape(n, side, side)[:, dark : side - dark, dark : side - dark] += stamps
     saturation = night.frames[k].saturation_adu
     if saturation is not None:
         np.minimum(data, saturation, out=data)
@@ -129,7 +136,9 @@ def measure_depth(desk: Desk) -> None:
     held = [p for k, p in sorted(probed.items()) if isinstance(p, Probed) and k not in desk.failed]
     faults = {p for p in probed.values() if isinstance(p, str)}
     if faults:
-        desk.progress.note(f"what was planted could not be looked for in all frames: {'; '.join(sorted(faults))}")
+        desk.progress.note(
+            f"what was planted could not be looked for in all frames: {'; '.join(sorted(faults))}"
+        )
     if not held:
         return
     planted: Planted = night.shared("planted")

@@ -92,8 +92,8 @@ def plant(desk: Desk) -> None:
     night.share("planted", planted)
     n, frames = len(planted), len(night.frames)
     night.make_array("planted_stamps", (frames, n, len(planted.flux), planted.size, planted.size), np.float32)
-    side = native_side(planted.size, night.shared("canvas").grid.step)
-    night.make_array("planted_native", (frames, n, side, side), np.float32)
+    lit = lit_side(planted.size, night.shared("canvas").grid.step)
+    night.make_array("planted_native", (frames, n, lit, lit), np.float32)
     night.make_array("planted_corners", (frames, n, 2), np.int32)
     desk.progress.start("plant", len(scene.used))
     jobs = [
@@ -130,10 +130,15 @@ def profile_of(quality: Quality, size: tuple[int, int]) -> StarProfile | None:
     return gaussian_profile(quality.fwhm_pix, size) if np.isfinite(quality.fwhm_pix) else None
 
 
+def lit_side(size: int, step: int) -> int:
+    """Native pixels (even) in the middle of a native window that planted light falls on, trails and all."""
+    return 2 * ((size * step + 3) // 2)
+
+
 def planted_bytes(product: int, n_channels: int, step: int) -> int:
     """Scratch of one frame's planted light, bytes, foreseen for stars of an ordinary width."""
     things = int(np.clip(product // _PER_TRANSIENT, *_TRANSIENTS)) * 4 // 3
-    return 4 * things * (n_channels * _USUAL_SIZE**2 + native_side(_USUAL_SIZE, step) ** 2)
+    return 4 * things * (n_channels * _USUAL_SIZE**2 + lit_side(_USUAL_SIZE, step) ** 2)
 
 
 def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Planted | None:
@@ -187,7 +192,9 @@ def draw_plan(night: Night, scene: Scene, quality: Mapping[int, Quality]) -> Pla
     )
     green = 1 if len(flux) == 3 else 0
     radius = night.shared("catalogue").radius if night.has("catalogue") else np.inf
-    mag = -2.5 * np.log10(_share(profile, facts.mosaic, green, radius, x0, y0) * flux[green] / (exposed or 1.0))
+    mag = -2.5 * np.log10(
+        _share(profile, facts.mosaic, green, radius, x0, y0) * flux[green] / (exposed or 1.0)
+    )
     return Planted(
         kind,
         x,
@@ -252,7 +259,8 @@ def _share(
     stamps = draw_stars(profile, x, y, only, corner, side, sensed)
     u = np.arange(side)
     away = np.hypot(
-        corner[:, 0, None, None] + u - x[:, None, None], corner[:, 1, None, None] + u[:, None] - y[:, None, None]
+        corner[:, 0, None, None] + u - x[:, None, None],
+        corner[:, 1, None, None] + u[:, None] - y[:, None, None],
     )
     return float(np.mean(np.sum(stamps * np.clip(radius + 0.5 - away, 0, 1), axis=(1, 2))))
 
@@ -341,7 +349,9 @@ def plant_frame(
     if scene.windowed:
         # Frames that are subtracted from each other are levelled first.
         warped /= light[:, on].T[:, :, None, None]
-    for name, values in (("planted_stamps", warped), ("planted_native", stamps)):
+    dark = (side - lit_side(planted.size, step)) // 2
+    middle = stamps[:, dark : side - dark, dark : side - dark]
+    for name, values in (("planted_stamps", warped), ("planted_native", middle)):
         whole = np.zeros((n, *values.shape[1:]), np.float32)
         whole[on] = values
         night.write(name, (k, *(0,) * whole.ndim), whole)
