@@ -18,6 +18,7 @@ import difflapse
 from difflapse.pipeline import pictures
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.pool import Pool
+from difflapse.pipeline.progress import Silence
 from difflapse.pipeline.results import Run
 
 
@@ -139,7 +140,7 @@ def test_a_long_night_is_encoded_as_it_arrives(
     """The same movie to the last bit, with room for two pictures; only the marks of changes are not in it."""
     said: list[str] = []
 
-    class Notes(difflapse.pipeline.progress.Silence):
+    class Notes(Silence):
         def note(self, text: str) -> None:
             said.append(text)
 
