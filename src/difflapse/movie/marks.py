@@ -34,6 +34,8 @@ class _Seen:
     """The other end of a streak."""
     tail: np.ndarray
     """(n, 2) where it was in earlier frames, in their order."""
+    now: bool
+    """Whether it was sighted in this very frame; a streak always."""
 
 
 def mark(
@@ -69,7 +71,7 @@ def mark(
     draw a tail of dots through where they were seen before, which ends at the ring; streaks lie between two lines.
     Between two sightings a mover's ring is where a straight track has it. A name takes the first of eight places
     about its ring where it covers neither another ring nor another name; where there is none, the ring stays
-    unnamed. 20 changes: about 3 ms a frame.
+    unnamed. Where a thing was not sighted in the frame itself, its ring is dimmer. 20 changes: about 3 ms a frame.
     """
     if layout.labels != "full":
         return
@@ -121,10 +123,11 @@ def _seen(
     for n in there:
         number, kind = int(_column(changes, "change")[n]), str(changes["kind"][n])
         at = np.array([_column(changes, "x_pix")[n], _column(changes, "y_pix")[n]])
-        tail = np.empty((0, 2))
+        tail, now = np.empty((0, 2)), True
         if detections is not None:
             own = np.flatnonzero((owner == number) & np.isfinite(x) & np.isfinite(y))
             own = own[np.argsort(when[own], kind="stable")]
+            now = kind == "streak" or bool((when[own] == frame).any())
             if len(own) and kind in ("mover", "comet"):
                 at = np.array([np.interp(frame, when[own], v[own]) for v in (x, y)])
                 tail = np.column_stack([x[own], y[own]])[when[own] < frame]
@@ -138,7 +141,7 @@ def _seen(
             at = np.array([_column(changes, "x_pix")[n], _column(changes, "y_pix")[n]])
         if np.isfinite(at).all():
             name = _name(changes, int(n), kind, number)
-            yield _Seen(kind, name, at[0] - shift[0], at[1] - shift[1], end, tail - shift)
+            yield _Seen(kind, name, at[0] - shift[0], at[1] - shift[1], end, tail - shift, now)
 
 
 def _names(table: Mapping[str, Any]) -> list[str]:
@@ -169,7 +172,7 @@ def _mark_panel(picture: np.ndarray, layout: Layout, panel: Panel, seen: list[_S
     matrix = layout.native_to_movie(panel.name)
     base = max(8.0, 0.5 * layout.text)
     thick = max(1, round(layout.text / 18))
-    ink = INK if named else tuple(int(0.62 * c) for c in INK)
+    bright = 1.0 if named else 0.62
 
     def place(x: Any, y: Any) -> np.ndarray:
         return np.stack([x, y], -1) @ matrix[:, :2].T + matrix[:, 2] - (panel.x, panel.y)
@@ -178,6 +181,7 @@ def _mark_panel(picture: np.ndarray, layout: Layout, panel: Panel, seen: list[_S
     for one in seen:
         at = place(one.x, one.y)
         radius = base * (1.9 if one.kind == "comet" else 1.0)
+        ink = tuple(int(c * bright * (1.0 if one.now else 0.7)) for c in INK)
         if one.end is not None:
             _capsule(view, at, place(*one.end), 0.6 * base, ink, thick)
             at = (at + place(*one.end)) / 2

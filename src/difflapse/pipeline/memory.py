@@ -79,7 +79,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
         product = max(product, native // grid.step**2)  # the whole of each frame is searched
     raw = native * np.dtype(facts.dtype).itemsize
     picture = 4 * n_channels * product
-    worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 10 * product
+    worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 30 * product
     worker += neighbours_kept(mode, options) * (picture + product)
     if options.match in ("auto", "psf", "zogy") and mode != "none":
         worker += 2 * picture  # a convolved image and its variance
