@@ -17,12 +17,14 @@ from difflapse.io.discover import discover
 from difflapse.io.products import sha256, write_json, write_table, write_text, write_toml
 from difflapse.model import Inventory
 from difflapse.model import Sequence as FrameSequence
-from difflapse.pipeline import folder, tables
+from difflapse.movie.encode import check_codec
+from difflapse.pipeline import folder, pictures, tables
 from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.crossmatch import check_crossmatch
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.foreign import check_template
@@ -74,9 +76,16 @@ def run(
     false_alarms: float = 0.1,
     panels: str | Sequence[str] = ("aligned", "difference"),
     labels: str = "full",
-    width: int = 2560,
+    width: int | str = 2560,
     fps: float = 12.0,
+    codec: str = "h264",
+    pace: str = "even",
     stretch: str = "asinh",
+    white_balance: str = "stars",
+    timezone: str = "",
+    grid: bool = False,
+    inset: str | Sequence[str] = (),
+    reel: bool = True,
     save: str | Sequence[str] = (),
     split: bool = False,
     crossmatch: str | Sequence[str] = (),
@@ -115,10 +124,14 @@ def run(
         more.
     false_alarms : float
         False changes that chance may make in a night, of each kind.
-    panels, labels, width, fps, stretch : str, width int, fps float
-        The movie; `panels` may be a sequence.
+    panels, labels, width, fps, codec, pace, stretch : str, width int, fps float
+        The movie; `panels` may be a sequence; a `width` of 0 or ``full`` is that of the images.
+    white_balance, timezone, grid, inset : str, str, bool, str or sequence of str
+        What is white in it; a second clock; lines of the sky; zooms in the corners.
+    reel : bool
+        A clip of each change, and the best of them in one movie.
     save : str or sequence of str
-        FITS images to keep: ``aligned``, ``differences``.
+        FITS images to keep: ``aligned``, ``differences``; ``cube``: all of the night in one file.
     split : bool
         Keep sequences apart that differ only in their sequence id.
     crossmatch : str or sequence of str
@@ -171,12 +184,14 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     folder.check_free(target, options.overwrite)
     check_solver(options)
     check_crossmatch(options)
+    check_codec(options.codec)
     if options.workers != 1 and cores() > 1:
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
     check_template(inventory, options)
+    check_panels(inventory, options)
     done: list[_Done] = []
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
@@ -247,19 +262,7 @@ def _run_sequence(
     scratch.mkdir(parents=True)
     night = Night(sequence.name, sequence.frames, options, str(scratch), str(place))
     desk = Desk(night, pool, progress)
-    too_many: TooManyFailedError | None = None
-    groups = plan_groups()
-    for group in groups:
-        if group.is_night:
-            group.stages[0].work(desk)
-        else:
-            _each(desk, group)
-        needed = {name for later in groups[groups.index(group) + 1 :] for name in later.reads} | _TABLED
-        for name in desk.values.keys() - needed:
-            del desk.values[name]
-        too_many = _too_many(desk, options)
-        if too_many is not None:
-            break
+    too_many = run_stages(desk, plan_groups())
     products = desk.products
     rows = tuple(_rows(desk))
     left = [tables.left_out_row(item) for item in inventory.left_out] if alone else []
@@ -289,6 +292,23 @@ def _run_sequence(
     return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
 
 
+def run_stages(desk: Desk, groups: Sequence[Group]) -> TooManyFailedError | None:
+    """Take all frames through the groups; where too many failed on the way it ends, with the error to raise."""
+    with desk:
+        for n, group in enumerate(groups):
+            if group.is_night:
+                group.stages[0].work(desk)
+            else:
+                each(desk, group)
+            needed = {name for later in groups[n + 1 :] for name in later.reads} | _TABLED
+            for name in desk.values.keys() - needed:
+                del desk.values[name]
+            too_many = _too_many(desk, desk.night.options)
+            if too_many is not None:
+                return too_many
+    return None
+
+
 def _save_residuals(desk: Desk, place: Path) -> list[str]:
     """Write `residuals.fits` where stars were held out; the names of what was written."""
     night = desk.night
@@ -308,19 +328,21 @@ def _not_precise(night: Night, rows: Sequence[Mapping[str, Any]]) -> DifflapseEr
     return judge_precision(night.name, told_frames(others), night.options.require_rms)
 
 
-def _each(desk: Desk, group: Group) -> None:
-    """Take every frame that is still alive through a group, and keep what it gives.
+def each(desk: Desk, group: Group, only: Sequence[int] | None = None) -> None:
+    """Take every frame that is still alive (or some of them) through a group, and keep what it gives.
 
     Where a frame needs its neighbours in time, a worker takes several in a row, so that it has them at hand.
     """
     night = desk.night
     windowed = any(stage.scope is Scope.WINDOW for stage in group.stages) and night.shared("scene").windowed
     size = CHUNK if windowed and desk.pool.workers > 1 else 1
-    frames = desk.alive()
+    frames = desk.alive() if only is None else list(only)
     chunks = [frames[n : n + size] for n in range(0, len(frames), size)]
     desk.progress.start(group.name, len(frames))
     jobs = ((group, night, [(k, _given(desk, group, k)) for k in chunk]) for chunk in chunks)
-    for n, results in desk.pool.run(_task, jobs, in_flight=desk.pool.workers + 1 if size > 1 else None):
+    in_order = desk.film is not None and "shown" in group.gives
+    in_flight = desk.pool.workers + 1 if size > 1 else None
+    for n, results in desk.pool.run(_task, jobs, ordered=in_order, in_flight=in_flight):
         whole = isinstance(results, FrameError)  # lost with its worker
         for k, result in zip(chunks[n], [results] * len(chunks[n]) if whole else results, strict=True):
             if isinstance(result, FrameError):
@@ -329,6 +351,8 @@ def _each(desk: Desk, group: Group) -> None:
             else:
                 for name, value in result.items():
                     desk.values.setdefault(name, {})[k] = value
+                if in_order and desk.film is not None:
+                    desk.film.add(k, pictures.kept(night, k), result["shown"])
             desk.progress.advance(group.name)
     desk.progress.finish(group.name)
 
@@ -484,13 +508,7 @@ def _index_page(
         name = escape(d.sequence.name)
         parts.append(
             f"<section><h2>{name}</h2><p>{used} of {len(d.rows)} frames used. "
-            f"<a href='{name}/frames.ecsv'>frames.ecsv</a></p>"
-            + (
-                f"<video controls loop muted src='{name}/timelapse.mp4'></video>"
-                if "timelapse.mp4" in d.products
-                else ""
-            )
-            + "</section>"
+            f"<a href='{name}/frames.ecsv'>frames.ecsv</a></p>" + _player(name, d.products) + "</section>"
         )
     for sequence, error in failed:
         parts.append(
@@ -506,3 +524,11 @@ def _index_page(
         "max-width:1280px;margin:2rem auto;padding:0 1rem}video{width:100%}a{color:#9cf}</style>"
         f"<h1>{len(inventory.sequences)} sequences</h1>{''.join(parts)}</html>"
     )
+
+
+def _player(name: str, products: Sequence[str]) -> str:
+    """What shows a sequence's movie in the page; empty where a browser cannot."""
+    for movie in ("timelapse.mp4", "timelapse.webm"):
+        if movie in products:
+            return f"<video controls loop muted src='{name}/{movie}'></video>"
+    return f"<img src='{name}/timelapse.gif' alt='the night'>" if "timelapse.gif" in products else ""

@@ -117,7 +117,9 @@ def _many_objects(
     """The things of `changes`: brightness evenly spread from what is hardly seen to what cannot be missed."""
 
     def spread(n: int, low: float, high: float) -> np.ndarray:
-        return np.asarray(rng.permutation(low + (np.arange(n) + rng.uniform(0, 1, n)) / max(n, 1) * (high - low)))
+        return np.asarray(
+            rng.permutation(low + (np.arange(n) + rng.uniform(0, 1, n)) / max(n, 1) * (high - low))
+        )
 
     def place() -> tuple[float, float]:
         return float(rng.uniform(0.06, 0.94)), float(rng.uniform(0.06, 0.94))
