@@ -183,7 +183,7 @@ class _Frame:
             return hatched_panel(self.scene.layout, "no template"), "template"
         return (
             _template_panel(self.night, self.scene).copy(),
-            f"template: {self.scene.template_file or f'{len(self.scene.template_frames)} frames'}",
+            f"template: {_made_of(self.scene)}",
         )
 
     def _plane(self, c: int) -> np.ndarray:
@@ -235,6 +235,10 @@ class _Frame:
                     continue
                 assert tile.shape[:2] == (small_panel.height, small_panel.width)
                 paste_inset(panel, tile, corner, label, layout, box)
+
+
+def _made_of(scene: Scene) -> str:
+    return scene.template_file or f"{len(scene.template_frames)} frames"
 
 
 @functools.lru_cache(maxsize=1)
@@ -334,7 +338,7 @@ def save_still(night: Night) -> str:
     template = np.asarray(night.array("template"))
     layout = make_layout(("template",), grid.shape, grid.step, grid.origin, 0, "none", 1.0)
     picture = aligned_panel(template, night.array("template_count") == 0, scene.stretch, layout, scene.level)
-    what = f"template of {len(scene.template_frames)} frames: what did not change"
+    what = f"template, {_made_of(scene)}: what did not change"
     write_png(Path(night.out) / "template.png", picture, still_words(night, what))
     return "template.png"
 
