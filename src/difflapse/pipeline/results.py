@@ -11,7 +11,7 @@ import numpy as np
 
 from difflapse.errors import DifflapseError, InputError
 from difflapse.model import Transform
-from difflapse.pipeline.tables import read_json, read_products, read_transform
+from difflapse.pipeline.tables import read_json, read_products, read_transform, tell_depth
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
@@ -145,6 +145,26 @@ class Night:
             )
         return Table.read(path, format="fits")
 
+    @functools.cached_property
+    def completeness(self) -> Table:
+        """`completeness.ecsv`: of artificial stars and movers how many were found, a row per kind and half a magnitude;
+        the magnitudes to which half and 90 % are found in ``meta["limits"]``.
+
+        Raises
+        ------
+        InputError
+            Nothing was planted.
+        """
+        from astropy.table import Table
+
+        path = self.folder / "completeness.ecsv"
+        if not path.exists():
+            raise InputError(
+                f"{self.folder} has no completeness.ecsv: nothing was planted, or an older version ran",
+                "the run's notes say why; --injection asks for it",
+            )
+        return Table.read(path, format="ascii.ecsv")
+
     def certificate(self) -> Certificate:
         """How well the night is aligned: ``to_mapping()`` for numbers, ``draw_residuals()``, ``draw_night()``
         and ``draw_pair()`` for matplotlib figures, ``save()`` for files.
@@ -182,6 +202,38 @@ class Night:
         from difflapse.pipeline.lightcurve import read_stars
 
         return read_stars(self.folder)
+
+    @functools.cached_property
+    def changes(self) -> Table:
+        """`changes.ecsv`: a row per thing that changed, most certain first.
+
+        Raises
+        ------
+        InputError
+            Nothing was subtracted from the frames.
+        """
+        return self._change_table("changes.ecsv")
+
+    @functools.cached_property
+    def detections(self) -> Table:
+        """`detections.ecsv`: a row per sighting, with the reasons (`flags`) against those that were refused.
+
+        Raises
+        ------
+        InputError
+            Nothing was subtracted from the frames.
+        """
+        return self._change_table("detections.ecsv")
+
+    def _change_table(self, name: str) -> Table:
+        from astropy.table import Table
+
+        if not (self.folder / name).exists():
+            mode = self.table.meta.get("diff", "none")
+            raise InputError(
+                f"{self.folder} has no {name}: the difference is {mode!r}", "run with a difference"
+            )
+        return Table.read(self.folder / name, format="ascii.ecsv")
 
     def light_curve(self, star: int, channel: str = "") -> TimeSeries:
         """One star's light curve from `lightcurves.fits`.
@@ -275,9 +327,39 @@ class Night:
             ],
             "reference": self.reference.file if used else None,
             "diff": table.meta.get("diff"),
+            "depth": self._depth(),
             "wcs": table.meta.get("wcs"),
+            "changes": self._told_changes(),
             "camera": dict(table.meta.get("camera", {})),
             "methods": {name: methods.count(name) for name in dict.fromkeys(methods)},
+        }
+
+    def _told_changes(self) -> dict[str, Any] | None:
+        """What changed, kind by kind, as plain values; None where that was not looked for."""
+        if not (self.folder / "changes.ecsv").exists():
+            return None
+        table = self.changes
+        kinds = [str(kind) for kind in table["kind"]]
+        return {
+            "note": str(table.meta.get("note", "")),
+            "false_alarms": table.meta.get("false_alarms"),
+            "kinds": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+            "changes": [
+                {name: (None if np.ma.is_masked(row[name]) else row[name].item()) for name in table.colnames}
+                for row in table
+            ],
+        }
+
+    def _depth(self) -> dict[str, Any] | None:
+        """How deep the night was, in a line and as plain values; None where it is not known."""
+        if not (self.folder / "completeness.ecsv").exists():
+            return None
+        meta = self.completeness.meta
+        return {
+            "text": tell_depth(self.completeness),
+            "limits": {kind: dict(limits) for kind, limits in meta["limits"].items()},
+            "n_planted": meta["n_planted"],
+            "false_alarms": dict(meta["false_alarms"]),
         }
 
 
