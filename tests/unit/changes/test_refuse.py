@@ -146,7 +146,7 @@ def test_a_faint_line_along_the_rows_is_their_offset_a_bright_or_a_tilted_one_is
 def test_every_reason_is_refused_and_told() -> None:
     from difflapse.model.sightings import CUT, REASONS
 
-    assert REFUSED == sum(REASONS) - CUT
+    assert sum(REASONS) - CUT == REFUSED
     assert all(text and not text.endswith(".") for text in REASONS.values())
 
 
