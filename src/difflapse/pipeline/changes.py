@@ -51,7 +51,7 @@ def find_changes(desk: Desk) -> None:
     }
     watch: Watch = night.shared("watch")
     sightings = Sightings.joined(v.sightings for v in given.values())
-    sightings = refuse.by_sensor(sightings, watch.fwhm)
+    sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
     sightings, owner, changes = judge_night(desk, watch, sightings, given)
     _write(desk, sightings, owner, changes, "")
 
