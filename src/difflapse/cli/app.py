@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "difflapse.cli.certificate:certificate",
         "How well a finished run is aligned: numbers and figures.",
     ),
+    "report": ("difflapse.cli.report:report", "The page of a finished run, made again or in one file."),
     "methods": ("difflapse.cli.methods:methods", "Every named method, one line each."),
 }
 """Name of each command: where it lives, and its one line in ``difflapse --help``."""
