@@ -57,7 +57,9 @@ def chromium(chromium_program: str) -> Iterator[Any]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_program, args=arguments)
         page = browser.new_page()
-        plays = page.evaluate("document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.640028\"')")
+        plays = page.evaluate(
+            "document.createElement('video').canPlayType('video/mp4; codecs=\"avc1.640028\"')"
+        )
         page.close()
         if not plays:
             pytest.skip(f"{chromium_program} says that it cannot play avc1")
@@ -81,7 +83,9 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
         page.on("dialog", lambda dialog: (seen.complaints.append("a dialog"), dialog.dismiss()))
         page.goto(path.as_uri())
         page.wait_for_function("document.documentElement.dataset.ready === 'yes'")
-        page.wait_for_function("!difflapse.view || difflapse.view.player.ready || difflapse.view.player.broken")
+        page.wait_for_function(
+            "!difflapse.view || difflapse.view.player.ready || difflapse.view.player.broken"
+        )
         return page
 
     yield opened
@@ -190,7 +194,13 @@ def _frames(folder: Path, names: list[str], times: list[str], skipped: set[int],
             "note": [""] * n,
             "in_template": k < 12,
         },
-        meta={"sequence": "night", "object": title, "reference_frame": 0, "diff": "template", "wcs": "TAN-SIP of order 3"},
+        meta={
+            "sequence": "night",
+            "object": title,
+            "reference_frame": 0,
+            "diff": "template",
+            "wcs": "TAN-SIP of order 3",
+        },
     )
     for name, value in (
         ("rms_pix", 0.05 + 0.01 * np.sin(k)), ("p95_pix", 0.1 + 0 * k), ("dx_pix", k / 4), ("dy_pix", -k / 8),

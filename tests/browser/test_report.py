@@ -35,7 +35,12 @@ def run(make_run: Callable[..., Path]) -> Path:
 def level(page: Any, across: float, down: float = 0.75) -> float:
     """Grey of the picture at a place of the stage, as a person sees it."""
     box = page.locator(".stage").bounding_box()
-    place = {"x": box["x"] + across * box["width"], "y": box["y"] + down * box["height"], "width": 4, "height": 4}
+    place = {
+        "x": box["x"] + across * box["width"],
+        "y": box["y"] + down * box["height"],
+        "width": 4,
+        "height": 4,
+    }
     return float(np.asarray(Image.open(io.BytesIO(page.screenshot(clip=place))).convert("L")).mean())
 
 
@@ -86,7 +91,9 @@ def test_plays_to_the_end_and_begins_again(run: Path, open_page: Callable[..., A
     page.get_by_label("Speed").select_option("4")
     page.evaluate("difflapse.seen = []; difflapse.view.player.moved.listen((k) => difflapse.seen.push(k))")
     page.get_by_role("button", name="Play", exact=True).click()
-    page.wait_for_function("difflapse.seen.includes(8) && difflapse.seen.lastIndexOf(0) > difflapse.seen.indexOf(8)")
+    page.wait_for_function(
+        "difflapse.seen.includes(8) && difflapse.seen.lastIndexOf(0) > difflapse.seen.indexOf(8)"
+    )
     page.get_by_role("button", name="Pause").click()
     assert page.evaluate("difflapse.view.player.video.paused")
     wait_for_level(page, GREY[frame(page)], 0.25)
@@ -146,11 +153,13 @@ def test_coordinates_are_right_to_a_pixel_at_every_zoom(run: Path, open_page: Ca
         assert own == pytest.approx([x - 2, y + 1], abs=0.01)
     assert "16h" in told.inner_text()
     # The point under the hand stays where it is when the wheel turns.
-    page.mouse.move(stage["x"] + 0.4 * stage["width"], stage["y"] + 0.3 * stage["height"])
+    hand = round(stage["x"] + 0.4 * stage["width"]), round(stage["y"] + 0.3 * stage["height"])
+    page.mouse.move(*hand)
     before = [float(told.get_attribute(f"data-{name}")) for name in "xy"]
     page.mouse.wheel(0, -900)
     page.wait_for_function("difflapse.view.zoom > 2")
-    page.mouse.move(stage["x"] + 0.4 * stage["width"] + 0.01, stage["y"] + 0.3 * stage["height"])
+    page.mouse.move(hand[0] + 1, hand[1])
+    page.mouse.move(*hand)
     after = [float(told.get_attribute(f"data-{name}")) for name in "xy"]
     assert after == pytest.approx(before, abs=0.1)
 
@@ -180,7 +189,7 @@ def test_a_click_on_a_star_opens_its_light_curve_and_the_playhead_follows(
     page.wait_for_selector("#selection .plot .points")
     assert page.locator("#selection h2").inner_text() == "Star 5"
     told = page.locator("#selection .plot-value")
-    assert told.inner_text().split()[:3] == ["04:01:18", f"{1 + 0.1 * np.sin(5):.3f}", "±"] or "G" in told.inner_text()
+    assert "04:01:18" in told.inner_text()
     assert f"{1 + 0.1 * np.sin(0 + 5):.3f}" in told.inner_text()
     head = page.locator("#selection .plot .head")
     before = float(head.get_attribute("x1"))
@@ -188,8 +197,8 @@ def test_a_click_on_a_star_opens_its_light_curve_and_the_playhead_follows(
     assert f"{1 + 0.1 * np.sin(1 + 5):.3f}" in told.inner_text()
     assert float(head.get_attribute("x1")) > before
     # And a click on the curve goes there.
-    plot = page.locator("#selection svg.plot").bounding_box()
-    page.mouse.click(plot["x"] + plot["width"] - 20, plot["y"] + 40)
+    plot = page.locator("#selection svg.plot")
+    plot.click(position={"x": plot.bounding_box()["width"] - 20, "y": 40})
     assert frame(page) == 9
 
 
@@ -222,7 +231,9 @@ def test_skipped_frames_are_marked_and_say_why(run: Path, open_page: Callable[..
     assert "12 are needed </script>" in row
 
 
-def test_two_thousand_frames_and_hostile_text(make_run: Callable[..., Path], open_page: Callable[..., Any]) -> None:
+def test_two_thousand_frames_and_hostile_text(
+    make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
     title = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)> Žižkov \u2603"
     folder = make_run(2000, title=title)
     remake(folder)
@@ -268,7 +279,7 @@ def test_what_is_missing_is_said_and_the_rest_works(
     assert page.locator("#quality svg.plot").count() >= 5
     assert page.locator("#how").get_by_text("difflapse run ../night").count() == 1
     if missing == "sky":
-        page.locator(".stage canvas").hover()
+        page.locator(".stage canvas").hover(position={"x": 90, "y": 60})
         assert "reference px" in page.locator(".readout").inner_text()
         assert "RA" not in page.locator(".readout").inner_text()
     if missing == "two frames":
@@ -291,7 +302,9 @@ def test_one_file_to_mail_works_alone(run: Path, open_page: Callable[..., Any], 
 
 
 @pytest.mark.parametrize("size", [(390, 844), (1440, 900)])
-def test_nothing_is_wider_than_the_screen(run: Path, open_page: Callable[..., Any], size: tuple[int, int]) -> None:
+def test_nothing_is_wider_than_the_screen(
+    run: Path, open_page: Callable[..., Any], size: tuple[int, int]
+) -> None:
     page = open_page(run / "report.html", size, has_touch=size[0] < 500)
     page.get_by_role("button", name="mover 1").click()
     assert page.evaluate("document.documentElement.scrollWidth") == size[0]

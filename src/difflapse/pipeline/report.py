@@ -228,7 +228,9 @@ def _frames(night: Night) -> dict[str, Any]:
         "number": np.asarray(table["frame"], int),
         "time": times,
         "mjd": [_mjd(time) for time in times],
-        "template": [bool(value) for value in table["in_template"]] if "in_template" in table.colnames else [],
+        "template": [bool(value) for value in table["in_template"]]
+        if "in_template" in table.colnames
+        else [],
     }
     for name in _FRAME_TEXTS:
         if name in table.colnames:
@@ -258,9 +260,10 @@ def _sky(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
 def _movie(folder: Path) -> dict[str, Any] | None:
     """`timelapse.json`, where it and the movie are there."""
     record = _json_or_none(folder / "timelapse.json")
-    if record is None or not (folder / record["video"]).exists():
+    if record is None:
         return None
-    return dict(record)
+    video = Path(record["video"])
+    return dict(record) if (folder / (video.parent if "%" in video.name else video)).exists() else None
 
 
 def _movie_name(folder: Path) -> str:
@@ -334,8 +337,10 @@ def _stars(table: Table | None) -> dict[str, Any]:
 
 def _by_worth(stars: Table) -> np.ndarray:
     """Rows of `stars.ecsv`: flagged ones, then by brightness."""
-    mag = np.ma.filled(np.ma.asarray(stars["mag"], float), np.inf)
-    flagged = np.ma.filled(np.ma.asarray(stars["flags"]), 0) != 0 if "flags" in stars.colnames else mag > np.inf
+    mag: np.ndarray = np.ma.filled(np.ma.asarray(stars["mag"], float), np.inf)
+    flagged = (
+        np.ma.filled(np.ma.asarray(stars["flags"]), 0) != 0 if "flags" in stars.colnames else mag > np.inf
+    )
     return np.lexsort((mag, ~flagged))
 
 
@@ -474,7 +479,7 @@ def _json_or_none(path: Path) -> Any:
 
 
 def _table(path: Path) -> Table | None:
-    """An ECSV product; None where it is missing, and where it has no rows."""
+    """An ECSV product; None where it is missing."""
     from astropy.table import Table
 
     if not path.exists():

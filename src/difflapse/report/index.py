@@ -32,6 +32,7 @@ def index_page(entries: Sequence[IndexEntry], left_out: Sequence[tuple[str, str]
     Parameters
     ----------
     entries : sequence of IndexEntry
+        In the order in which they are told.
     left_out : sequence of (str, str)
         Files that are in no sequence, and why.
 
@@ -44,12 +45,13 @@ def index_page(entries: Sequence[IndexEntry], left_out: Sequence[tuple[str, str]
     if left_out:
         rows = "".join(f"<li><b>{escape(file)}</b> {escape(why)}</li>" for file, why in left_out)
         parts.append(f"<section><h2>Left out</h2><ul class='plain'>{rows}</ul></section>")
-    return (
+    head = (
         "<!doctype html>\n<html lang='en'>\n<head>\n<meta charset='utf-8'>\n"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n<title>difflapse</title>\n"
-        f"<style>\n{_asset('page.css')}</style>\n</head>\n<body>\n<header class='page'><h1>{len(entries)} sequences</h1>"
-        f"</header>\n<main class='index'>{''.join(parts)}</main>\n</body>\n</html>\n"
+        f"<style>\n{_asset('page.css')}</style>\n</head>\n"
     )
+    title = f"<header class='page'><h1>{len(entries)} sequences</h1></header>"
+    return f"{head}<body>\n{title}\n<main class='index'>{''.join(parts)}</main>\n</body>\n</html>\n"
 
 
 def _section(entry: IndexEntry) -> str:
@@ -62,9 +64,7 @@ def _section(entry: IndexEntry) -> str:
     if entry.movie.endswith(".gif"):
         shown = f"<img src='{place}/{movie}' alt='Movie of {name}'>"
     elif entry.movie:
-        shown = (
-            f"<video controls loop muted playsinline src='{place}/{movie}' aria-label='Movie of {name}'></video>"
-        )
+        shown = f"<video controls loop muted playsinline src='{place}/{movie}' aria-label='Movie of {name}'></video>"
     return (
         f"<section><h2>{title}</h2><p>{entry.n_used} of {entry.n_frames} frames used. "
         f"<a href='{place}/frames.ecsv'>frames.ecsv</a></p>{shown}</section>"

@@ -19,7 +19,8 @@ difflapse.Viewer = (() => {
 
     constructor(place, night, stars, transforms) {
       Object.assign(this, { place, night, stars, transforms, movie: night.movie });
-      this.panels = Object.keys(this.movie.panels).filter((name) => this.movie.panels[name].native_to_movie);
+      const first = (name) => ["aligned", "difference"].indexOf(name) & 7; // the two that are compared, then the others
+      this.panels = Object.keys(this.movie.panels).sort((a, b) => first(a) - first(b));
       this.row = new Map(night.frames.file.map((file, k) => [file, k]));
       this.marks = difflapse.marks(night);
       this.showMarks = true;
@@ -149,6 +150,9 @@ difflapse.Viewer = (() => {
     #timeline() {
       const { frames } = this.night;
       const times = this.movie.frames.map((one) => frames.mjd[this.row.get(one.file)]);
+      times.forEach((time, k) => { // a gap begins where the frame before it is over
+        if (this.movie.frames[k].file === null && k > 0) times[k] = (times[k - 1] + (times[k + 1] || times[k - 1])) / 2;
+      });
       this.byTime = times.every(known) && times.length > 1 && times[times.length - 1] > times[0];
       this.times = this.byTime ? times : times.map((time, k) => k);
       const [first, last] = [this.times[0], this.times[this.times.length - 1]];
@@ -265,9 +269,9 @@ difflapse.Viewer = (() => {
       if (!wide) return;
       const { left, right, top, bottom } = this.field;
       const shape = (top - bottom) / (right - left);
-      const most = Math.max(220, window.innerHeight * 0.76);
+      const most = Math.max(220, window.innerHeight * 0.6);
       this.width = wide;
-      this.height = Math.round(Math.min(most, (this.mode === "sides" ? wide / 2 - 1 : wide) * shape));
+      this.height = Math.round(Math.min(most, shape * (this.mode === "sides" ? wide / 2 - 1 : wide)));
       this.stage.style.height = `${this.height}px`;
       const dense = window.devicePixelRatio || 1;
       [this.canvas.width, this.canvas.height] = [Math.round(wide * dense), Math.round(this.height * dense)];
@@ -485,10 +489,10 @@ difflapse.Viewer = (() => {
 
     #cannotPlay() {
       const { video } = this.movie;
-      const link = el("a", { href: encodeURI(video) }, video);
+      const place = video.includes("%") ? video.slice(0, video.lastIndexOf("/") + 1) : video;
       this.notice.hidden = false;
-      this.notice.replaceChildren(`This browser cannot play ${video.split(".").pop()} here: open `, link,
-        " in a player. Times, marks and tables work all the same.");
+      this.notice.replaceChildren(`This browser cannot play ${video.split(".").pop()} here: open `,
+        el("a", { href: encodeURI(place) }, place), " in a program that can. Times, marks and tables work all the same.");
       if (video.endsWith(".gif")) this.place.insertBefore(el("img", { src: encodeURI(video), alt: "The movie", class: "gif" }), this.stage.nextSibling);
     }
 
