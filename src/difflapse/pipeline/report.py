@@ -360,7 +360,7 @@ def _curves(
     order = np.asarray(stars["star"], int)[_by_worth(stars)]
     first = [int(c["star"]) for c in changes if c.get("star") is not None and int(c["star"]) >= 0]
     order = np.concatenate([np.array(first, int), order[~np.isin(order, first)]])
-    letters = np.char.strip(np.asarray(channel).astype("U1"))
+    letters = channel.astype("U1")
     curves = pack_curves(
         np.asarray(star, int), np.asarray(frame, int), letters, np.asarray(flux, float), np.asarray(error, float),
         np.asarray(flags), order,
@@ -499,7 +499,8 @@ def _fits_columns(path: Path, names: Iterable[str]) -> list[np.ndarray] | None:
         return None
     with fits.open(path, memmap=True) as hdus:
         data = hdus[1].data
-        return [np.array(data[name]) for name in names]
+        raw = data.view(np.ndarray)  # astropy decodes letters one by one
+        return [np.array((raw if raw[name].dtype.kind == "S" else data)[name]) for name in names]
 
 
 def _numbers(column: Any, digits: int) -> list[float | int | None]:
