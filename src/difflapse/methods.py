@@ -71,9 +71,19 @@ TABLE: tuple[Method, ...] = (
     Method("diff", "running", "minus the frame one lag earlier"),
     Method("diff", "rolling", "minus the median of the neighbours in time"),
     Method("diff", "none", "no difference, only the aligned frames"),
-    Method("match", "auto", "scale, where stars or pixels allow it"),
+    Method(
+        "match",
+        "auto",
+        "psf where held-out stars are better for it, else scale where stars or pixels allow it",
+    ),
     Method("match", "none", "subtracted as they are"),
     Method("match", "scale", "photometric scale per colour and a smooth background"),
+    Method(
+        "match",
+        "psf",
+        "scale, then a kernel that varies over the field takes one image's stars to the other's",
+    ),
+    Method("match", "zogy", "psf, then whitened: the proper difference of Zackay, Ofek & Gal-Yam, in sigma"),
 )
 
 

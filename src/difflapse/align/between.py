@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.spatial import cKDTree
-from scipy.stats import binom
+from scipy.special import bdtrc
 
 from difflapse.align.fit import fit_transform, grid_points
 from difflapse.align.pixels import judge_on_pixels
@@ -163,7 +163,7 @@ def _stars_in_place(
     distance, _ = cKDTree(reference.stars.xy).query(np.column_stack([x[inside], y[inside]]))
     m = int((distance <= radius).sum())
     covered = min(1.0, len(reference.stars) * np.pi * radius**2 / (nx * ny))
-    return n, m, radius, float(binom.sf(m - 1, n, covered))
+    return n, m, radius, float(bdtrc(m - 1, n, covered))
 
 
 def _guessed(guess: Transform, n: int, note: str) -> Alignment:

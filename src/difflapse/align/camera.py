@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 
 from difflapse.align.fit import design
@@ -21,6 +22,7 @@ _LOWEST = 0.1
 _STEEPEST = 9.9
 """Cosine of the zenith distance below which refraction is taken as there: the formula ends at 80 degrees or so."""
 _FLAT = 1e-7
+_UP = np.array([0.0, 0.0, 1.0])
 FAR = 8.0
 """Focal length, in half diagonals, where nothing is known: longer than a short tele's."""
 
@@ -98,44 +100,24 @@ class Camera:
             Direction of the zenith in the reference's axes at the frame's time; None: no refraction.
         """
         turn = np.exp(pose[3] + 1j * pose[2])
-        vx, vy = turn.real * u - turn.imag * v, turn.imag * u + turn.real * v
         bent = zenith is not None and self.refraction != 0.0
-        tx, ty = self._lifted(pose[0], pose[1], zenith) if bent and zenith is not None else pose[:2]
-        q = self.curvature / self.radius**2
-        n = np.sqrt(1.0 + q * (tx * tx + ty * ty))
-        # The shortest rotation that takes the axis to (tx, ty, f); z is in units of the focal length.
-        along = q * (tx * vx + ty * vy)
-        dx, dy = vx - tx * along / (n * (n + 1.0)) + tx / n, vy - ty * along / (n * (n + 1.0)) + ty / n
-        dz = (1.0 - along) / n
-        if not bent or zenith is None:
-            return dx / dz, dy / dz
-        f = self.focal
-        # Lower the apparent direction from the zenith by Smart's formula.
-        length = np.sqrt(dx * dx + dy * dy + (f * dz) ** 2)
-        cos = (dx * zenith[0] + dy * zenith[1] + f * dz * zenith[2]) / length
-        safe = np.maximum(cos, _LOWEST)
-        tan2 = 1.0 / (safe * safe) - 1.0
-        k = self.refraction * SQUEEZE * (1.0 - _CUBIC * tan2)
-        angle = k * np.sqrt(tan2)
-        off = k / safe * (1.0 - angle * angle / 6.0)  # sin(angle) / angle, of a thousandth of a radian
-        kept = np.cos(angle) + off * safe
-        off = off * length
-        z = f * dz * kept - off * zenith[2]
-        return f * (dx * kept - off * zenith[0]) / z, f * (dy * kept - off * zenith[1]) / z
-
-    def _lifted(self, x: float, y: float, zenith: np.ndarray) -> tuple[float, float]:
-        """Where the air shows a direction: a true position on the sky's plane, px, lifted towards the zenith."""
-        f = self.focal
-        true = np.array([x, y, f])
-        true /= np.linalg.norm(true)
-        cos = float(true @ zenith)
-        sin = max(float(np.sqrt(max(1.0 - cos * cos, 0.0))), 1e-12)
-        distance, angle = float(np.arctan2(sin, cos)), 0.0
-        for _ in range(4):  # refraction changes by a thousandth of a change of the zenith distance
-            tan = min(float(np.tan(distance - angle)), _STEEPEST) if distance - angle < 1.5 else _STEEPEST
-            angle = self.refraction * SQUEEZE * (tan - _CUBIC * tan**3)
-        seen = np.cos(angle) * true + np.sin(angle) * (zenith - cos * true) / sin
-        return float(f * seen[0] / seen[2]), float(f * seen[1] / seen[2])
+        u, v = np.asarray(u, float), np.asarray(v, float)
+        X, Y = np.empty(u.shape), np.empty(u.shape)
+        _look(
+            u.ravel(),
+            v.ravel(),
+            turn.real,
+            turn.imag,
+            pose[0],
+            pose[1],
+            self.curvature / self.radius**2,
+            self.focal,
+            self.refraction * SQUEEZE if bent else 0.0,
+            np.asarray(zenith, float) if bent else _UP,
+            X.reshape(-1),
+            Y.reshape(-1),
+        )
+        return X, Y
 
     def to_sky(
         self, x: np.ndarray, y: np.ndarray, pose: np.ndarray, zenith: np.ndarray | None = None
@@ -187,3 +169,63 @@ def turn_about(axis: np.ndarray, angle: np.ndarray, direction: np.ndarray) -> np
 def across(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cross product of two vectors (numpy's own is made for many, and slow for two)."""
     return np.array([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _lifted(x: float, y: float, f: float, air: float, zenith: np.ndarray) -> tuple[float, float]:
+    """Where the air shows a direction: a true position on the sky's plane, px, lifted towards the zenith."""
+    length = np.sqrt(x * x + y * y + f * f)
+    tx, ty, tz = x / length, y / length, f / length
+    cos = tx * zenith[0] + ty * zenith[1] + tz * zenith[2]
+    sin = max(np.sqrt(max(1.0 - cos * cos, 0.0)), 1e-12)
+    distance, angle = np.arctan2(sin, cos), 0.0
+    for _ in range(4):  # refraction changes by a thousandth of a change of the zenith distance
+        tan = min(np.tan(distance - angle), _STEEPEST) if distance - angle < 1.5 else _STEEPEST
+        angle = air * (tan - _CUBIC * tan**3)
+    along, up = np.cos(angle), np.sin(angle) / sin
+    sx = along * tx + up * (zenith[0] - cos * tx)
+    sy = along * ty + up * (zenith[1] - cos * ty)
+    sz = along * tz + up * (zenith[2] - cos * tz)
+    return f * sx / sz, f * sy / sz
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _look(
+    u: np.ndarray,
+    v: np.ndarray,
+    cos_roll: float,
+    sin_roll: float,
+    tx: float,
+    ty: float,
+    q: float,
+    f: float,
+    air: float,
+    zenith: np.ndarray,
+    X: np.ndarray,
+    Y: np.ndarray,
+) -> None:
+    """The arithmetic of `Camera.look`; `air` is what refraction is at 45 degrees, radians, 0 for none."""
+    if air != 0.0:
+        tx, ty = _lifted(tx, ty, f, air, zenith)
+    n = np.sqrt(1.0 + q * (tx * tx + ty * ty))
+    for i in range(len(u)):
+        vx, vy = cos_roll * u[i] - sin_roll * v[i], sin_roll * u[i] + cos_roll * v[i]
+        # The shortest rotation that takes the axis to (tx, ty, f); z is in units of the focal length.
+        along = q * (tx * vx + ty * vy)
+        dx, dy = vx - tx * along / (n * (n + 1.0)) + tx / n, vy - ty * along / (n * (n + 1.0)) + ty / n
+        dz = (1.0 - along) / n
+        if air == 0.0:
+            X[i], Y[i] = dx / dz, dy / dz
+            continue
+        # Lower the apparent direction from the zenith by Smart's formula.
+        length = np.sqrt(dx * dx + dy * dy + (f * dz) ** 2)
+        cos = (dx * zenith[0] + dy * zenith[1] + f * dz * zenith[2]) / length
+        safe = max(cos, _LOWEST)
+        tan2 = 1.0 / (safe * safe) - 1.0
+        k = air * (1.0 - _CUBIC * tan2)
+        angle = k * np.sqrt(tan2)
+        off = k / safe * (1.0 - angle * angle / 6.0)  # sin(angle) / angle, of a thousandth of a radian
+        kept = np.cos(angle) + off * safe
+        off *= length
+        z = f * dz * kept - off * zenith[2]
+        X[i], Y[i] = f * (dx * kept - off * zenith[0]) / z, f * (dy * kept - off * zenith[1]) / z

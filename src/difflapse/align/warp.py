@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import RectBivariateSpline
 
 from difflapse.align._resample import MOST_LOST, SPACING, mark, multiply, resample, squares
 from difflapse.align.kernels import Kernel, kernel_of
@@ -229,6 +228,8 @@ class _InverseMap:
         self.x, self.y = self._exact(self.i, self.j)
         self.smooth = bool(np.all(np.isfinite(self.x)) and np.all(np.isfinite(self.y)))
         if self.smooth:
+            from scipy.interpolate import RectBivariateSpline  # slow to load, and only workers resample
+
             self.splines = (
                 RectBivariateSpline(self.j, self.i, self.x),
                 RectBivariateSpline(self.j, self.i, self.y),

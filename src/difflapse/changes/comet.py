@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numba
 import numpy as np
-from scipy.interpolate import RectBivariateSpline
 
 from difflapse.errors import InputError
 
@@ -125,6 +124,73 @@ def find_comet(pictures: np.ndarray, times: np.ndarray) -> Comet:
     )
 
 
+def stands_out(pictures: np.ndarray) -> bool:
+    """Whether something wide comes and goes on most pictures (n, ny, nx), so that a search may find a comet.
+
+    A hundredth of the search's cost. Clouds pass, too; a comet below 6 sigma on each picture does not.
+    """
+    data, weight = _residuals(np.asarray(pictures, np.float32))
+    seen = 0
+    for rest, w in zip(data, weight, strict=True):
+        smooth = cv2.GaussianBlur(rest * np.sqrt(w), (0, 0), 1.6)
+        spread = 1.4826 * float(np.median(np.abs(smooth[::2, ::2])))
+        seen += bool(smooth.max() > 6 * max(spread, 1e-12))
+    return 2 * seen >= len(data)
+
+
+def coma_light(pictures: np.ndarray, times: np.ndarray, comet: Comet) -> tuple[np.ndarray, np.ndarray]:
+    """Fit the light of a comet that was found, colour by colour, on pictures that it was found on.
+
+    Parameters
+    ----------
+    pictures : ndarray, shape (n, c, ny, nx), float32
+        As for `find_comet`, one plane for each colour; all of one background.
+    times : ndarray, shape (n,)
+        As for `find_comet`.
+    comet : Comet
+        What was found.
+
+    Returns
+    -------
+    radii, light : ndarray, shape (m,) and (c, m)
+        Cells; surface brightness there in the pictures' unit, linear in between, 0 at the last, nowhere below 0.
+
+    Notes
+    -----
+    The model and the pictures both lose their mean over time, so that a comet that never clears itself is told
+    as brightly as one that does, if less certainly. Weights fall where residuals exceed 3 sigma.
+    """
+    _, c, ny, nx = pictures.shape
+    x, y = comet.at(np.asarray(times, float))
+    margin = int(_RADII[-1]) + 6
+    x0, x1 = max(0, int(x.min()) - margin), min(nx, int(x.max()) + margin + 1)
+    y0, y1 = max(0, int(y.min()) - margin), min(ny, int(y.max()) + margin + 1)
+    gy, gx = np.mgrid[y0:y1, x0:x1].astype(float)
+    r = np.hypot(gx - x[:, None, None], gy - y[:, None, None])
+    m = len(_RADII) - 1
+    nodes = [np.interp(r, _RADII, np.eye(m + 1)[i]) for i in range(m)]
+    out = np.zeros((c, m + 1))
+    for k in range(c):
+        data = np.asarray(pictures[:, k, y0:y1, x0:x1], float)
+        good = np.isfinite(data)
+        width = 1.4826 / np.sqrt(2) * np.nanmedian(np.abs(np.diff(data, axis=0)), axis=0)
+        typical = float(np.nanmedian(width))
+        w = good / np.maximum(np.nan_to_num(width, nan=typical), 0.7 * typical + 1e-9) ** 2
+        data = _without_static(np.where(good, data, 0), w)
+        own = w.copy()
+        profile = np.zeros(m)
+        for _ in range(6):
+            a = np.stack([_without_static(b, own).ravel() for b in nodes], axis=1)
+            d = _without_static(data, own).ravel()
+            normal = (a * own.ravel()[:, None]).T @ a
+            normal[np.diag_indices(m)] += 1e-4 * np.trace(normal) / m
+            profile = np.linalg.solve(normal, (a * own.ravel()[:, None]).T @ d)
+            residual = (d - a @ profile).reshape(data.shape)
+            own = w * np.minimum(1.0, 3.0 / np.maximum(np.abs(residual) * np.sqrt(w), 1e-9))
+        out[k, :m] = np.maximum(profile, 0)
+    return _RADII.copy(), out
+
+
 def _residuals(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is left of each picture without its static part and its slow gradients, and inverse variances."""
     good = np.isfinite(pictures)
@@ -164,6 +230,8 @@ def _background(picture: np.ndarray, good: np.ndarray) -> np.ndarray:
         centres.append(np.pad(centre, 1, "reflect", reflect_type="odd"))
         pad = [(1, 1) if k == axis else (0, 0) for k in (0, 1)]
         medians = np.pad(medians, pad, "reflect", reflect_type="odd")
+    from scipy.interpolate import RectBivariateSpline  # slow to load, and seldom needed
+
     spline = RectBivariateSpline(*centres, medians, kx=2, ky=2)
     return np.asarray(spline(np.arange(ny), np.arange(nx)), np.float32)
 
@@ -289,7 +357,7 @@ def _fit(
         try:
             inverse = np.linalg.inv(normal)
         except np.linalg.LinAlgError:
-            return None, "iss light does not tell how it moves"
+            return None, "its light does not tell how it moves"
         solution = inverse @ right
         profile = solution[:m]
         model = np.tensordot(profile, np.stack(basis), axes=1)

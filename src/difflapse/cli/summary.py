@@ -33,6 +33,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         click.echo(f"  aligned    {told}{f' ({methods})' if methods else ''}{most}")
         if night.get("wcs"):
             click.echo(f"  sky        {night['wcs']}")
+        if night.get("camera"):
+            click.echo(f"  noise      {_camera(night['camera'])}")
         _print_files("skipped", night.get("skipped", ()))
         if night.get("diff"):
             click.echo(f"  difference {night['diff']}")
@@ -43,6 +45,26 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         click.echo(f"  tables     {night['folder']}")
     _print_files("left out", summary.get("left_out", ()), indent="")
     click.echo(f"{human_time(summary['seconds'])}, {human_number(summary['frames_per_second'])} frames/s")
+
+
+def _camera(camera: Mapping[str, Any]) -> str:
+    """The camera's noise in one line: what is used, and what the frames themselves say."""
+    parts = []
+    if camera.get("gain_e_adu"):
+        parts.append(f"gain {camera['gain_e_adu']:.3g} e/ADU ({camera['gain_source']})")
+    if camera.get("measured_gain_e_adu") and camera["gain_source"] == "header":
+        parts.append(f"measured {camera['measured_gain_e_adu']:.3g} +- {camera['measured_gain_error']:.2g}")
+    if camera.get("measured_read_noise_e"):
+        parts.append(
+            f"read noise {camera['measured_read_noise_e']:.3g} +- {camera['measured_read_noise_error']:.2g} e"
+        )
+    elif camera.get("read_noise_e"):
+        parts.append(f"read noise {camera['read_noise_e']:.3g} e (header)")
+    if camera.get("response"):
+        parts.append(f"pixels' response {100 * camera['response']:.2g} %")
+    if camera.get("not_measured"):
+        parts.append(f"not measured: {camera['not_measured']}")
+    return ", ".join(parts)
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:

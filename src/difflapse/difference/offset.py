@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from scipy.interpolate import RectBivariateSpline
-from scipy.ndimage import median_filter
 
 from difflapse.difference.mesh import line, nodes
 
@@ -38,6 +36,10 @@ def fit_offset(
     ndarray, shape (c, ky, kx), float32
         Mesh of the offset, in the template's ADU.
     """
+    # Not needed where frames are not resampled; loading them costs the main process a third of a second.
+    from scipy.interpolate import RectBivariateSpline
+    from scipy.ndimage import median_filter
+
     c, ny, nx = science.shape
     if not smooth:
         cells_y = cells_x = 1

@@ -41,6 +41,8 @@ class Difference:
     """Typical (median) one-sigma noise of `combined`, in its units: 1 for sigma."""
     mask: np.ndarray
     """(ny, nx) uint8 bits: science and template together."""
+    significance: np.ndarray
+    """(ny, nx) float32: all colours in one map in units of the photon sigma, whatever `units` are; NaN where masked."""
     data: np.ndarray | None = None
     """(c, ny, nx) float32, ADU of the template's scale; only where asked for."""
     variance: np.ndarray | None = None
@@ -79,7 +81,8 @@ def subtract(
     sqrt(sum(1/V))``, of unit variance where the noise model holds. Float arithmetic throughout.
     """
     c, ny, nx = science.data.shape
-    combined = np.empty((ny, nx), np.float32)
+    significance = np.empty((ny, nx), np.float32)
+    combined = significance if units == "sigma" else np.empty((ny, nx), np.float32)
     mask = science.mask | np.where(template.count == 0, np.uint8(bits.NO_TEMPLATE), np.uint8(0))
     data = np.empty((c, ny, nx), np.float32) if keep else np.empty((c, 1, nx), np.float32)
     variance = np.empty((c, ny, nx), np.float32) if keep else np.empty((c, 1, nx), np.float32)
@@ -90,11 +93,13 @@ def subtract(
         np.ascontiguousarray(science.offset, np.float32),
         science.noise.sky,
         science.noise.photon,
+        np.ascontiguousarray(science.noise.flat, np.float32),
         template.data,
         template.variance,
         np.ascontiguousarray(template.sky, np.float32),
         np.float32(1 - 2 * own_weight),
         {"sigma": 0, "adu": 1, "percent": 2}[units],
+        significance,
         combined,
         data,
         variance,
@@ -107,10 +112,9 @@ def subtract(
         noise = float(1.4826 * np.median(np.abs(sample - np.median(sample)))) if sample.size else 1.0
         noise = noise or 1.0
     if not keep:
-        return Difference(combined, units, noise, mask)
-    return Difference(
-        combined, units, noise, mask, data, variance, _correlation(science, template, own_weight)
-    )
+        return Difference(combined, units, noise, mask, significance)
+    correlation = _correlation(science, template, own_weight)
+    return Difference(combined, units, noise, mask, significance, data, variance, correlation)
 
 
 def _correlation(science: Science, template: Template, own_weight: float) -> np.ndarray:
@@ -132,6 +136,7 @@ def _channel_row(
     offset: np.ndarray,
     sky: np.ndarray,
     photon: np.ndarray,
+    flat: np.ndarray,
     level: np.ndarray,
     margin: np.ndarray,
     own: np.float32,
@@ -143,7 +148,7 @@ def _channel_row(
         # A brightening adds its own photons; three sigma off, so that noise does not feed on itself.
         signal = max(max(t[i], value - margin[i]) - level[i], np.float32(0))
         d[i] = value - t[i]
-        v[i] = (sky[i] + photon[i] * signal) * own + vt[i]
+        v[i] = (sky[i] + (photon[i] + flat[i] * signal) * signal) * own + vt[i]
 
 
 @numba.njit(
@@ -167,18 +172,20 @@ def _subtract(
     offset: np.ndarray,
     sky: np.ndarray,
     photon: np.ndarray,
+    flat: np.ndarray,
     template: np.ndarray,
     variance: np.ndarray,
     level: np.ndarray,
     own: np.float32,
     units: int,
+    significance: np.ndarray,
     combined: np.ndarray,
     d_out: np.ndarray,
     v_out: np.ndarray,
     keep: bool,
 ) -> None:
     c, ny, nx = data.shape
-    lines = np.empty((c, 6, nx), np.float32)
+    lines = np.empty((c, 7, nx), np.float32)
     num = np.empty(nx, np.float32)
     den = np.empty(nx, np.float32)
     base = np.empty(nx, np.float32)
@@ -191,6 +198,7 @@ def _subtract(
                 line(sky[k], middle, ny, lines[k, 2])
                 line(photon[k], middle, ny, lines[k, 3])
                 line(level[k], middle, ny, lines[k, 4])
+                line(flat[k], middle, ny, lines[k, 6])
                 for i in range(nx):
                     lines[k, 5, i] = np.float32(3) * np.sqrt(lines[k, 2, i])
         num[:] = 0
@@ -206,6 +214,7 @@ def _subtract(
                 lines[k, 1],
                 lines[k, 2],
                 lines[k, 3],
+                lines[k, 6],
                 lines[k, 4],
                 lines[k, 5],
                 own,
@@ -216,15 +225,15 @@ def _subtract(
         row = combined[j]
         bad = mask[j]
         nan = np.float32(np.nan)
-        if units == 0:
-            for i in range(nx):
-                row[i] = num[i] / np.sqrt(den[i])
-        elif units == 1:
+        sigmas = significance[j]
+        for i in range(nx):
+            sigmas[i] = num[i] / np.sqrt(den[i])
+        if units == 1:
             for i in range(nx):
                 row[i] = num[i] / den[i]
-        else:
+        elif units == 2:
             for i in range(nx):
                 row[i] = np.float32(100) * num[i] / base[i] if base[i] > 0 else nan
         for i in range(nx):
             if bad[i] != 0:
-                row[i] = nan
+                row[i] = sigmas[i] = nan

@@ -1,4 +1,4 @@
-"""The template: a robust mean of the night's best frames, with its variance."""
+"""The template: a robust weighted mean of the night's best frames, with its variance."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ def combine(
     rows: tuple[int, int] | None = None,
     factor: Sequence[np.ndarray] | None = None,
     offset: Sequence[np.ndarray] | None = None,
+    flat: Sequence[np.ndarray] | None = None,
+    weights: Sequence[float] | None = None,
     ignore: int = 0,
     clip: float = 3.5,
     statistic: str = "mean",
@@ -67,6 +69,10 @@ def combine(
     factor, offset : sequences of ndarray, shape (c, my, mx), optional
         Meshes over the whole image that take each frame to the reference's scale and background,
         ``value * factor - offset``; without them it is there already.
+    flat : sequence of ndarray, shape (c, my, mx), optional
+        Third coefficient of each frame's noise, see `difflapse.difference.Noise`.
+    weights : sequence of float, optional
+        How much each frame counts in a mean, above 0; equal by default. A median heeds none.
     ignore : int
         Mask bits that do not keep a pixel out.
     clip : float
@@ -88,7 +94,9 @@ def combine(
 
     Notes
     -----
-    With fewer than 4 frames behind a pixel the median is taken for the value (of two, the mean).
+    With fewer than 4 frames behind a pixel the median is taken for the value (of two, the mean). The mean is
+    ``sum(w x) / sum(w)``, its variance ``sum(w**2 var) / sum(w)**2``: exact for any weights, over those frames that
+    were not left out.
     """
     n, c, h, nx = frames.shape
     if n > MOST_FRAMES:
@@ -100,18 +108,22 @@ def combine(
     one, zero = constant([1.0] * c), constant([0.0] * c)
     by, less = [one] * n if factor is None else factor, [zero] * n if offset is None else offset
     # Flat, so that the rows of a large stack are contiguous to the compiler.
-    flat, flat_masks = frames.reshape(-1), masks.reshape(-1)
+    stack, stack_masks = frames.reshape(-1), masks.reshape(-1)
     work = _combine if statistic == "mean" else _median
+    counts = np.ones(n, np.float32) if weights is None else np.asarray(weights, np.float32) * n / sum(weights)
+    flats = [zero] * n if flat is None else flat
     for k in range(c):
         work(
-            flat,
-            flat_masks,
+            stack,
+            stack_masks,
             np.array([n, c, k, h, nx, first, row0, ny]),
             np.uint8(~ignore & 0xFF),
             *_stacked(by, k),
             *_stacked(less, k),
             np.stack([np.asarray(mesh[k], np.float32) for mesh in sky_variance]),
             np.stack([np.asarray(mesh[k], np.float32) for mesh in photon]),
+            np.stack([np.asarray(mesh[k], np.float32) for mesh in flats]),
+            counts,
             np.ascontiguousarray(level[k], np.float32),
             np.float32(clip),
             data[k],
@@ -132,7 +144,7 @@ def _stacked(meshes: Sequence[np.ndarray], channel: int) -> tuple[np.ndarray, np
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _load_row(
-    flat: np.ndarray,
+    stack: np.ndarray,
     masks: np.ndarray,
     layout: np.ndarray,
     heeded: np.uint8,
@@ -156,7 +168,7 @@ def _load_row(
             line(offset[k, : offset_shape[k, 0], : offset_shape[k, 1]], middle, ny, lines[k, 1])
     for k in range(n):
         start = ((k * c + channel) * h + row) * nx
-        source = flat[start : start + nx]
+        source = stack[start : start + nx]
         start = (k * h + row) * nx
         mask = masks[start : start + nx]
         by, less = lines[k, 0], lines[k, 1]
@@ -184,7 +196,7 @@ def _median_factor(n: int) -> np.float32:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _combine(
-    flat: np.ndarray,
+    stack: np.ndarray,
     masks: np.ndarray,
     layout: np.ndarray,
     heeded: np.uint8,
@@ -194,6 +206,8 @@ def _combine(
     offset_shape: np.ndarray,
     sky: np.ndarray,
     photon: np.ndarray,
+    flat: np.ndarray,
+    weight: np.ndarray,
     level: np.ndarray,
     clip: np.float32,
     data: np.ndarray,
@@ -211,21 +225,26 @@ def _combine(
     bad = np.empty(nx, np.uint8)
     var_sky = np.empty(n, np.float32)
     var_photon = np.empty(n, np.float32)
+    var_flat = np.empty(n, np.float32)
     sorting = np.empty(n, np.float32)
     order = np.empty(n, np.int64)
     for j in range(len(data)):
         _load_row(
-            flat, masks, layout, heeded, factor, factor_shape, offset, offset_shape, j, lines, values, flags
+            stack, masks, layout, heeded, factor, factor_shape, offset, offset_shape, j, lines, values, flags
         )
-        _summarise_row(values, flags, total, low, high, bad)
+        _summarise_row(values, flags, weight, total, low, high, bad)
         row = row0 + first + j
         for i0 in range(0, nx, 16):
-            all_sky, all_photon, smallest = np.float32(0), np.float32(0), np.float32(np.inf)
+            all_sky, all_photon, all_flat = np.float32(0), np.float32(0), np.float32(0)
+            smallest = np.float32(np.inf)
             for k in range(n):
                 var_sky[k] = _at(sky[k], row, i0, ny, nx)
                 var_photon[k] = _at(photon[k], row, i0, ny, nx)
-                all_sky += var_sky[k]
-                all_photon += var_photon[k]
+                var_flat[k] = _at(flat[k], row, i0, ny, nx)
+                square = weight[k] * weight[k]
+                all_sky += square * var_sky[k]
+                all_photon += square * var_photon[k]
+                all_flat += square * var_flat[k]
                 smallest = min(smallest, var_sky[k])
             here = _at(level, row, i0, ny, nx)
             # Half a sigma within the limit: the median lies no further from the mean.
@@ -240,11 +259,20 @@ def _combine(
                 ):
                     data[j, i] = mean
                     signal = max(mean - here, np.float32(0))
-                    variance[j, i] = (all_sky + all_photon * signal) / (n * n)
+                    variance[j, i] = (all_sky + (all_photon + all_flat * signal) * signal) / (n * n)
                     count[j, i] = min(count[j, i], n)
                 else:
                     data[j, i], variance[j, i], m = _clipped_mean(
-                        values[:, i], flags[:, i], var_sky, var_photon, here, clip, sorting, order
+                        values[:, i],
+                        flags[:, i],
+                        var_sky,
+                        var_photon,
+                        var_flat,
+                        weight,
+                        here,
+                        clip,
+                        sorting,
+                        order,
                     )
                     count[j, i] = min(count[j, i], m)
 
@@ -253,22 +281,24 @@ def _combine(
 def _summarise_row(
     values: np.ndarray,
     masks: np.ndarray,
+    weight: np.ndarray,
     total: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
     bad: np.ndarray,
 ) -> None:
-    """Sum and extremes of each pixel of a row over the frames, and all their mask bits; frame by frame."""
+    """Weighted sum and extremes of each pixel of a row over the frames, and all their mask bits; frame by frame."""
     for k in range(len(values)):
-        row, mask = values[k], masks[k]
+        row, mask, w = values[k], masks[k], weight[k]
         if k == 0:
             for i in range(len(total)):
-                total[i] = low[i] = high[i] = row[i]
+                total[i] = w * row[i]
+                low[i] = high[i] = row[i]
                 bad[i] = mask[i]
             continue
         for i in range(len(total)):
             x = row[i]
-            total[i] += x
+            total[i] += w * x
             low[i] = min(low[i], x)
             high[i] = max(high[i], x)
             bad[i] |= mask[i]
@@ -280,6 +310,8 @@ def _clipped_mean(
     masks: np.ndarray,
     var_sky: np.ndarray,
     var_photon: np.ndarray,
+    var_flat: np.ndarray,
+    weight: np.ndarray,
     level: np.float32,
     clip: np.float32,
     v: np.ndarray,
@@ -303,19 +335,21 @@ def _clipped_mean(
     mid = np.float32(0.5) * (v[(m - 1) // 2] + v[m // 2])
     signal = max(mid - level, np.float32(0))
     spread = np.float32(1.4826) * _median_deviation(v, m, mid) if m >= 4 else np.float32(np.inf)
-    total, total_var, used = np.float32(0), np.float32(0), 0
+    total, total_var, plain_var, weights = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     for p in range(m):
-        variance = var_sky[w[p]] + var_photon[w[p]] * signal
+        k = w[p]
+        variance = var_sky[k] + (var_photon[k] + var_flat[k] * signal) * signal
+        plain_var += variance
         away = abs(v[p] - mid)
         if away <= clip * spread or away * away <= clip * clip * variance:
-            total += v[p] - mid
-            total_var += variance
-            used += 1
+            total += weight[k] * (v[p] - mid)
+            total_var += weight[k] * weight[k] * variance
+            weights += weight[k]
     if m < 4:
-        return mid, total_var / np.float32(m * m) * _median_factor(m), m
-    if used == 0:
+        return mid, plain_var / np.float32(m * m) * _median_factor(m), m
+    if weights == 0:
         return mid, nothing, m
-    return mid + total / np.float32(used), total_var / np.float32(used * used), m
+    return mid + total / weights, total_var / (weights * weights), m
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -336,7 +370,7 @@ def _median_deviation(v: np.ndarray, m: int, mid: np.float32) -> np.float32:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _median(
-    flat: np.ndarray,
+    stack: np.ndarray,
     masks: np.ndarray,
     layout: np.ndarray,
     heeded: np.uint8,
@@ -346,6 +380,8 @@ def _median(
     offset_shape: np.ndarray,
     sky: np.ndarray,
     photon: np.ndarray,
+    flat: np.ndarray,
+    weight: np.ndarray,
     level: np.ndarray,
     clip: np.float32,
     data: np.ndarray,
@@ -360,7 +396,7 @@ def _median(
     good = np.empty(nx, np.uint8)
     for j in range(len(data)):
         _load_row(
-            flat, masks, layout, heeded, factor, factor_shape, offset, offset_shape, j, lines, rows, flags
+            stack, masks, layout, heeded, factor, factor_shape, offset, offset_shape, j, lines, rows, flags
         )
         row = row0 + first + j
         good[:] = 0
@@ -380,9 +416,11 @@ def _median(
         for i0 in range(0, nx, 16):
             mean_sky = np.float32(0)
             mean_photon = np.float32(0)
+            mean_flat = np.float32(0)
             for k in range(n):
                 mean_sky += _at(sky[k], row, i0, ny, nx) / n
                 mean_photon += _at(photon[k], row, i0, ny, nx) / n
+                mean_flat += _at(flat[k], row, i0, ny, nx) / n
             here = _at(level, row, i0, ny, nx)
             for i in range(i0, min(nx, i0 + 16)):
                 m = good[i]
@@ -393,6 +431,7 @@ def _median(
                     continue
                 mid = np.float32(0.5) * (rows[(m - 1) // 2, i] + rows[m // 2, i])
                 data[j, i] = mid
+                signal = max(mid - here, np.float32(0))
                 variance[j, i] = (
-                    _median_factor(m) * (mean_sky + mean_photon * max(mid - here, np.float32(0))) / m
+                    _median_factor(m) * (mean_sky + (mean_photon + mean_flat * signal) * signal) / m
                 )

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
-from scipy.ndimage import median_filter, shift
 
 _LEAST = 25
 """Fewest bright lone stars from which a profile is learnt; below, windowed centroids are as good."""
@@ -155,6 +154,8 @@ def _unlike(chi2: np.ndarray, flux: np.ndarray, ok: np.ndarray) -> np.ndarray:
     out = ~ok
     if len(good) == 0:
         return out
+    from scipy.ndimage import median_filter  # slow to load, and only workers measure
+
     order = good[np.argsort(-flux[good], kind="stable")]
     usual = median_filter(chi2[order], min(101, len(order)), mode="reflect")
     out[order] = chi2[order] > _UNLIKE * np.maximum(usual, 1.0)
@@ -290,6 +291,8 @@ def _recentred(profile: np.ndarray, grid: _Grid) -> np.ndarray:
     total = float(profile.sum()) * spacing**2
     if not (np.hypot(px, py) < spacing * 3 and total > 0):
         return profile
+    from scipy.ndimage import shift
+
     moved = shift(profile, (-py / spacing, -px / spacing), order=3, mode="constant", prefilter=True)
     return moved / total
 

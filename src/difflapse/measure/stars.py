@@ -29,7 +29,7 @@ _LIKE = 0.25
 """Such a star's width lies within this share of the typical one."""
 
 
-def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 2000) -> tuple[Stars, Quality]:
+def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 1500) -> tuple[Stars, Quality]:
     """Find and measure the stars of a frame, bad pixels already filled.
 
     Parameters

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import Table
 
 from difflapse.align.residuals import (
     CORNER,
@@ -29,6 +28,7 @@ from difflapse.pipeline.folder import add_products
 from difflapse.pipeline.tables import read_record
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from matplotlib.figure import Figure
 
     from difflapse.pipeline.results import Night
@@ -80,6 +80,8 @@ def residuals_table(
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     names = ("frame", "star", "x_pix", "y_pix", "dx_pix", "dy_pix", "snr")
     types = (np.int32, np.int32, *[np.float32] * 5)
+    from astropy.table import Table
+
     table = Table([c.astype(t) for c, t in zip(columns, types, strict=True)], names=names)
     for name in names[2:6]:
         table[name].unit = "pix"

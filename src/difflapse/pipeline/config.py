@@ -16,7 +16,7 @@ from difflapse.methods import names
 ALIGN = ("auto", "wcs", "asterism", "features", "phase", "none")
 TRANSFORM = ("auto", "shift", "euclidean", "similarity", "affine", "homography", "polynomial", "lens")
 DIFF = ("template", "running", "rolling", "none")
-MATCH = ("auto", "none", "scale")
+MATCH = ("auto", "none", "scale", "psf", "zogy")
 UNITS = ("sigma", "adu", "percent")
 MOSAIC = ("auto", "none", "RGGB", "BGGR", "GRBG", "GBRG")
 PANELS = ("aligned", "difference", "template", "sigma")
@@ -58,7 +58,9 @@ class RunOptions:
     diff: str = _option("template", "what is subtracted (base is another name for template)", DIFF)
     lag: str = _option("1", "running difference: frames, or a time such as 10min", metavar="LAG")
     window: int = _option(9, "rolling difference: frames in the centred window", metavar="N")
-    match: str = _option("auto", "photometric matching before subtracting", MATCH)
+    match: str = _option(
+        "auto", "what is matched before subtracting: brightness, or point-spread functions too", MATCH
+    )
     units: str = _option("sigma", "units of the movie's differential panel", UNITS)
     mosaic: str = _option("auto", "colour mosaic in array order, row by row from row 0", MOSAIC)
     center: str = _option("", "centre of a crop on the sky, degrees or sexagesimal: RA,DEC", metavar="RA,DEC")
@@ -125,6 +127,11 @@ class RunOptions:
                 _check_choice(item.name, value, choices)
         if not self.reference:
             raise OptionError("reference is empty; it must be best, first, middle, a frame number or a file")
+        if self.match == "zogy" and self.units != "sigma":
+            raise OptionError(
+                f"match is zogy and units are {self.units}; a proper difference is in sigma",
+                "units sigma, or match psf",
+            )
         parse_lag(self.lag)
         if not 3 <= self.window <= 255:
             raise OptionError(f"window is {self.window}; a rolling median takes 3 to 255 frames")

@@ -163,7 +163,7 @@ def _comet_track(desk: Desk) -> Track:
     """Find the comet of the night, by its own light."""
     night = desk.night
     reference: Reference = night.shared("reference")
-    clear = [k for k in desk.alive() if _is_clear(desk, k)]
+    clear = [k for k in desk.alive() if is_clear(desk, k)]
     spread = np.linspace(0, len(clear) - 1, min(len(clear), COMET_FRAMES)).round().astype(int)
     chosen = [clear[n] for n in np.unique(spread)]
     desk.progress.start("comet", len(chosen))
@@ -178,14 +178,13 @@ def _comet_track(desk: Desk) -> Track:
             pictures[chosen[n]] = result
         desk.progress.advance("comet")
     desk.progress.finish("comet")
-    times = [f.mid_mjd for f in night.frames]
-    known = None not in times
-    clock = np.array(times if known else np.arange(len(times)), float)
+    known = all(f.mid_mjd is not None for f in night.frames)
+    when = clock(night)
     frames = sorted(pictures)
     stack = np.stack([pictures[k] for k in frames]) if frames else np.zeros((0, 8, 8), np.float32)
-    comet, coarser = _find(stack, clock[frames])
+    comet, coarser = find_on(stack, when[frames])
     cells = coarser * CELL // reference.grid.step
-    u, v = comet.at(clock)
+    u, v = comet.at(when)
     x, y = reference.grid.to_native(cells * u + (cells - 1) / 2, cells * v + (cells - 1) / 2)
     size = coarser * CELL
     rate = np.hypot(comet.rate_x, comet.rate_y) * size / (24 if known else 1)
@@ -196,13 +195,20 @@ def _comet_track(desk: Desk) -> Track:
     return Track("comet", x, y, note)
 
 
-def _is_clear(desk: Desk, k: int) -> bool:
+def clock(night: Night) -> np.ndarray:
+    """Times of all frames, MJD; their numbers where a time is unknown."""
+    times = [f.mid_mjd for f in night.frames]
+    return np.array(np.arange(len(times)) if None in times else times, float)
+
+
+def is_clear(desk: Desk, k: int) -> bool:
+    """Whether a frame has light enough to help find a comet."""
     scale = desk.value("scale", k)
     guessed = desk.value("alignment", k).method == "interpolated"
     return not guessed and (scale is None or float(np.mean(scale)) >= _CLEAR)
 
 
-def _find(stack: np.ndarray, times: np.ndarray) -> tuple[Comet, int]:
+def find_on(stack: np.ndarray, times: np.ndarray) -> tuple[Comet, int]:
     """The comet on the finest cells that it fits on, and how many of the pictures' cells those are wide."""
     first: InputError | None = None
     for coarser in _COARSER:

@@ -17,13 +17,14 @@ from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.fits import read_frame
 from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
+from difflapse.measure.transfer import Transfer, photon_transfer
 from difflapse.model import Frame, Inventory, Quality
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
 from difflapse.movie.layout import make_layout
 from difflapse.movie.stretch import measure_stretch
-from difflapse.pipeline import save, tasks
+from difflapse.pipeline import moving, save, sensor, tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
@@ -45,8 +46,10 @@ def find_defects(desk: Desk) -> None:
     result = next(iter(desk.pool.run(_defects_task, [(night, desk.pool.workers)])))[1]
     if isinstance(result, FrameError):
         desk.progress.note(f"hot and dead pixels were not looked for: {result.message}")
-    defects = Defects.none() if isinstance(result, FrameError) else result
-    night.share("defects", defects)
+        result = Defects.none(), Transfer(reason=result.message)
+    night.share("defects", result[0])
+    night.share("transfer", result[1])
+    sensor.tell_camera(desk)
     desk.progress.advance("sensor")
     desk.progress.finish("sensor")
 
@@ -145,6 +148,7 @@ def make_template(desk: Desk) -> None:
     # A frame whose place was guessed is shown, but nothing is subtracted from it, nor it from others.
     used = [k for k in desk.alive() if desk.value("alignment", k).method != "interpolated"]
     mode = _mode(desk, used)
+    sensor.share_response(desk, used)
     # A hazy frame without stars of its own must not cost the others their smooth background.
     with_stars = sum(desk.value("scale", k) is not None for k in used)
     smooth = 2 * with_stars >= len(used) and len(reference.stars) >= 5
@@ -161,16 +165,26 @@ def make_template(desk: Desk) -> None:
     )
     picture, hidden = image.data, image.mask != 0
     if mode == "template":
-        matched = _match(desk, members, base, smooth)
+        matched = _weigh(desk, _match(desk, members, base, smooth))
+        coma = moving.find_coma(desk, matched) if not night.options.follow else (None, "", 0.0)
+        if coma[0] is not None:
+            night.share("coma", coma)
         _combine(desk, tuple(matched.values()), sky)
         chosen = tuple(matched)
         noises = [member.noise for member in matched.values()]
-        correlation = joint_correlation([mean(n.sky) for n in noises], [n.correlation for n in noises])
+        share = np.array([member.weight for member in matched.values()])
+        share /= share.sum()
+        correlation = joint_correlation(
+            [w * w * mean(n.sky) for w, n in zip(share, noises, strict=True)], [n.correlation for n in noises]
+        )
+        own_weight = dict(zip(chosen, share.tolist(), strict=True))
+        if not night.options.follow:
+            night.share("selfsubtraction", moving.keep_out(desk, matched, sky, correlation))
         # A target's template has no stars: it sets the tones of a cut about the target, not of a whole field.
         if not night.options.follow or night.options.size:
             picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
     else:
-        chosen, correlation = (), np.ones(len(sky))
+        chosen, correlation, own_weight = (), np.ones(len(sky)), {}
     desk.progress.finish("template")
     stretch = measure_stretch(
         picture, hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
@@ -200,6 +214,7 @@ def make_template(desk: Desk) -> None:
         _vmax(night, base.noise, sky),
         4 * _combined_sigma(base.noise),
         correlation,
+        own_weight,
     )
     night.share("scene", scene)
     night.make_array("pictures", (len(night.frames), layout.height, layout.width, 3), np.uint8)
@@ -212,13 +227,15 @@ def make_template(desk: Desk) -> None:
         )
 
 
-def _defects_task(night: Night, threads: int) -> Defects:
-    """Read a few frames and compare them; frames that cannot be read do not count."""
+def _defects_task(night: Night, threads: int) -> tuple[Defects, Transfer]:
+    """Read a few frames and compare them, for defects and noise; frames that cannot be read do not count."""
     n = len(night.frames)
     chosen = np.unique(np.linspace(0, n - 1, min(n, DEFECT_FRAMES)).round().astype(int))
     with ThreadPoolExecutor(threads) as pool:  # the other workers have nothing to do yet
         read = [frame for frame in pool.map(lambda k: _readable(night, k), chosen) if frame is not None]
-    return measure_defects(read, night.frames[0].mosaic, threads=threads)
+    facts = night.frames[0]
+    transfer = photon_transfer(read, facts.mosaic, facts.bias_adu, facts.saturation_adu)
+    return measure_defects(read, facts.mosaic, threads=threads), transfer
 
 
 def _readable(night: Night, k: int) -> np.ndarray | None:
@@ -360,6 +377,19 @@ def _match(desk: Desk, members: dict[int, Member], base: Member, smooth: bool) -
     itself = next(k for k in members if members[k] is base)
     found[itself] = replace(base, inverse_scale=constant([1.0] * len(base.inverse_scale)))
     return dict(sorted(found.items()))
+
+
+def _weigh(desk: Desk, members: dict[int, Member]) -> dict[int, Member]:
+    """The template's frames with weights: inverse variance times sharpness, at most four times the usual."""
+    if desk.night.options.follow:
+        return members  # their template is a median
+    depth = {k: sum(1 / max(float(v), 1e-12) for v in mean(m.noise.sky)) for k, m in members.items()}
+    widths = {k: desk.value("quality", k).fwhm_pix for k in members}
+    known = [w for w in widths.values() if math.isfinite(w)]
+    usual = float(np.median(known)) if known else 1.0
+    raw = {k: d * usual / (widths[k] if math.isfinite(widths[k]) else usual) for k, d in depth.items()}
+    middle = float(np.median(list(raw.values())))
+    return {k: replace(m, weight=float(np.clip(raw[k] / middle, 0.25, 4))) for k, m in members.items()}
 
 
 def _combine(desk: Desk, matched: tuple[Member, ...], sky: np.ndarray) -> None:

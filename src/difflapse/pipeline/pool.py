@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -47,6 +48,18 @@ def prestart() -> None:
     finally:
         if in_main:
             signal.signal(signal.SIGINT, before)
+
+
+def import_beside(names: Iterable[str]) -> None:
+    """Import modules in a thread, while this process waits for its workers: they are at hand when they are needed."""
+
+    def load() -> None:
+        for name in names:
+            # Whatever is wrong with it is told where it is used.
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+    threading.Thread(target=load, name="imports", daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ every worker's.
 from __future__ import annotations
 
 import numba
+import scipy.interpolate
+import scipy.ndimage  # noqa: F401
 
 import difflapse.pipeline.stages  # noqa: F401  (to have it loaded is the purpose)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +35,21 @@ class Shown:
     """Mean time of what was subtracted."""
 
 
+@dataclass(frozen=True)
+class Told:
+    """What `frames.ecsv` says about the matching of a frame."""
+
+    method: str
+    """``none``, ``scale``, ``psf`` or ``zogy``; empty where nothing was subtracted."""
+    before: float = float("nan")
+    """Residual at stars with the scale alone, sigma; see `difflapse.difference.psf.Kernel`."""
+    after: float = float("nan")
+    kernel: str = ""
+    """The kernel in words."""
+    note: str = ""
+    """Why it is not what was asked for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Subtracted:
     """A difference (large) and what it is the difference of."""
@@ -42,6 +58,7 @@ class Subtracted:
     """None where there is nothing to subtract from the frame."""
     shown: Shown
     title: str
+    told: Told
 
 
 @dataclass(frozen=True)
@@ -102,6 +119,8 @@ class Member:
     offset: np.ndarray
     """(c, ky, kx) mesh, likewise: zero until it is matched to the reference."""
     noise: Noise
+    weight: float = 1.0
+    """How much it counts in the template."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +170,9 @@ class Scene:
     """White of the panel of expected noise, ADU; the same for all frames."""
     template_correlation: np.ndarray | float = 1.0
     """(c,): NOISECOR of the template."""
+
+    own_weight: Mapping[int, float] = field(default_factory=dict)
+    """Frame -> its share of the template, where it is in it: the two are then correlated."""
 
     @property
     def windowed(self) -> bool:

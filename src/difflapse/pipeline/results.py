@@ -223,6 +223,7 @@ class Night:
             "reference": self.reference.file if used else None,
             "diff": table.meta.get("diff"),
             "wcs": table.meta.get("wcs"),
+            "camera": dict(table.meta.get("camera", {})),
             "methods": {name: methods.count(name) for name in dict.fromkeys(methods)},
         }
 

@@ -24,19 +24,23 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.memory import choose_workers
+from difflapse.pipeline.moving import moving_record
 from difflapse.pipeline.night_stages import check_reference
-from difflapse.pipeline.pool import Pool, cores, guarded, prestart
+from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
-from difflapse.pipeline.records import Canvas, Reference, Scene
+from difflapse.pipeline.records import Canvas, Reference, Scene, Told
 from difflapse.pipeline.report import report_beside, write_index
 from difflapse.pipeline.results import Run
+from difflapse.pipeline.sensor import camera_record
 from difflapse.pipeline.sky import place_of
 from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
-_TABLED = {"quality", "alignment", "scale", "digest"}
+_TABLED = {"quality", "alignment", "scale", "digest", "told"}
 """Values that the tables need at the end."""
+_LATER = ("astropy.wcs", "astropy.table", "scipy.interpolate", "scipy.ndimage", "scipy.optimize")
+"""What this process needs when the first frames have been measured, and takes long to load."""
 
 
 def run(
@@ -162,6 +166,8 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     with folder.staging(target) as staged:
         several = len(inventory.sequences) > 1
         with Pool(choose_workers(inventory, options)) as pool:
+            if pool.workers > 1:
+                import_beside(_LATER)
             for sequence in inventory.sequences:
                 place = staged / sequence.name if several else staged
                 try:
@@ -254,6 +260,7 @@ def _run_sequence(
             time.monotonic() - started,
             folder.root_from(inventory.root, place.parent if alone else place.parent.parent / place.name),
             _sky_record(night),
+            camera_record(night),
         ),
     }
     external = external_of(night.frames, options)
@@ -361,6 +368,11 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
                     ),
                 )
             )
+        told: Told | None = desk.values.get("told", {}).get(k)
+        if told is not None:
+            row["match"], row["match_kernel"] = told.method, told.kernel
+            row["match_before_sigma"], row["match_after_sigma"] = told.before, told.after
+            row["note"] = "; ".join(filter(None, (row["note"], told.note)))
         if track is not None:
             row["target_x_pix"], row["target_y_pix"] = float(track.x[k]), float(track.y[k])
         yield row
@@ -399,6 +411,10 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
             meta["reference_file"] = reference.facts.file
             meta["reference_light"] = night.frames[reference.frame].file
         meta["sensor_defects"] = len(reference.defects)
+    if moving := moving_record(night):
+        meta["moving"] = moving
+    if camera := camera_record(night):
+        meta["camera"] = camera
     if night.has("lens"):
         meta["lens"] = night.shared("lens")
     if finished:

@@ -9,6 +9,7 @@ import numpy as np
 
 from difflapse.difference import Science
 from difflapse.difference.mesh import image
+from difflapse.difference.model_error import Learned
 from difflapse.io.celestial import binned_wcs_header
 from difflapse.io.products import Card, product_names, write_image
 from difflapse.model import Alignment, Quality, bits
@@ -65,6 +66,11 @@ def save_difference(night: Night, k: int, difference: Subtracted) -> str:
         now = night.frames[k].mid_mjd
         if now is not None:
             cards.append(("LAG", round((now - when) * 86400, 3), "[s] this frame's time - TMPLTIME"))
+    told = difference.told
+    cards.append(("MATCH", told.method, "what was matched before subtracting"))
+    if told.kernel:
+        cards.append(("MATCHRES", round(told.after, 3), "[sigma] residual at held-out stars"))
+        cards.append(("MATCHRS0", round(told.before, 3), "[sigma] the same without the kernel"))
     if scene.mode == "running":
         cards.append(("TMPLFILE", str(difference.shown.template), "what was subtracted"))
     return _write(
@@ -94,21 +100,39 @@ def save_template(night: Night) -> str:
     )
 
 
+def save_model_error(night: Night, learned: Learned) -> str:
+    """Write `model_error.fits`: the model error of a typical frame over its photon noise. Returns its name."""
+    count = np.asarray(night.array("template_count")) if night.shared("scene").mode == "template" else None
+    mask = np.zeros(learned.sorts.shape, np.uint8)
+    if count is not None:
+        mask[count == 0] = bits.NO_TEMPLATE
+    strengths = np.array(list(learned.strength.values()))
+    cards: list[Card] = [
+        ("ERRTYPE", "MODEL", "total sigma = photon sigma * sqrt(1 + this**2)"),
+        ("NFRAMES", len(strengths), "differences that it was learned from"),
+        ("ERRMIN", round(float(strengths.min()), 4), "of the calmest frame, over this"),
+        ("ERRMAX", round(float(strengths.max()), 4), "of the worst frame, over this"),
+    ]
+    return _write(night, None, "", learned.image()[None], None, mask, None, cards, "model_error.fits")
+
+
 def _write(
     night: Night,
     k: int | None,
     folder: str,
     data: np.ndarray,
-    variance: np.ndarray,
+    variance: np.ndarray | None,
     mask: np.ndarray,
-    correlation: np.ndarray,
+    correlation: np.ndarray | None,
     cards: list[Card],
+    name: str = "template.fits",
 ) -> str:
+    """Write an image of the product grid; one plane without a variance has no unit: it is relative."""
     reference: Reference = night.shared("reference")
     facts, pattern = reference.facts, night.frames[reference.frame].mosaic
     canvas: Canvas = night.shared("canvas")
     grid = canvas.grid if k is None else canvas.of(k)
-    planes = len(data) if pattern else 0
+    planes = len(data) if pattern and variance is not None else 0
     ltm, ltv1, ltv2 = grid.ltv()
     common: list[Card] = [
         ("LTM1_1", ltm, "1-based image pixel = LTM * native + LTV"),
@@ -117,7 +141,7 @@ def _write(
         ("LTV2", ltv2, ""),
         ("REFFILE", facts.file, "frame whose grid this is"),
         ("RESAMPLE", night.options.resample, "how frames were resampled"),
-        *_noise_cards(correlation, planes),
+        *([] if correlation is None else _noise_cards(correlation, planes)),
     ]
     if canvas.track is not None:
         at = reference.frame if k is None else k
@@ -137,7 +161,7 @@ def _write(
             common.append(("EXPTIME", own.exposure_s, "[s]"))
         common.append(("ORIGFILE", own.file, "input frame"))
     if not planes:
-        data, variance = data[0], variance[0]
+        data, variance = data[0], None if variance is None else variance[0]
     place: SkyPlace = night.shared("sky")
     wcs = sky = None
     if place:
@@ -147,11 +171,19 @@ def _write(
         common.append(("WCSFROM", place.source, "what the WCS was fitted to"))
         common.append(("WCSRMS", _finite(place.rms_pix), "[px] native, radial; -1: unknown"))
     full_mask = np.broadcast_to(mask, data.shape).copy() if data.ndim == 3 else mask
-    name = "template.fits" if k is None else f"{folder}/{_names(night)[k]}"
+    name = name if k is None else f"{folder}/{_names(night)[k]}"
     path = Path(night.out) / name
     path.parent.mkdir(exist_ok=True)
     write_image(
-        path, data, variance=variance, mask=full_mask, bits=BITS, cards=common + cards, wcs=wcs, sky=sky
+        path,
+        data,
+        variance=variance,
+        mask=full_mask,
+        bits=BITS,
+        cards=common + cards,
+        wcs=wcs,
+        sky=sky,
+        unit="" if variance is None else "adu",
     )
     return name
 

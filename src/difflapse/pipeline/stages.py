@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from difflapse.pipeline import encode, follow, interpolate, night_stages, products, tasks
+from difflapse.pipeline import encode, follow, interpolate, learn, night_stages, products, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.sky import find_sky
 
@@ -52,6 +52,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
+    Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
     ),
@@ -59,19 +60,21 @@ STAGES: tuple[Stage, ...] = (
         "subtract",
         Scope.WINDOW,
         tasks.subtract,
-        ("warped", "scale", "alignment"),
+        ("warped", "scale", "alignment", "quality"),
         ("science", "difference"),
         large=True,
     ),
+    Stage("residuals", Scope.EACH, learn.residuals, ("difference",), ("scatter",)),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(
         "draw",
         Scope.EACH,
         tasks.draw,
         ("science", "difference", "quality", "alignment", "scale"),
-        ("shown",),
+        ("shown", "told"),
     ),
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
+    Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
 )
 

@@ -8,16 +8,18 @@ import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.table import MaskedColumn, Table
 
 from difflapse._version import __version__
 from difflapse.align.residuals import corner_rms
 from difflapse.errors import InputError
 from difflapse.model import Alignment, FrameFacts, LeftOut, ProductGrid, Quality, Track, Transform
 from difflapse.model.times import iso_utc
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 UNITS = {
     "rms_pix": "pix",
@@ -48,6 +50,8 @@ _TEXT = (
     "refused",
     "model",
     "sequence",
+    "match",
+    "match_kernel",
 )
 
 
@@ -68,7 +72,8 @@ def frame_row(
             "frame", "file", "time_utc", "time_source", "exposure_s", "status", "reason", "method", "model",
             "n_stars", "n_matched", "rms_pix", "p95_pix", "corner_pix", "rms_arcsec", "p95_arcsec", "corner_arcsec",
             "dx_pix", "dy_pix", "rotation_deg", "scale", "fwhm_pix", "background_adu", "noise_adu",
-            "transparency", "in_template", "refused", "note",
+            "transparency", "in_template", "match", "match_before_sigma", "match_after_sigma", "match_kernel",
+            "refused", "note",
         )
     )  # fmt: skip
     row.update(
@@ -78,7 +83,7 @@ def frame_row(
         reason=reason,
         in_template=in_template,
     )
-    row.update(method="", model="", refused="", note="", time_source="")
+    row.update(method="", model="", match="", match_kernel="", refused="", note="", time_source="")
     if facts is not None:
         row["time_utc"] = iso_utc(facts.mid_mjd) if facts.mid_mjd is not None else None
         row["time_source"] = facts.time_source
@@ -125,6 +130,8 @@ def left_out_row(item: LeftOut) -> dict[str, Any]:
 
 def frames_table(rows: Iterable[Mapping[str, Any]], meta: Mapping[str, Any]) -> Table:
     """The table `frames.ecsv` from its rows; unknown values are masked."""
+    from astropy.table import MaskedColumn, Table
+
     rows = list(rows)
     table = Table(meta=dict(meta))
     for name in dict.fromkeys(name for row in rows for name in row):
@@ -244,8 +251,9 @@ def provenance(
     seconds: float,
     root: str | None = None,
     sky: Mapping[str, Any] | None = None,
+    camera: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Versions, inputs and products of a run, and what its WCS was fitted to, for `run.toml`.
+    """Versions, inputs and products of a run, and what its WCS was fitted to and its noise taken from, for `run.toml`.
 
     `root` is where the inputs lie, see `results`.
     """
@@ -260,6 +268,7 @@ def provenance(
         "seconds": round(seconds, 2),
         "versions": versions,
         "wcs": dict(sky) if sky else None,
+        "camera": dict(camera) if camera else None,
         "products": sorted(products),
         "root": root,
         "inputs": dict(digests),

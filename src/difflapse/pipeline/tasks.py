@@ -23,8 +23,8 @@ from difflapse.difference import (
     scale_from_pixels,
     scale_from_stars,
 )
-from difflapse.difference import subtract as take_difference
 from difflapse.difference.mesh import apply, constant, image, mean, resample
+from difflapse.difference.moving import Coma, coma_rows
 from difflapse.difference.noise import joint_correlation
 from difflapse.difference.scale import SPACING
 from difflapse.errors import AlignError, FrameError
@@ -42,7 +42,9 @@ from difflapse.movie.stretch import aligned_panel
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Shown, Subtracted
+from difflapse.pipeline.match import forget_room, take_matched
+from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Shown, Subtracted, Told
+from difflapse.pipeline.sensor import gain_of, response_of
 
 _PICTURE_PIXELS = 1_000_000
 CHUNK = 8
@@ -201,10 +203,12 @@ def warp_frame(
     noise = noise_of(
         warped.variance_factor,
         quality.noise_adu,
-        facts.gain_e_adu,
+        gain_of(night, facts),
         warped.correlation,
         warped.level,
         _noise_shape(facts, quality, alignment.transform, grid, warped.variance_factor.shape),
+        response_of(night),
+        quality.background_adu,
     ).scaled(mean(inverse))
     return Science(warped.data, warped.mask, inverse, constant([0.0] * n_channels), noise)
 
@@ -264,14 +268,13 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         shown = Shown(None, None)
         return {
             "science": science,
-            "difference": Subtracted(None, shown, "no difference: position interpolated"),
+            "difference": Subtracted(None, shown, "no difference: position interpolated", Told("")),
         }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
-    result = None
+    result, told = None, Told("")
     if template is not None:
-        keep = "differences" in night.options.save
-        result = take_difference(matched, template, own, night.options.units, keep)
-    return {"science": science, "difference": Subtracted(result, shown, title)}
+        result, told = take_matched(night, k, matched, template, own, values["quality"])
+    return {"science": science, "difference": Subtracted(result, shown, title, told)}
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -322,7 +325,7 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         titles.append(title)
     caption = _caption(night, k, scene, tuple(titles), values["alignment"], values["scale"])
     night.write("pictures", (k, 0, 0, 0), compose(layout, panels, caption))
-    return {"shown": difference.shown}
+    return {"shown": difference.shown, "told": difference.told}
 
 
 def template_member(
@@ -347,7 +350,7 @@ def match_member(night: Night, member: Member, base: Member, smooth: bool, stars
     """A frame of the template with what takes it to the reference's brightness and background."""
     science, target = kept_member(night, member), kept_member(night, base)
     matched = match_to(science, target.data, target.mask != 0, night, smooth, stars)
-    return Member(member.slot, matched.inverse_scale, matched.offset, matched.noise)
+    return replace(member, inverse_scale=matched.inverse_scale, offset=matched.offset, noise=matched.noise)
 
 
 def template_band(
@@ -357,32 +360,64 @@ def template_band(
     rows: tuple[int, int],
 ) -> None:
     """Combine a band of rows of the template's frames into the template's arrays."""
-    frames, masks = np.asarray(night.array("members")), np.asarray(night.array("member_masks"))
-    first, end = rows
-    row0, ny = 0, frames.shape[2]
+    whole, all_masks = np.asarray(night.array("members")), np.asarray(night.array("member_masks"))
     slots = [member.slot for member in matched]
-    if slots != list(range(len(frames))):  # a frame was lost on the way
-        frames, masks = frames[slots, :, first:end], masks[slots, first:end]
-        row0, rows = first, (0, end - first)
-    data, variance, count = combine(
-        frames,
-        masks,
-        [m.noise.sky for m in matched],
-        [m.noise.photon for m in matched],
-        level,
-        ny,
-        row0,
-        rows=rows,
-        factor=[m.inverse_scale for m in matched],
-        offset=[m.offset for m in matched],
-        ignore=bits.SATURATED,
-        # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
-        statistic="median" if night.options.follow else "mean",
-    )
-    for c in range(len(data)):
-        night.write("template", (c, first, 0), data[c])
-        night.write("template_variance", (c, first, 0), variance[c])
-    night.write("template_count", (first, 0), count)
+    ny = whole.shape[2]
+    copied = slots != list(range(len(whole))) or night.has("moving") or night.has("coma")
+    step = _BAND if copied else rows[1] - rows[0]
+    for first in range(*rows, step):
+        end = min(first + step, rows[1])
+        if copied:
+            frames, masks = without_moving(
+                night, matched, whole[slots, :, first:end], all_masks[slots, first:end], first
+            )
+        else:
+            frames, masks = whole, all_masks
+        data, variance, count = combine(
+            frames,
+            masks,
+            [m.noise.sky for m in matched],
+            [m.noise.photon for m in matched],
+            level,
+            ny,
+            first if copied else 0,
+            rows=None if copied else (first, end),
+            factor=[m.inverse_scale for m in matched],
+            offset=[m.offset for m in matched],
+            flat=[m.noise.flat for m in matched],
+            weights=[m.weight for m in matched],
+            ignore=bits.SATURATED,
+            # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
+            statistic="median" if night.options.follow else "mean",
+        )
+        for c in range(len(data)):
+            night.write("template", (c, first, 0), data[c])
+            night.write("template_variance", (c, first, 0), variance[c])
+        night.write("template_count", (first, 0), count)
+
+
+def without_moving(
+    night: Night, matched: tuple[Member, ...], frames: np.ndarray, masks: np.ndarray, first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the template's frames, from row `first` on, without what moves; their masks."""
+    coma: Coma | None = night.shared("coma")[0] if night.has("coma") else None
+    if coma is not None:
+        for n, member in enumerate(matched):
+            frames[n] = without_coma(coma, member, frames[n], first)
+    if night.has("moving"):
+        moving = night.array("moving")[[m.slot for m in matched], first : first + masks.shape[1]] != 0
+        # What is kept out nearly everywhere does not move.
+        moving &= np.sum((masks == 0) & ~moving, axis=0) >= max(2, len(matched) // 3)
+        masks = np.where(moving, masks | np.uint8(bits.BLANK), masks)
+    return frames, masks
+
+
+def without_coma(coma: Coma, member: Member, data: np.ndarray, first: int = 0) -> np.ndarray:
+    """Rows of a template's frame (c, rows, nx) from row `first` on, in its own ADU, less a comet's light."""
+    _, rows, nx = data.shape
+    factor = mean(member.inverse_scale)
+    light = [coma_rows(coma, member.slot, c, (first, first + rows), nx) / factor[c] for c in range(len(data))]
+    return np.asarray(data - np.stack(light), np.float32) if any(part.any() for part in light) else data
 
 
 def levelled(science: Science, copy: bool = True) -> np.ndarray:
@@ -407,7 +442,7 @@ def _template_for(
             scene.template_correlation,
         )
         science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
-        own = 1 / len(scene.template_frames) if k in scene.template_frames else 0.0
+        own = scene.own_weight.get(k, 0.0)
         title = f"difference: minus template of {len(scene.template_frames)} frames, {units}"
         return science, template, own, Shown("template", scene.template_mjd), title
     if scene.mode == "none":
@@ -427,9 +462,10 @@ def _template_for(
         data, mask, noise = members[0]
         sky = resample(noise.sky, data.shape[1:], 16)
         variance = np.stack([image(sky[c], data.shape[1:]) for c in range(len(data))])
-        photon = mean(noise.photon)
+        photon, flat = mean(noise.photon), mean(noise.flat)
         for c in range(len(data)):
-            variance[c] += photon[c] * np.maximum(data[c] - image(scene.sky[c], data.shape[1:]), 0)
+            signal = np.maximum(data[c] - image(scene.sky[c], data.shape[1:]), 0)
+            variance[c] += (photon[c] + flat[c] * signal) * signal
         template = Template(
             data, variance, np.where(mask == 0, 1, 0).astype(np.uint8), scene.sky, noise.correlation
         )
@@ -462,6 +498,7 @@ def _median_of(members: list[Levelled], sky: np.ndarray) -> tuple[np.ndarray, np
             sky,
             ny,
             row,
+            flat=[m[2].flat for m in members],
             statistic="median",
         )
     return data, variance, count
@@ -564,6 +601,7 @@ def forget_pictures() -> None:
     """Let go of what this process keeps of a night; run where the night ends."""
     for kept in (_recent, _template_panel, _reference_picture):
         kept.cache_clear()
+    forget_room()
 
 
 @functools.lru_cache(maxsize=1)
