@@ -324,14 +324,17 @@ def _stars(table: Table | None) -> dict[str, Any]:
         "expected_scatter_mag": 4, "n_frames": 0, "flags": 0,
     }  # fmt: skip
     if table is None:
-        return {name: [] for name in digits} | {"note": ""}
+        return {name: [] for name in digits} | {"note": "", "flagNames": {}}
+    flags = table.meta.get("flags")
+    names = {str(bit): str(text) for bit, text in flags.items()} if isinstance(flags, dict) else {}
     note = ""
     if len(table) > MOST_STARS:
         kept = _by_worth(table)[:MOST_STARS]
         note = f"{MOST_STARS} of {len(table)} stars are here: flagged ones, then the brightest; stars.ecsv has all."
         table = table[np.sort(kept)]
     return {name: _numbers(table[name], n) for name, n in digits.items() if name in table.colnames} | {
-        "note": note
+        "note": note,
+        "flagNames": names,
     }
 
 

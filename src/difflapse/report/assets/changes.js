@@ -37,6 +37,9 @@ difflapse.marks = (night) => {
   });
 };
 
+/* A change's name without the time in it, which stands beside it. */
+difflapse.shortName = (change) => change.name.replace(/ \d{4}-\d\d-\d\dT[\d:]*/, "");
+
 /* The list of what changed: sorted by any column, filtered by kind. */
 difflapse.ChangeList = (() => {
   const { el, Event, known, number, figure } = difflapse;
@@ -73,7 +76,7 @@ difflapse.ChangeList = (() => {
       const rate = (c) => (known(c.rate_arcsec_per_hour) ? `${figure(c.rate_arcsec_per_hour)}″/h`
         : known(c.rate_pix_per_hour) ? `${figure(c.rate_pix_per_hour)} px/h` : "");
       return [
-        { key: "name", label: "Name", of: (c) => c.name },
+        { key: "name", label: "Name", of: (c) => difflapse.shortName(c) },
         { key: "first_frame", label: "Seen", of: (c) => c.first_frame,
           text: (c) => (c.first_frame === c.last_frame ? time(c.first_frame) : `${time(c.first_frame)}–${time(c.last_frame)}`) },
         { key: "n_detections", label: "Frames", of: (c) => c.n_detections, text: (c) => String(c.n_detections ?? ""), number: true, wide: true },
@@ -127,7 +130,7 @@ difflapse.ChangeList = (() => {
       const [name, ...others] = columns;
       return el("tr", { class: change === this.selected ? "selected" : "", onclick: () => this.picked.tell(change) },
         el("th", { scope: "row" }, el("button", {
-          type: "button", class: "name", "data-focus": `row ${change.change}`, "aria-pressed": String(change === this.selected),
+          type: "button", class: "name", title: change.name, "data-focus": `row ${change.change}`, "aria-pressed": String(change === this.selected),
         }, el("i", { class: "dot", style: `--kind: var(--${change.kind}, var(--unknown))` }), name.of(change))),
         others.map((one) => el("td", { class: `${one.number ? "number" : ""} ${one.wide ? "wide" : ""}` }, one.text(change))));
     }
@@ -181,7 +184,7 @@ difflapse.Selection = (() => {
         ["Expected", known(of("expected_scatter_mag")) ? `${figure(1000 * of("expected_scatter_mag"))} mmag` : ""],
         ["Frames", known(of("n_frames")) ? String(of("n_frames")) : ""],
         ...this.#place(of("x_pix"), of("y_pix"), of("ra_deg"), of("dec_deg")),
-        ["Flags", of("flags") ? String(of("flags")) : ""],
+        ["Flags", this.#flags(of("flags"))],
       ];
       this.#begin(`Star ${number_}`, null, facts, of("x_pix"), of("y_pix"));
       await this.#curve(number_, this.ticket);
@@ -192,15 +195,31 @@ difflapse.Selection = (() => {
         ["Kind", change.kind],
         ["S/N", number(change.snr, 1)],
         ["Amplitude", known(change.amplitude_mag) ? `${number(change.amplitude_mag, 2)} mag` : ""],
-        ["Rate", known(change.rate_arcsec_per_hour) ? `${figure(change.rate_arcsec_per_hour)}″/h` : known(change.rate_pix_per_hour) ? `${figure(change.rate_pix_per_hour)} px/h` : ""],
-        ["Direction", known(change.rate_pix_per_hour) && known(change.position_angle_deg) ? `${number(change.position_angle_deg, 0)}° from north to east` : ""],
+        ["Rate", ...this.#rate(change)],
+        ["Position angle", this.#rate(change)[0] && known(change.position_angle_deg)
+          ? `${number(change.position_angle_deg, 1)}°${within(change.position_angle_err_deg)}` : ""],
         ["Seen in", difflapse.plural(change.n_detections || 0, "frame")],
         ...this.#place(change.x_pix, change.y_pix, change.ra_deg, change.dec_deg),
       ];
       this.#begin(change.name, change, facts, change.x_pix, change.y_pix);
+      if (change.note) this.body.querySelector(".facts").after(el("p", { class: "quiet note" }, change.note));
       const star = change.kind === "variable" || known(change.star) ? this.#starOf(change) : null;
       if (star !== null && (await this.#curve(star, this.ticket))) return;
       this.#fluxes(change);
+    }
+
+    /* Flags in words, where the table has them. */
+    #flags(flags) {
+      const words = Object.entries(this.stars.flagNames || {}).filter(([bit]) => flags & Number(bit)).map(([, word]) => word);
+      return flags ? words.join("; ") || String(flags) : "";
+    }
+
+    #rate(change) {
+      for (const [name, unit] of [["arcsec", "″/h"], ["pix", " px/h"]]) {
+        const rate = change[`rate_${name}_per_hour`];
+        if (known(rate)) return [`${figure(rate)}${unit}${within(change[`rate_err_${name}_per_hour`])}`];
+      }
+      return [""];
     }
 
     #place(x, y, ra, dec) {
@@ -300,6 +319,8 @@ difflapse.Selection = (() => {
       this.frame = this.at;
     }
   }
+
+  const within = (error) => (known(error) && error > 0 ? ` ± ${figure(error)}` : "");
 
   function padded(times) {
     const [low, high] = [Math.min(...times), Math.max(...times)];

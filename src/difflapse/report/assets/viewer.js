@@ -23,7 +23,7 @@ difflapse.Viewer = (() => {
       this.panels = Object.keys(this.movie.panels).sort((a, b) => first(a) - first(b));
       this.row = new Map(night.frames.file.map((file, k) => [file, k]));
       this.marks = difflapse.marks(night);
-      this.showMarks = true;
+      this.showMarks = !this.movie.marks; // where they are drawn into the movie, not once more
       this.pointers = new Map();
       this.fraction = 0.5;
       this.lit = 0;
@@ -116,7 +116,7 @@ difflapse.Viewer = (() => {
       if (this.panels.length > 1) modes.unshift(["sides", "Side by side"], ["split", "Split"], ["blink", "Blink"]);
       this.modes = el("select", { id: "mode", onchange: (event) => this.setMode(event.target.value) },
         modes.map(([value, label]) => el("option", { value }, label)));
-      this.marksButton = button("Marks of changes", () => this.toggleMarks(), "Marks", { "aria-pressed": "true" });
+      this.marksButton = button("Marks of changes", () => this.toggleMarks(), "Marks", { "aria-pressed": String(this.showMarks) });
       const zoom = (label, act, sign) => button(label, act, sign, { class: "sign" });
       return el("div", { class: "bar", role: "toolbar", "aria-label": "Player" },
         el("div", { class: "group" },
@@ -265,16 +265,16 @@ difflapse.Viewer = (() => {
     }
 
     #resize() {
-      const wide = this.stage.clientWidth;
-      if (!wide) return;
       const { left, right, top, bottom } = this.field;
-      const shape = (top - bottom) / (right - left);
-      const most = Math.max(220, window.innerHeight * 0.6);
-      this.width = wide;
-      this.height = Math.round(Math.min(most, shape * (this.mode === "sides" ? wide / 2 - 1 : wide)));
+      const shape = ((top - bottom) / (right - left)) / (this.mode === "sides" ? 2 : 1);
+      const most = Math.max(240, window.innerHeight * 0.66);
+      this.stage.style.maxWidth = `${Math.round(most / shape)}px`;
+      this.width = this.stage.clientWidth;
+      if (!this.width) return;
+      this.height = Math.round(this.width * shape);
       this.stage.style.height = `${this.height}px`;
       const dense = window.devicePixelRatio || 1;
-      [this.canvas.width, this.canvas.height] = [Math.round(wide * dense), Math.round(this.height * dense)];
+      [this.canvas.width, this.canvas.height] = [Math.round(this.width * dense), Math.round(this.height * dense)];
       this.#keep();
     }
 
@@ -320,7 +320,7 @@ difflapse.Viewer = (() => {
         pen.rect(port.x, 0, port.width, this.height);
         pen.clip();
         this.#drawPanel(pen, port);
-        if (this.showMarks) this.#drawMarks(pen, port);
+        this.#drawMarks(pen, port);
         this.#drawTarget(pen, port);
         pen.restore();
       }
@@ -346,6 +346,7 @@ difflapse.Viewer = (() => {
       const taken = [];
       pen.font = "600 12px system-ui, sans-serif";
       for (const mark of this.marks(this.number)) {
+        if (!this.showMarks && mark.change !== this.target) continue;
         const colour = style.getPropertyValue(`--${mark.change.kind}`) || style.getPropertyValue("--unknown");
         const [X, Y] = this.#toScreen(port, mark.x, mark.y);
         const radius = mark.change.kind === "comet" ? 18 : 11;
@@ -364,7 +365,7 @@ difflapse.Viewer = (() => {
           pen.stroke();
         }
         pen.setLineDash([]);
-        if (written) this.#name(pen, mark.change, X, Y, radius, colour, taken);
+        if (written && this.showMarks) this.#name(pen, mark.change, X, Y, radius, colour, taken);
       }
     }
 
@@ -385,7 +386,8 @@ difflapse.Viewer = (() => {
 
     /* A name beside its ring, where none lies yet; where there is no room, only that of what is selected. */
     #name(pen, change, X, Y, radius, colour, taken) {
-      const wide = pen.measureText(change.name).width;
+      const text = difflapse.shortName(change);
+      const wide = pen.measureText(text).width;
       const places = [[X + radius + 5, Y - radius + 4], [X - radius - 5 - wide, Y - radius + 4],
         [X + radius + 5, Y + radius + 5], [X - radius - 5 - wide, Y + radius + 5]];
       const box = ([left, base]) => [left - 2, base - 12, left + wide + 2, base + 3];
@@ -395,7 +397,7 @@ difflapse.Viewer = (() => {
       if ((cramped || !found) && change !== this.target) return;
       const at = found || places[0];
       taken.push(box(at));
-      this.#write(pen, change.name, ...at, colour);
+      this.#write(pen, text, ...at, colour);
     }
 
     #write(pen, text, X, Y, colour) {
@@ -478,7 +480,7 @@ difflapse.Viewer = (() => {
     #pick(X, Y) {
       const port = this.#portAt(X);
       this.#tell(X, Y);
-      const near = this.showMarks ? this.marks(this.number).find((mark) => {
+      const near = this.showMarks || this.movie.marks ? this.marks(this.number).find((mark) => {
         const ends = [[mark.x, mark.y], ...(mark.end ? [mark.end] : [])].map((p) => this.#toScreen(port, ...p));
         return ends.some(([EX, EY]) => Math.hypot(EX - X, EY - Y) < REACH + 2);
       }) : null;
