@@ -32,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "How well a finished run is aligned: numbers and figures.",
     ),
     "report": ("difflapse.cli.report:report", "The page of a finished run, made again or in one file."),
+    "lightcurve": (
+        "difflapse.cli.lightcurve:lightcurve",
+        "One star's light curve from a finished run, printed and plotted.",
+    ),
     "methods": ("difflapse.cli.methods:methods", "Every named method, one line each."),
 }
 """Name of each command: where it lives, and its one line in ``difflapse --help``."""

@@ -21,7 +21,7 @@ UNITS = ("sigma", "adu", "percent")
 MOSAIC = ("auto", "none", "RGGB", "BGGR", "GRBG", "GBRG")
 PANELS = ("aligned", "difference", "template", "sigma")
 LABELS = ("full", "time", "none")
-SAVE = ("aligned", "differences")
+SAVE = ("aligned", "differences", "stamps")
 SOLVER = ("auto", "solve-field", "astrometry")
 RESAMPLE = ("cubic", "linear", "lanczos3", "lanczos4", "area")
 DETECTOR = ("orb", "akaze", "sift")
@@ -83,6 +83,9 @@ class RunOptions:
         metavar="TARGET",
         separator=";",
     )
+    false_alarms: float = _option(
+        0.1, "false changes that chance may make in a night, of each kind", metavar="N"
+    )
     panels: tuple[str, ...] = _option(
         ("aligned", "difference"), "panels of the movie, left to right", PANELS, many=True
     )
@@ -141,6 +144,8 @@ class RunOptions:
             raise OptionError(f"fps is {self.fps:g}; it must lie between 0.01 and 120")
         if not 0 <= self.max_failed <= 1:
             raise OptionError(f"max_failed is {self.max_failed:g}; it is a fraction, 0 to 1")
+        if not 0 < self.false_alarms <= 1000:
+            raise OptionError(f"false_alarms is {self.false_alarms:g}; it must be more than 0, 1000 at most")
         if not 0 <= self.require_rms < float("inf"):
             raise OptionError(f"require_rms is {self.require_rms:g}; it must be pixels, or 0 for no limit")
         if self.workers < 0:

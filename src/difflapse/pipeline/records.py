@@ -59,6 +59,8 @@ class Subtracted:
     shown: Shown
     title: str
     told: Told
+    template: np.ndarray | None = None
+    """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
 
 
 @dataclass(frozen=True)

@@ -321,12 +321,11 @@ def _stars(table: Table | None) -> dict[str, Any]:
     """Columns of `stars.ecsv`: all that are flagged and the brightest."""
     digits = {
         "star": 0, "x_pix": 2, "y_pix": 2, "ra_deg": 6, "dec_deg": 6, "mag": 3, "scatter_mag": 4,
-        "expected_scatter_mag": 4, "n_frames": 0, "flags": 0,
+        "expected_scatter_mag": 4, "n_frames": 0, "amplitude_mag": 3, "false_alarm": 6, "flags": 0,
     }  # fmt: skip
     if table is None:
         return {name: [] for name in digits} | {"note": "", "flagNames": {}}
-    flags = table.meta.get("flags")
-    names = {str(bit): str(text) for bit, text in flags.items()} if isinstance(flags, dict) else {}
+    names = {str(bit): str(name) for name, bit in dict(table.meta.get("flag_bits", {})).items()}
     note = ""
     if len(table) > MOST_STARS:
         kept = _by_worth(table)[:MOST_STARS]
@@ -364,6 +363,10 @@ def _curves(
     first = [int(c["star"]) for c in changes if c.get("star") is not None and int(c["star"]) >= 0]
     order = np.concatenate([np.array(first, int), order[~np.isin(order, first)]])
     letters = channel.astype("U1")
+    # What holds in all of a star's points is told with the star; here only what makes a point worse than others.
+    always = np.full(int(star.max()) + 1, -1, np.int64)
+    np.bitwise_and.at(always, star.astype(int), flags.astype(int))
+    flags = flags.astype(int) & ~always[star]
     curves = pack_curves(
         np.asarray(star, int), np.asarray(frame, int), letters, np.asarray(flux, float), np.asarray(error, float),
         np.asarray(flags), order,
@@ -377,7 +380,7 @@ def _completeness(folder: Path) -> dict[str, Any] | None:
     if table is None:
         return None
     columns = {name: [_value(value) for value in table[name]] for name in table.colnames}
-    meta = {str(k): v for k, v in table.meta.items() if isinstance(v, str | int | float)}
+    meta = {str(k): v for k, v in table.meta.items() if isinstance(v, str | int | float | dict)}
     return {"columns": columns, "meta": meta}
 
 

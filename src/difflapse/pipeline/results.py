@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from astropy.nddata import CCDData
     from astropy.table import Table
     from astropy.time import Time
+    from astropy.timeseries import TimeSeries
     from astropy.wcs import WCS
 
     from difflapse.pipeline.certificate import Certificate
@@ -168,6 +169,58 @@ class Night:
             mode = self.table.meta.get("diff", "none")
             raise InputError(f"there is no template: the difference is {mode!r}", "run with diff='template'")
         return CCDData.read(path)
+
+    @functools.cached_property
+    def stars(self) -> Table:
+        """`stars.ecsv`: a row per star that was followed through the night.
+
+        Raises
+        ------
+        InputError
+            No star was measured.
+        """
+        from difflapse.pipeline.lightcurve import read_stars
+
+        return read_stars(self.folder)
+
+    def light_curve(self, star: int, channel: str = "") -> TimeSeries:
+        """One star's light curve from `lightcurves.fits`.
+
+        Parameters
+        ----------
+        star : int
+            Its number in `stars`.
+        channel : str
+            ``R``, ``G``, ``B`` or ``L``; empty: green, or the only one.
+
+        Returns
+        -------
+        TimeSeries
+            ``time`` (UTC, mid-exposure), ``frame``, ``bjd_tdb``, ``airmass``, ``flux_adu``, ``flux_err_adu``,
+            ``rel_flux``, ``rel_flux_err``, ``flags``.
+
+        Raises
+        ------
+        InputError
+            There is no such star or channel, or its curve was not kept (see ``in_lightcurves`` of `stars`).
+        """
+        from difflapse.pipeline.lightcurve import read_curve
+
+        return read_curve(self.folder, star, channel)
+
+    def star_at(
+        self, *, pixel: tuple[float, float] | None = None, sky: tuple[float, float] | None = None
+    ) -> int:
+        """Number of the star at a native pixel (x, y) of the reference, or at ICRS degrees (ra, dec).
+
+        Raises
+        ------
+        InputError
+            None lies within 5 px; the message names the nearest.
+        """
+        from difflapse.pipeline.lightcurve import star_at
+
+        return star_at(self.stars, pixel=pixel, sky=sky)
 
     @property
     def wcs(self) -> WCS | None:

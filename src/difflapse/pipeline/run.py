@@ -67,6 +67,7 @@ def run(
     index_files: str | Sequence[str] = (),
     solve_limit: float = 120.0,
     follow: str | Sequence[str] = (),
+    false_alarms: float = 0.1,
     panels: str | Sequence[str] = ("aligned", "difference"),
     labels: str = "full",
     width: int = 2560,
@@ -105,6 +106,8 @@ def run(
     follow : str or sequence of str
         A moving target that stands still in the products: ``comet``, an ephemeris, or two ``RA,DEC@TIME`` or
         more.
+    false_alarms : float
+        False changes that chance may make in a night, of each kind.
     panels, labels, width, fps, stretch : str, width int, fps float
         The movie; `panels` may be a sequence.
     save : str or sequence of str

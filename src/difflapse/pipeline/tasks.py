@@ -274,7 +274,8 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     result, told = None, Told("")
     if template is not None:
         result, told = take_matched(night, k, matched, template, own, values["quality"])
-    return {"science": science, "difference": Subtracted(result, shown, title, told)}
+    subtracted = template.data if template is not None else None
+    return {"science": science, "difference": Subtracted(result, shown, title, told, subtracted)}
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -182,6 +182,8 @@ difflapse.Selection = (() => {
         ["Magnitude", known(of("mag")) ? `${number(of("mag"), 2)} (instrumental)` : ""],
         ["Scatter", known(of("scatter_mag")) ? `${figure(1000 * of("scatter_mag"))} mmag` : ""],
         ["Expected", known(of("expected_scatter_mag")) ? `${figure(1000 * of("expected_scatter_mag"))} mmag` : ""],
+        ["Amplitude", known(of("amplitude_mag")) && of("false_alarm") < 0.01 ? `${number(of("amplitude_mag"), 3)} mag` : ""],
+        ["Chance that it is quiet", known(of("false_alarm")) && of("false_alarm") < 0.01 ? (of("false_alarm") < 1e-6 ? "below 1 in a million" : of("false_alarm").toExponential(0)) : ""],
         ["Frames", known(of("n_frames")) ? String(of("n_frames")) : ""],
         ...this.#place(of("x_pix"), of("y_pix"), of("ra_deg"), of("dec_deg")),
         ["Flags", this.#flags(of("flags"))],

@@ -37,7 +37,7 @@ difflapse.plot = (() => {
 
   /*
    * options: title, unit, height, x (values), time (x is MJD), series [{name, y, error, faint, colour, line, points}],
-   * marks (x values of what is missing), yRange, xRange, reversed (x runs down), least (smallest range of y)
+   * connect in a series draws its line over points that it lacks; marks (x values of what is missing), yRange, xRange, reversed (x runs down), least (smallest range of y)
    */
   class Plot {
     picked = new Event();
@@ -119,7 +119,7 @@ difflapse.plot = (() => {
       if (one.line !== false) {
         let last = -2;
         const line = good.map((k) => {
-          const move = k === last + 1 ? "L" : "M";
+          const move = k === last + 1 || (one.connect && last >= 0) ? "L" : "M";
           last = k;
           return `${move}${px(x[k]).toFixed(1)} ${py(one.y[k]).toFixed(1)}`;
         });

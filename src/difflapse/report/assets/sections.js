@@ -118,7 +118,7 @@ difflapse.sections = (() => {
     const series = kinds.map((kind, n) => {
       const row = x.map((value) => columns[axis].findIndex((v, k) => v === value && (!columns.kind || columns.kind[k] === kind)));
       const pick = (name) => row.map((k) => (k < 0 || !columns[name] ? null : columns[name][k]));
-      return { name: kind, y: pick("completeness"), error: pick("completeness_err"), colour: palette[n % palette.length] };
+      return { name: kind, y: pick("completeness"), error: pick("completeness_err"), connect: true, colour: palette[n % palette.length] };
     });
     new difflapse.plot.Plot(place, {
       title: "Found again, of what was planted", unit: axis === "mag" ? "against magnitude" : "against S/N of a sighting",
@@ -129,7 +129,14 @@ difflapse.sections = (() => {
     }
     const planted = columns.n_planted ? columns.n_planted.reduce((a, b) => a + (b || 0), 0) : null;
     if (known(planted)) place.append(el("p", {}, `${plural(planted, "artificial object")} planted into native pixels, and looked for as everything else.`));
-    const facts = Object.entries(told.meta).filter(([name]) => !/^(CREATOR|comments)$/i.test(name));
+    const limits = told.meta.limits || {};
+    const falseOnes = told.meta.false_alarms;
+    const each = (kind) => (falseOnes && known(falseOnes[kind]) ? String(falseOnes[kind]) : "–");
+    if (Object.keys(limits).length) {
+      place.append(table(["Kind", "Half found to", "90 % found to", "False ones"], Object.entries(limits).map(([kind, limit]) => [
+        kind, known(limit.mag_50) ? `${number(limit.mag_50, 2)} mag` : "–", known(limit.mag_90) ? `${number(limit.mag_90, 2)} mag` : "–", each(kind)]), "Limits by kind"));
+    }
+    const facts = Object.entries(told.meta).filter(([name, value]) => typeof value !== "object" && !/^(CREATOR|comments|n_planted)$/i.test(name));
     if (facts.length) place.append(el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, Number.isFinite(value) && !Number.isInteger(value) ? figure(value) : String(value))))));
   }
 

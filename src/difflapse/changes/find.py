@@ -1,0 +1,240 @@
+"""Finding what stands out in one difference: points, and things some times wider; nothing is refused here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numba
+import numpy as np
+
+from difflapse.changes.streaks import find_streaks
+from difflapse.model import ProductGrid
+from difflapse.model.sightings import CUT, Sightings
+
+WIDER = 2.2
+"""The second filter's width over a star's: short trails, and what is a little out of focus."""
+_HALF_BOX = 7
+"""The local background is the mean of a box this far about each pixel, ..."""
+_CLIP = np.float32(4.0)
+"""... in which nothing counts for more than so many sigma."""
+_LEAST_SEEN = 0.6
+"""Share of a filter's weight that must fall on pixels that are not masked."""
+_BLOCK = 160
+"""Product pixels along a block in which the filtered noise is measured."""
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """What is looked for."""
+
+    fwhm: float
+    """Of a star, product pixels."""
+    floor: float = 4.5
+    """Least S/N of a point that is kept: weak sightings count where several lie on one track."""
+    most: int = 3000
+    """Sightings kept of one frame, the strongest."""
+    streaks: bool = True
+    """Whether lines are looked for too."""
+    streak_floor: float = 7.0
+    """Least S/N of a line: some 1e8 of them are tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class Filtered:
+    """A difference filtered for points of one width."""
+
+    snr: np.ndarray
+    """(ny, nx) float32, of unit sigma on empty sky; 0 where too little is seen."""
+    fwhm: float
+    """Of the filter, product pixels."""
+
+
+def find(
+    sigma: np.ndarray,
+    grid: ProductGrid,
+    options: FindOptions,
+    frame: int = 0,
+    light: np.ndarray | None = None,
+) -> Sightings:
+    """Find what stands out in one difference, brighter or fainter; it is not judged here.
+
+    Parameters
+    ----------
+    sigma : ndarray, shape (ny, nx), float32
+        The difference of all colours in units of its expected noise, NaN where masked.
+    grid : ProductGrid
+        Where its pixels lie on the reference.
+    options : FindOptions
+        What is looked for.
+    frame : int
+        The number that its sightings bear.
+    light : ndarray of uint8, shape (ny, nx), optional
+        How bright the template is there (`starlight`); lines are looked for between the stars.
+
+    Returns
+    -------
+    Sightings
+        Strongest first; positions on the reference, and no flags but `CUT`.
+
+    Notes
+    -----
+    What is wider than a few stars (a coma, a cloud's edge) is taken off by a clipped mean of the surroundings; the rest
+    is filtered with Gaussians of a star's width and of 2.2 times it. Resampling has made neighbours' noise alike, so
+    that a filtered map is not of unit sigma by itself: its own robust scatter, by blocks, makes it so. Some 110 ms
+    for 4.5 Mpx, streaks included.
+    """
+    flat = flatten(sigma)
+    maps = [filtered(flat, width) for width in (options.fwhm, WIDER * options.fwhm)]
+    points = _points(maps, grid, options, frame)
+    if not options.streaks:
+        return points
+    lines = find_streaks(flat, grid, options.fwhm, options.streak_floor, frame, light)
+    # A line's own peaks are no things of their own.
+    reach = 2.5 * options.fwhm * grid.step
+    alone = np.ones(len(points), bool)
+    for n in range(len(lines)):
+        alone &= distance_to_line(points, lines, n) > reach
+    return Sightings.joined([lines, points.take(alone)])
+
+
+def distance_to_line(points: Sightings, lines: Sightings, n: int) -> np.ndarray:
+    """How far points are from the n-th line, native pixels."""
+    dx, dy = lines.x_end[n] - lines.x[n], lines.y_end[n] - lines.y[n]
+    t = ((points.x - lines.x[n]) * dx + (points.y - lines.y[n]) * dy) / max(dx * dx + dy * dy, 1e-9)
+    t = np.clip(t, 0, 1)
+    return np.hypot(points.x - lines.x[n] - t * dx, points.y - lines.y[n] - t * dy)
+
+
+def flatten(sigma: np.ndarray) -> np.ndarray:
+    """A difference less the mean of its surroundings, float32; NaN where it was."""
+    size = (2 * _HALF_BOX + 1, 2 * _HALF_BOX + 1)
+    seen = np.isfinite(sigma)
+    clipped = np.clip(np.where(seen, sigma, np.float32(0)), -_CLIP, _CLIP)
+    weight = cv2.blur(seen.astype(np.float32), size, borderType=cv2.BORDER_CONSTANT)
+    mean = cv2.blur(clipped, size, borderType=cv2.BORDER_CONSTANT)
+    out: np.ndarray = sigma - mean / np.maximum(weight, np.float32(1e-3))
+    return out
+
+
+def filtered(flat: np.ndarray, fwhm: float) -> Filtered:
+    """A flattened difference filtered with a Gaussian, in units of its own robust scatter."""
+    seen = np.isfinite(flat)
+    data = np.where(seen, flat, np.float32(0))
+    kernel = _kernel(fwhm)
+    snr = cv2.sepFilter2D(data, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+    square = kernel * kernel
+    weight = cv2.sepFilter2D(
+        seen.astype(np.float32), cv2.CV_32F, square, square, borderType=cv2.BORDER_CONSTANT
+    )
+    snr /= np.sqrt(np.maximum(weight, np.float32(1e-6)))
+    snr[weight < _LEAST_SEEN * float(square.sum()) ** 2] = 0
+    _normalise(snr)
+    return Filtered(snr, fwhm)
+
+
+def _kernel(fwhm: float) -> np.ndarray:
+    """A Gaussian, integrated over pixels."""
+    sigma = max(fwhm, 0.8) / 2.3548
+    reach = max(1, math.ceil(3 * sigma))
+    edges = np.arange(-reach, reach + 2) - 0.5
+    cumulative = np.array([0.5 * math.erf(e / sigma / math.sqrt(2)) for e in edges])
+    return np.diff(cumulative).astype(np.float32)
+
+
+def _normalise(snr: np.ndarray) -> None:
+    """Divide a filtered map by its scatter, which is measured in blocks and varies smoothly between them."""
+    ny, nx = snr.shape
+    my, mx = max(1, round(ny / _BLOCK)), max(1, round(nx / _BLOCK))
+    edges_y, edges_x = np.linspace(0, ny, my + 1).astype(int), np.linspace(0, nx, mx + 1).astype(int)
+    scatter = np.full((my, mx), np.nan, np.float32)
+    for a in range(my):
+        for b in range(mx):
+            part = snr[edges_y[a] : edges_y[a + 1] : 3, edges_x[b] : edges_x[b + 1] : 3]
+            values = np.abs(part[part != 0])
+            if len(values) > 50:
+                scatter[a, b] = 1.4826 * np.median(values)
+    known = scatter[np.isfinite(scatter)]
+    if not known.size:
+        return
+    usual = max(float(np.median(known)), 1e-3)
+    scatter = np.clip(np.where(np.isfinite(scatter), scatter, usual), 0.5 * usual, 4 * usual)
+    snr /= cv2.resize(scatter, (nx, ny), interpolation=cv2.INTER_LINEAR)
+
+
+def _points(maps: list[Filtered], grid: ProductGrid, options: FindOptions, frame: int) -> Sightings:
+    """The peaks of several filtered maps, each thing once: in the map that shows it best."""
+    found = []
+    for n, m in enumerate(maps):
+        j, i, value, dy, dx = _peaks(m.snr, np.float32(options.floor), 200_000)
+        # Wide filters answer to points too; they are asked for more before they are believed.
+        found.append(np.stack([i + dx, j + dy, value, np.full(len(i), float(n))]))
+    table = np.concatenate(found, axis=1)
+    strength = np.abs(table[2]) * np.where(table[3] > 0, 0.9, 1.0)
+    table = table[:, np.argsort(-strength, kind="stable")]
+    keep = _once(table[0], table[1], np.sign(table[2]), 1.2 * options.fwhm + 1.0)
+    table = table[:, keep]
+    cut = table.shape[1] > options.most
+    table = table[:, : options.most]
+    x, y = grid.to_native(table[0], table[1])
+    n = table.shape[1]
+    width = np.array([m.fwhm for m in maps])[table[3].astype(int)] * grid.step
+    return Sightings(
+        np.full(n, frame, np.int32),
+        x,
+        y,
+        table[2],
+        width,
+        np.full(n, CUT if cut else 0, np.int32),
+        error=np.maximum(0.6 * width / np.maximum(np.abs(table[2]), 1.0), 0.08 * grid.step),
+    )
+
+
+def _once(x: np.ndarray, y: np.ndarray, sign: np.ndarray, radius: float) -> np.ndarray:
+    """Which of the things at (x, y), strongest first, have no stronger one of their sign within a radius."""
+    from scipy.spatial import cKDTree
+
+    keep = np.ones(len(x), bool)
+    if len(x) < 2:
+        return keep
+    # Opposite signs are put far apart, so that they never meet.
+    for a, b in sorted(cKDTree(np.column_stack([x, y, 1e6 * sign])).query_pairs(radius)):
+        if keep[a]:
+            keep[b] = False
+    return keep
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _peaks(
+    snr: np.ndarray, floor: np.float32, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Local extrema beyond a floor: row, column, value, and the parabolas' offsets."""
+    ny, nx = snr.shape
+    rows, columns = np.empty(most, np.float64), np.empty(most, np.float64)
+    values, up, right = np.empty(most), np.empty(most), np.empty(most)
+    n = 0
+    for j in range(1, ny - 1):
+        for i in range(1, nx - 1):
+            v = snr[j, i]
+            a = abs(v)
+            if a < floor:
+                continue
+            s = np.float32(1) if v > 0 else np.float32(-1)
+            top = True
+            for dj in range(-1, 2):
+                for di in range(-1, 2):
+                    w = s * snr[j + dj, i + di]
+                    if w > a or (w == a and (dj < 0 or (dj == 0 and di < 0))):
+                        top = False
+            if not top or n >= most:
+                continue
+            bend = 2 * a - s * (snr[j, i - 1] + snr[j, i + 1])
+            right[n] = (
+                min(0.5, max(-0.5, 0.5 * s * (snr[j, i + 1] - snr[j, i - 1]) / bend)) if bend > 0 else 0.0
+            )
+            bend = 2 * a - s * (snr[j - 1, i] + snr[j + 1, i])
+            up[n] = min(0.5, max(-0.5, 0.5 * s * (snr[j + 1, i] - snr[j - 1, i]) / bend)) if bend > 0 else 0.0
+            rows[n], columns[n], values[n] = j, i, v
+            n += 1
+    return rows[:n], columns[:n], values[:n], up[:n], right[:n]

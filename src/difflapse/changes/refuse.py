@@ -1,0 +1,286 @@
+"""Refusing what a difference shows but the sky does not, each with its reason."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from difflapse.changes.starlight import Starlight, scatter_by_light
+from difflapse.model import ProductGrid, bits
+from difflapse.model.sightings import (
+    BLEED,
+    COSMIC,
+    DIPOLE,
+    DUST,
+    EDGE,
+    HOT,
+    MOSAIC,
+    REFLECTION,
+    STAR,
+    Sightings,
+)
+
+_SPIKE = 0.62
+"""Share of a point's light in its brightest native pixel from which on it is no star: one of 1.5 px FWHM has 0.4."""
+_ONE_COLOUR = 0.9
+"""Share of the light in one colour of the mosaic from which on it is no light of the sky."""
+_OPPOSITE = 0.35
+"""A dipole's darker side has this much of the brighter one."""
+_SATURATED_REACH = 3.0
+"""Widths of a star about saturated pixels in which nothing is believed."""
+_HALO = 12.0
+"""Widths of a star about them in which nothing wide is."""
+_EDGE = 2.0
+"""Widths of a star along the edge."""
+_HERE = 0.7
+"""Native pixels within which a sensor's pixel is the same."""
+
+
+def by_starlight(
+    sightings: Sightings, snr: np.ndarray, starlight: Starlight, grid: ProductGrid, believed: float = 4.5
+) -> Sightings:
+    """Count the model's error: S/N over the scatter that this frame shows where the template is as bright.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of one frame.
+    snr : ndarray, shape (ny, nx), float32
+        The filtered difference that they were found on (`find.filtered`), 0 where unknown.
+    starlight : Starlight
+        What the template has.
+    grid : ProductGrid
+        Of both.
+    believed : float
+        S/N, after that, below which a sighting is flagged `STAR`.
+
+    Returns
+    -------
+    Sightings
+        With smaller `snr` near stars.
+
+    Notes
+    -----
+    The error of alignment, PSF and flat field goes with the light that is subtracted. It is read off the frame itself
+    at all pixels of like brightness, thousands of them, so that no changing object hides itself.
+    """
+    _, scatter = scatter_by_light(snr[::2, ::2].ravel(), starlight.bins[::2, ::2].ravel())
+    i, j = _cells(sightings, grid, snr.shape)
+    own = np.where(sightings.is_streak, 1.0, scatter[starlight.bins[j, i]])
+    flags = sightings.flags.copy()
+    flags[np.abs(sightings.snr) / own < believed] |= STAR
+    return _with(sightings, flags, sightings.snr / own)
+
+
+def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: float) -> Sightings:
+    """Flag what lies at an edge or beside saturated pixels.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of one frame.
+    mask : ndarray, shape (ny, nx), uint8
+        Bits of `difflapse.model.bits`.
+    grid : ProductGrid
+        Where its pixels lie on the reference.
+    fwhm : float
+        Of a star, product pixels.
+
+    Returns
+    -------
+    Sightings
+        With flags `EDGE`, `BLEED` and `REFLECTION`; streaks cross what they like.
+    """
+    i, j = _cells(sightings, grid, mask.shape)
+    flags = sightings.flags.copy()
+    points = ~sightings.is_streak
+    nowhere = ((mask & (bits.OUTSIDE | bits.NO_TEMPLATE | bits.BLANK)) != 0).astype(np.uint8)
+    # Single pixels that are blank are no edge.
+    nowhere = cv2.morphologyEx(nowhere, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    beyond = np.pad(1 - nowhere, 1)
+    away = cv2.distanceTransform(beyond, cv2.DIST_L2, 3)[1:-1, 1:-1]
+    flags[points & (away[j, i] < _EDGE * fwhm + 1)] |= EDGE
+    full = (mask & bits.SATURATED) != 0
+    if full.any():
+        away = cv2.distanceTransform((~full).astype(np.uint8), cv2.DIST_L2, 3)[j, i]
+        wide = sightings.width > 1.5 * fwhm * grid.step
+        flags[points & (away < _SATURATED_REACH * fwhm)] |= BLEED
+        flags[points & wide & (away < _HALO * fwhm)] |= REFLECTION
+    return _with(sightings, flags)
+
+
+def by_dipole(sightings: Sightings, fwhm_native: float) -> Sightings:
+    """Flag light and dark side by side, `fwhm_native` pixels wide each, unless one side is by far the stronger."""
+    from scipy.spatial import cKDTree
+
+    points = np.flatnonzero(~sightings.is_streak)
+    flags = sightings.flags.copy()
+    if len(points) < 2:
+        return sightings
+    xy = np.column_stack([sightings.x[points], sightings.y[points]])
+    snr = sightings.snr[points]
+    for a, b in cKDTree(xy).query_pairs(2.2 * fwhm_native + 1):
+        if snr[a] * snr[b] >= 0:
+            continue
+        weak, strong = sorted((a, b), key=lambda n: abs(snr[n]))
+        flags[points[weak]] |= DIPOLE
+        if abs(snr[weak]) > _OPPOSITE * abs(snr[strong]):
+            flags[points[strong]] |= DIPOLE
+    return _with(sightings, flags)
+
+
+def spikes(data: np.ndarray, x: np.ndarray, y: np.ndarray, mosaic: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """How much of the light at given places of a frame lies in one native pixel.
+
+    Parameters
+    ----------
+    data : ndarray, shape (ny, nx)
+        Native pixels.
+    x, y : ndarray, shape (n,)
+        Places, native pixels of this frame.
+    mosaic : str
+        Not empty where neighbours are of another colour: the sky is then told by pixels of the same one.
+
+    Returns
+    -------
+    share, contrast : ndarray, shape (n,)
+        Brightest pixel over the sum of the 3x3 about it, and how many times the sky's scatter it is; NaN at the edge.
+    """
+    ny, nx = data.shape
+    share, contrast = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    step = 2 if mosaic else 1
+    for n in range(len(x)):
+        if not (np.isfinite(x[n]) and np.isfinite(y[n])):
+            continue
+        i0, j0 = round(float(x[n])), round(float(y[n]))
+        r = 8
+        if i0 < r + 2 or j0 < r + 2 or i0 >= nx - r - 2 or j0 >= ny - r - 2:
+            continue
+        i0, j0 = i0 - i0 % step, j0 - j0 % step
+        cut = data[j0 - r : j0 + r, i0 - r : i0 + r].astype(np.float32)
+        noise = 1e-3
+        for a in range(step):
+            for b in range(step):
+                plane = cut[a::step, b::step]
+                level = np.median(plane)
+                plane -= level
+                noise = max(noise, 1.4826 * float(np.median(np.abs(plane))))
+        near = cut[r - 3 : r + 5, r - 3 : r + 5]
+        top = int(np.argmax(near))
+        b, a = divmod(top, near.shape[1])
+        b, a = b + r - 3, a + r - 3
+        around = cut[b - 1 : b + 2, a - 1 : a + 2]
+        # Noise alone makes each of the nine differ; only what rises above it counts against a spike.
+        share[n] = cut[b, a] / max(float(np.maximum(around, 0).sum()), 1e-3)
+        contrast[n] = cut[b, a] / noise
+    return share, contrast
+
+
+def by_native(
+    sightings: Sightings,
+    share: np.ndarray,
+    contrast: np.ndarray,
+    flux: np.ndarray,
+    error: np.ndarray,
+    area: np.ndarray,
+) -> Sightings:
+    """Flag what single native pixels, or one colour alone, show.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of one frame.
+    share, contrast : ndarray, shape (n,)
+        As `spikes` gives them.
+    flux, error, area : ndarray, shape (c, n)
+        Light above what the template has in each colour's own pixels, its error, and how many pixels those are.
+
+    Returns
+    -------
+    Sightings
+        With flags `COSMIC` and `MOSAIC`; whether a spike is a hot pixel, only the night tells (`by_sensor`).
+    """
+    flags = sightings.flags.copy()
+    points = ~sightings.is_streak & (sightings.snr > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        flags[points & (share > _SPIKE) & (contrast > 6)] |= COSMIC
+        if len(flux) == 3:
+            bright = np.maximum(flux, 0) / area
+            total = bright.sum(axis=0)
+            top = np.argmax(np.nan_to_num(bright), axis=0)
+            n = np.arange(len(sightings))
+            alone = bright[top, n] > _ONE_COLOUR * total
+            sure = flux[top, n] > 5 * error[top, n]
+            # The others must be known well enough to be missed.
+            others = sum((error[c] / area[c] < 0.15 * total) | (c == top) for c in range(3)) == 3
+            flags[points & alone & sure & others] |= MOSAIC
+    return _with(sightings, flags, sharpness=share)
+
+
+def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
+    """Flag what keeps its place on the sensor while the sky moves across it: hot pixels, and dust where it is wide.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of the whole night, with `x_frame` and `y_frame`.
+    fwhm_native : float
+        Of a star, native pixels.
+
+    Returns
+    -------
+    Sightings
+        With flags `HOT` and `DUST`.
+
+    Notes
+    -----
+    Seen within 0.7 px of one place of the sensor on three frames or more, at places of the sky more than two stars'
+    widths apart. What is spread like a star is spared: a thing that stands still over the ground is fixed on the
+    sensor of a camera that does not follow the sky.
+    """
+    from scipy.spatial import cKDTree
+
+    flags = sightings.flags.copy()
+    for wide, bit, radius in ((False, HOT, _HERE), (True, DUST, 0.5 * fwhm_native)):
+        is_wide = sightings.width > 1.5 * fwhm_native * 1.2
+        known = np.isfinite(sightings.x_frame + sightings.y_frame) & ~sightings.is_streak
+        rows = np.flatnonzero(known & (is_wide == wide))
+        if len(rows) < 3:
+            continue
+        tree = cKDTree(np.column_stack([sightings.x_frame[rows], sightings.y_frame[rows]]))
+        for near in tree.query_ball_point(tree.data, radius):
+            if len(near) < 3:
+                continue
+            own = rows[near]
+            if len(np.unique(sightings.frame[own])) < 3:
+                continue
+            apart = np.hypot(np.ptp(sightings.x[own]), np.ptp(sightings.y[own]))
+            sharp = (
+                np.nanmedian(sightings.sharpness[own]) if np.isfinite(sightings.sharpness[own]).any() else 1.0
+            )
+            if apart > 2 * fwhm_native and (wide or sharp > 0.45):
+                flags[own] |= bit
+    return _with(sightings, flags)
+
+
+def _cells(sightings: Sightings, grid: ProductGrid, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The product pixels (column, row) that sightings fall on."""
+    i, j = grid.from_native(sightings.x, sightings.y)
+    return (
+        np.clip(np.rint(i), 0, shape[1] - 1).astype(int),
+        np.clip(np.rint(j), 0, shape[0] - 1).astype(int),
+    )
+
+
+def _with(
+    s: Sightings, flags: np.ndarray, snr: np.ndarray | None = None, sharpness: np.ndarray | None = None
+) -> Sightings:
+    """The same sightings with other flags (and S/N, and sharpness)."""
+    from dataclasses import replace
+
+    return replace(
+        s,
+        flags=flags,
+        snr=s.snr if snr is None else snr,
+        sharpness=s.sharpness if sharpness is None else sharpness,
+    )

@@ -1,0 +1,116 @@
+"""Stars that vary, by how their light in the differences goes through the night."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+_LEAST_FRAMES = 5
+_TOGETHER = 4.5
+"""Mean product of neighbouring residuals, in units of the scatter of stars like it, from which on a star varies."""
+_AWAY = 3.0
+_OFTEN = 3
+_DIP = 4.5
+"""... or so many, one after another, this many sigma to one side: an eclipse."""
+"""So many frames must be so many sigma from the star's median."""
+_GONE = 0.2
+"""Light over its greatest below which a star counts as gone: then it is a transient, not a variable."""
+
+
+@dataclass(frozen=True, eq=False)
+class Variation:
+    """Stars that vary, one entry each."""
+
+    star: np.ndarray
+    """(m,) int: row among the stars given."""
+    together: np.ndarray
+    """(m,) float64: mean product of neighbouring residuals."""
+    snr: np.ndarray
+    """(m,) float64: of the frame furthest from the median."""
+    amplitude_mag: np.ndarray
+    """(m,) float64: peak to peak of the running median of three; NaN where it was gone."""
+    gone: np.ndarray
+    """(m,) bool: whether there was (nearly) no light for a part of the night."""
+    appears: np.ndarray
+    """(m,) bool: of those, whether it came rather than went."""
+
+    def take(self, index: np.ndarray) -> Variation:
+        """Some of them."""
+        return Variation(*(getattr(self, item.name)[index] for item in fields(self)))
+
+
+def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
+    """Find the stars whose light changes by more than that of stars like them.
+
+    Parameters
+    ----------
+    share : ndarray, shape (n_frames, n)
+        Light over the template's, less 1; NaN where unknown.
+    judged : ndarray, shape (n_frames, n)
+        The same in units of the scatter that its frame shows at stars of like brightness; NaN where unknown,
+        clouded, or where something passes by.
+
+    Returns
+    -------
+    Variation
+        Most certain first.
+
+    Notes
+    -----
+    The mean product of neighbouring residuals is 0 for noise, whose scatter over the stars is 1 / sqrt(frames), and
+    the variance of the star's own light for what varies more slowly than frames are taken. What one frame alone shows
+    (a passing mover, a satellite) does not count: the frame that counts most is left out.
+    """
+    n_frames, n = judged.shape
+    known = np.isfinite(judged)
+    enough = known.sum(axis=0) >= _LEAST_FRAMES
+    level = np.nanmedian(np.where(enough, judged, 0.0), axis=0)
+    rest = np.where(known, judged - level, 0.0)
+    rest = np.clip(rest, -60, 60)
+    # Neighbours among the frames that know the star.
+    product, count = np.zeros(n), np.zeros(n)
+    largest = np.zeros(n)
+    last = np.full(n, np.nan)
+    previous = np.zeros(n)
+    for k in range(n_frames):
+        pair = np.where(known[k] & np.isfinite(last), rest[k] * last, 0.0)
+        product += pair
+        count += known[k] & np.isfinite(last)
+        largest = np.maximum(largest, pair + previous)
+        previous = pair
+        last = np.where(known[k], rest[k], last)
+    together = (product - np.maximum(largest, 0)) / np.maximum(count - 2, 1)
+    often = (np.abs(rest) > _AWAY).sum(axis=0)
+    found = np.flatnonzero(enough & (often >= _OFTEN) & ((together > _TOGETHER) | _dips(rest, known)))
+    found = found[np.argsort(-together[found], kind="stable")]
+    amplitude, gone, appears = (
+        np.full(len(found), np.nan),
+        np.zeros(len(found), bool),
+        np.zeros(len(found), bool),
+    )
+    for i, s in enumerate(found):
+        light = 1 + share[known[:, s], s]
+        smooth = np.array([np.median(light[max(0, k - 1) : k + 2]) for k in range(len(light))])
+        top, low = smooth.max(), smooth.min()
+        if low < _GONE * top:
+            gone[i] = True
+            absent = np.flatnonzero(smooth < _GONE * top)
+            appears[i] = absent.mean() < (len(light) - 1) / 2
+        else:
+            amplitude[i] = 2.5 * np.log10(top / low)
+    return Variation(
+        found, together[found], np.abs(rest[:, found]).max(axis=0, initial=0.0), amplitude, gone, appears
+    )
+
+
+def _dips(rest: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which stars are far from their median, to one side, on `_OFTEN` known frames one after another."""
+    run = np.zeros((2, rest.shape[1]), int)
+    best = np.zeros(rest.shape[1], int)
+    for k in range(len(rest)):
+        for side, sign in enumerate((1, -1)):
+            there = sign * rest[k] > _DIP
+            run[side] = np.where(known[k], np.where(there, run[side] + 1, 0), run[side])
+        best = np.maximum(best, run.max(axis=0))
+    return np.asarray(best >= _OFTEN)

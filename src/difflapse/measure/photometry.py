@@ -1,0 +1,237 @@
+"""Fluxes at given places of one frame: sums of each colour's own native pixels in a circle, above a local sky."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from difflapse.model import bits
+from difflapse.mosaic import channels, native_order, sites
+
+POOR_SKY = 32
+"""Flag: fewer than `_LEAST` pixels of a colour told the sky."""
+_LEAST = 8
+_CLIP = 2.5
+_SOME = 40
+"""Pixels that give a first guess of the sky."""
+
+
+@dataclass(frozen=True, eq=False)
+class ApertureSums:
+    """Fluxes of n stars in c channels (R, G, B of a mosaic, or one)."""
+
+    flux: np.ndarray
+    """(c, n) float32, ADU above the sky, over that colour's own pixels; NaN where the circle leaves the frame."""
+    error: np.ndarray
+    """(c, n) float32, ADU: photons, empty pixel's noise, and how well the sky is known."""
+    sky: np.ndarray
+    """(c, n) float32, ADU per pixel, as in the data (with its bias)."""
+    area: np.ndarray
+    """(c, n) float32: pixels of that colour in the circle, those at its edge in part."""
+    flags: np.ndarray
+    """(n,) uint8: bits of `difflapse.model.bits` for pixels in the circle (SATURATED, DEFECT, BLANK; OUTSIDE where
+    it leaves the frame), and `POOR_SKY`."""
+
+    def __len__(self) -> int:
+        return len(self.flags)
+
+
+def bad_map(
+    shape: tuple[int, int], x: np.ndarray, y: np.ndarray, bit: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
+    """A list of bad pixels as a (ny, nx) uint8 image of their bits, 0 for good ones.
+
+    Fresh memory of zeros costs only where it is written: cheap for the few per mille that are bad.
+    """
+    image = np.zeros(shape, np.uint8) if out is None else out
+    i, j = np.asarray(x).astype(np.intp), np.asarray(y).astype(np.intp)
+    inside = (i >= 0) & (j >= 0) & (i < shape[1]) & (j < shape[0])
+    np.bitwise_or.at(image, (j[inside], i[inside]), np.asarray(bit, np.uint8)[inside])
+    return image
+
+
+def default_annulus(radius: float) -> tuple[float, float]:
+    """Radii of the ring that tells the sky of a circle, native pixels: far enough out for a star's own wings."""
+    return radius + 2.0, float(np.hypot(radius + 2.0, max(2.4 * radius, 9.0)))
+
+
+def aperture_sums(
+    data: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    radius: float | np.ndarray,
+    mosaic: str = "",
+    noise: np.ndarray | tuple[float, ...] | None = None,
+    gain: float | None = None,
+    bad: np.ndarray | None = None,
+    annulus: tuple[float, float] | None = None,
+) -> ApertureSums:
+    """Sum the light of each colour in circles about given places, on pixels as the camera gave them.
+
+    Parameters
+    ----------
+    data : ndarray, shape (ny, nx)
+        Native pixels of any real type, bad ones filled.
+    x, y : ndarray, shape (n,)
+        Centres, native pixels of this frame, 0-based, fractional; NaN gives NaN.
+    radius : float or ndarray, shape (n,)
+        Of the circles, native pixels. A pixel on the edge counts in part: by how far its centre lies inside.
+    mosaic : str
+        Colours of the 2x2 cell in array order; empty for monochrome.
+    noise : (c,) or (c, n), optional
+        Noise of an empty pixel (read noise, sky), ADU; None: each ring's own robust scatter.
+    gain : float, optional
+        Electrons per ADU; None: no photon noise of the star in the errors.
+    bad : ndarray of uint8, shape (ny, nx), optional
+        Bits of bad pixels (`bad_map`): flagged where they lie in a circle, left out of the sky.
+    annulus : (float, float), optional
+        Inner and outer radius of the sky's ring, native pixels; None: `default_annulus` of the largest circle.
+
+    Returns
+    -------
+    ApertureSums
+
+    Notes
+    -----
+    The sky is the mean of the ring's pixels of that colour within 2.5 sigma of their median; sigma is first the
+    distance from the median down to the 16th percentile, which faint stars in the ring hardly move. 1000
+    stars of radius 4 cost about 7 ms.
+    """
+    x, y = np.ascontiguousarray(x, float), np.ascontiguousarray(y, float)
+    radii = np.ascontiguousarray(np.broadcast_to(np.asarray(radius, float), x.shape))
+    n, c = len(x), len(channels(mosaic))
+    inner, outer = annulus or default_annulus(float(radii.max()) if n else 1.0)
+    step = 2 if mosaic else 1
+    channel = np.zeros(step * step, np.int64)
+    for site in sites(mosaic):
+        channel[site.y * step + site.x] = site.channel
+    empty = np.full((c, n), np.nan)
+    if noise is not None:
+        given = np.asarray(noise, float)
+        empty[:] = given if given.ndim == 2 else given.reshape(-1, 1)
+    flux, error, sky, area = (np.full((c, n), np.nan, np.float32) for _ in range(4))
+    flags = np.zeros(n, np.uint8)
+    order = np.argsort(y, kind="stable")  # neighbours share rows, which the processor then has at hand
+    nothing = np.zeros((0, 0), np.uint8)
+    _sums(
+        native_order(data), nothing if bad is None else bad, order, x, y, radii, inner, outer, step, channel, empty,
+        1.0 / gain if gain else 0.0, flux, error, sky, area, flags,
+    )  # fmt: skip
+    return ApertureSums(flux, error, sky, area, flags)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _sums(
+    data: np.ndarray,
+    bad: np.ndarray,
+    order: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    radii: np.ndarray,
+    inner: float,
+    outer: float,
+    step: int,
+    channel: np.ndarray,
+    empty: np.ndarray,
+    per_adu: float,
+    flux: np.ndarray,
+    error: np.ndarray,
+    sky: np.ndarray,
+    area: np.ndarray,
+    flags: np.ndarray,
+) -> None:
+    ny, nx = data.shape
+    n_channels = len(flux)
+    reach = int(np.ceil(outer))
+    ring = np.empty((n_channels, (2 * reach + 1) ** 2), np.float32)
+    count = np.empty(n_channels, np.int64)
+    total, weight, squares, shot = (
+        np.empty(n_channels),
+        np.empty(n_channels),
+        np.empty(n_channels),
+        np.empty(n_channels),
+    )
+    some = np.empty(_SOME + 1, np.float32)
+    near2, far2 = inner * inner, outer * outer
+    for k in order:
+        px, py, r = x[k], y[k], radii[k]
+        if not (px - r >= -0.5 and py - r >= -0.5 and px + r <= nx - 0.5 and py + r <= ny - 0.5):
+            flags[k] |= bits.OUTSIDE
+            continue
+        j0 = int(round(py))
+        count[:] = 0
+        total[:] = 0.0
+        weight[:] = 0.0
+        squares[:] = 0.0
+        shot[:] = 0.0
+        edge2 = (r + 0.5) ** 2
+        for j in range(max(0, j0 - reach), min(ny, j0 + reach + 1)):
+            dy2 = (j - py) ** 2
+            if dy2 > far2:
+                continue
+            half = np.sqrt(far2 - dy2)
+            row = (j % step) * step
+            for i in range(max(0, int(np.ceil(px - half))), min(nx - 1, int(np.floor(px + half))) + 1):
+                d2 = dy2 + (i - px) ** 2
+                c = channel[row + (i & (step - 1))]
+                if d2 < edge2:
+                    w = min(1.0, r + 0.5 - np.sqrt(d2))
+                    v = float(data[j, i])
+                    total[c] += w * v
+                    weight[c] += w
+                    squares[c] += w * w
+                    shot[c] += w * w * v
+                    if bad.size:
+                        flags[k] |= bad[j, i]
+                elif d2 >= near2 and (bad.size == 0 or bad[j, i] == 0):
+                    ring[c, count[c]] = float(data[j, i])
+                    count[c] += 1
+        for c in range(n_channels):
+            m = count[c]
+            if m < _LEAST or weight[c] == 0.0:
+                flags[k] |= POOR_SKY
+                if m < 2 or weight[c] == 0.0:
+                    continue
+            # A first guess from some of the pixels, sorted; then the mean of all that are near it, twice.
+            stride = m // _SOME + 1
+            q = 0
+            for u in range(0, m, stride):
+                v = ring[c, u]
+                w = q
+                while w > 0 and some[w - 1] > v:
+                    some[w] = some[w - 1]
+                    w -= 1
+                some[w] = v
+                q += 1
+            level = float(some[q // 2])
+            sigma = max(level - float(some[int(0.16 * q)]), 1e-3)
+            q, level, sigma = _clipped(ring[c, :m], level, sigma)
+            q, level, sigma = _clipped(ring[c, :m], level, sigma)
+            own = empty[c, k] if np.isfinite(empty[c, k]) else sigma
+            sky[c, k] = level
+            area[c, k] = weight[c]
+            flux[c, k] = total[c] - level * weight[c]
+            photons = max(shot[c] - level * squares[c], 0.0) * per_adu
+            # Faint stars in the ring make its mean less certain than its pixels' noise says.
+            spread = max(sigma, own)
+            error[c, k] = np.sqrt(own * own * squares[c] + photons + (spread * weight[c]) ** 2 / q)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _clipped(values: np.ndarray, level: float, sigma: float) -> tuple[int, float, float]:
+    """How many values lie within `_CLIP` sigma of a level, their mean and the sigma they tell."""
+    middle, reach = np.float32(level), np.float32(_CLIP * sigma)
+    total, squares, n = np.float32(0), np.float32(0), 0
+    for v in values:
+        d = v - middle
+        near = abs(d) <= reach
+        total += d * near
+        squares += d * d * near
+        n += near
+    if n == 0:
+        return 1, level, sigma
+    mean = float(total) / n
+    # A Gaussian cut at 2.5 sigma keeps a standard deviation of 0.953.
+    return n, level + mean, max(np.sqrt(max(float(squares) / n - mean * mean, 0.0)) / 0.953, 1e-3)

@@ -1,0 +1,266 @@
+"""What changed in the night: sightings linked and judged, `detections.ecsv` and `changes.ecsv`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from difflapse.align.wcs import celestial
+from difflapse.changes import kinds, refuse
+from difflapse.changes.comet import find_comet
+from difflapse.changes.find import distance_to_line
+from difflapse.changes.link import LinkOptions, link
+from difflapse.changes.vary import find_variation
+from difflapse.errors import InputError
+from difflapse.io.products import write_table
+from difflapse.model.sightings import HOT, NEGATIVE, STAR, Change, Sightings
+from difflapse.model.times import iso_utc
+from difflapse.mosaic import bin_image
+from difflapse.pipeline.change_tables import changes_table, detections_table
+from difflapse.pipeline.context import Night
+from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.records import Canvas, Scene
+from difflapse.pipeline.sight import Sighted, Watch
+from difflapse.pipeline.sky import place_of
+
+_COARSER = (1, 2, 4)
+"""Comas too wide for the cells are looked for on larger ones."""
+
+
+def find_changes(desk: Desk) -> None:
+    """Link what the frames showed, say what it is, and write `detections.ecsv` and `changes.ecsv`."""
+    night = desk.night
+    scene: Scene = night.shared("scene")
+    if scene.mode == "none":
+        return
+    if night.has("no_watch"):
+        reason = night.shared("no_watch")
+        desk.progress.note(f"what changed was not looked for: {reason}")
+        _write(desk, Sightings.empty(), np.zeros(0, int), [], reason)
+        return
+    given: dict[int, Sighted] = {
+        k: v
+        for k, v in sorted(desk.values.get("sighted", {}).items())
+        if v is not None and k not in desk.failed
+    }
+    watch: Watch = night.shared("watch")
+    sightings = Sightings.joined(v.sightings for v in given.values())
+    sightings = refuse.by_sensor(sightings, watch.fwhm)
+    sightings, owner, changes = judge_night(desk, watch, sightings, given)
+    _write(desk, sightings, owner, changes, "")
+
+
+def judge_night(
+    desk: Desk, watch: Watch, sightings: Sightings, given: dict[int, Sighted]
+) -> tuple[Sightings, np.ndarray, list[Change]]:
+    """All changes of a night, and the change that each sighting belongs to (-1: none)."""
+    night = desk.night
+    scene: Scene = night.shared("scene")
+    times = _clock(night)
+    reach = LinkOptions(night.options.false_alarms, watch.fwhm, _area(night))
+    comets = _comets(desk, watch, times)
+    taken = np.zeros(len(sightings), bool)
+    for comet in comets:
+        near, _ = _near_path(sightings, comet, times, 1.0 * comet.width)
+        taken |= near
+    # Movers first: a star that one passes does not vary.
+    stars = watch.starlight
+    x, y = stars.x, stars.y
+    at_star, nearest = _nearest(sightings, x, y, 0.8 * watch.fwhm)
+    linked = link(sightings, times, reach, taken | (at_star & _recurs(sightings, nearest, at_star)))
+    moving = [c for c in linked if c.kind in ("mover", "streak")]
+    share, judged = _light_curves(night, given, len(stars))
+    for k, row in enumerate(sorted(given)):
+        _blot(judged[k], x, y, row, [*moving, *comets], sightings, times, watch.fwhm)
+    changes = [*comets, *moving]
+    used = np.array([k for k in sorted(given) if given[k].clear], int)
+    claimed = taken.copy()
+    for c in moving:
+        claimed[c.members] = True
+    if len(stars) and len(used):
+        variation = find_variation(share, judged)
+        alone = _strongest_alone(variation.star, x, y, 3.0 * watch.fwhm)
+        variation = variation.take(alone)
+        members = [
+            np.flatnonzero(at_star & (nearest == s) & ~claimed & ((sightings.flags & HOT) == 0))
+            for s in variation.star
+        ]
+        changes += kinds.of_stars(variation, x, y, members, used)
+        varying = np.zeros(len(stars), bool)
+        varying[variation.star] = True
+        # Beside a star that varies, its own wings do; at one that does not, the template errs.
+        beside, _ = _nearest(sightings, x[varying], y[varying], 4.0 * watch.fwhm)
+        flags = sightings.flags.copy()
+        steady = at_star & ~varying[np.minimum(nearest, len(stars) - 1)] & ~claimed
+        flags[steady & (scene.mode == "template")] |= STAR
+        sightings = replace(sightings, flags=flags)
+        claimed |= beside
+    for c in [*comets, *moving]:
+        if c.kind == "streak":
+            continue
+        near, now = _near_path(sightings, c, times, 1.5 * watch.fwhm)
+        ghost = near & ~now & (sightings.snr < 0) & ~claimed
+        sightings = replace(sightings, flags=np.where(ghost, sightings.flags | NEGATIVE, sightings.flags))
+        claimed |= near
+    rest = link(sightings, times, reach, claimed)
+    changes += [c for c in rest if c.kind not in ("streak", "mover")]
+    shape = night.shared("reference").facts.shape
+    exposure = night.frames[scene.used[0]].exposure_s
+    minutes = exposure / 60 if exposure else None
+    out = []
+    for c in changes:
+        if c.kind == "streak":
+            c = kinds.of_streak(c, sightings, shape, minutes)
+        out.append(c)
+    out.sort(key=lambda c: -c.snr_all)
+    owner = np.full(len(sightings), -1)
+    for n, c in enumerate(out):
+        owner[c.members] = n
+        if c.kind == "comet":
+            owner[_near_path(sightings, c, times, 0.6 * c.width)[1] & (owner < 0)] = n
+    return sightings, owner, out
+
+
+def _clock(night: Night) -> np.ndarray:
+    """Mid-exposure times in hours from the first; frame numbers where one is unknown."""
+    mid = [f.mid_mjd for f in night.frames]
+    if any(t is None for t in mid):
+        return np.arange(len(mid), dtype=float)
+    times = np.array(mid, float)
+    return np.asarray((times - times.min()) * 24)
+
+
+def _area(night: Night) -> float:
+    """Native pixels of the products' grid."""
+    canvas: Canvas = night.shared("canvas")
+    return float(np.prod(canvas.grid.shape)) * canvas.grid.step**2
+
+
+def _light_curves(night: Night, given: dict[int, Sighted], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """What frames show at the n stars: relative to their light, and judged; clouded frames are NaN."""
+    frames = sorted(given)
+    held = np.asarray(night.array("star_residuals"))[frames][:, :, :n]
+    clear = np.array([given[k].clear for k in frames], bool)
+    judged = np.where(clear[:, None], held[:, 1], np.nan)
+    return np.where(np.isfinite(judged), held[:, 0], np.nan), judged
+
+
+def _comets(desk: Desk, watch: Watch, times: np.ndarray) -> list[Change]:
+    """The comet of the night, if there is one."""
+    night = desk.night
+    given = desk.values.get("sighted", {})
+    slots = [
+        (slot, k)
+        for slot, k in enumerate(watch.comet_frames)
+        if given.get(k) is not None and given[k].clear and k not in desk.failed
+    ]
+    if len(slots) < 4:
+        return []
+    stack = np.asarray(night.array("cells"))[[slot for slot, _ in slots]]
+    frames = np.array([k for _, k in slots])
+    grid = night.shared("canvas").grid
+    for coarser in _COARSER:
+        pictures = np.stack([bin_image(p, coarser) for p in stack])
+        if min(pictures.shape[1:]) < 24:
+            break
+        try:
+            comet = find_comet(pictures, times[frames])
+        except InputError:
+            continue
+        side = coarser * watch.cell
+        x0, y0 = grid.to_native((side - 1) / 2, (side - 1) / 2)
+        used = np.array([k for k in sorted(given) if given[k] is not None], int)
+        return [kinds.of_comet(comet, side * grid.step, (float(x0), float(y0)), times, used)]
+    return []
+
+
+def _nearest(
+    sightings: Sightings, x: np.ndarray, y: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each point lies at one of the stars, and which (the number of stars where at none)."""
+    from scipy.spatial import cKDTree
+
+    if not len(x) or not len(sightings):
+        return np.zeros(len(sightings), bool), np.full(len(sightings), len(x))
+    distance, index = cKDTree(np.column_stack([x, y])).query(
+        np.column_stack([sightings.x, sightings.y]), distance_upper_bound=radius
+    )
+    return np.isfinite(distance) & ~sightings.is_streak, index
+
+
+def _recurs(sightings: Sightings, nearest: np.ndarray, at_star: np.ndarray) -> np.ndarray:
+    """Whether sightings at a star are among three or more there."""
+    n = int(nearest.max(initial=0)) + 1
+    counts = np.bincount(nearest[at_star & sightings.believed], minlength=n)
+    return np.asarray(counts[nearest] >= 3)
+
+
+def _near_path(
+    sightings: Sightings, change: Change, times: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which points lie within a radius of a moving thing's whole path, and of where it is on their frame."""
+    x, y = _position(change, times)
+    now = np.hypot(sightings.x - x[sightings.frame], sightings.y - y[sightings.frame]) < radius
+    dx, dy = change.x_end - change.x, change.y_end - change.y
+    t = ((sightings.x - change.x) * dx + (sightings.y - change.y) * dy) / max(dx * dx + dy * dy, 1e-9)
+    t = np.clip(t, 0, 1)
+    away = np.hypot(sightings.x - change.x - t * dx, sightings.y - change.y - t * dy)
+    points = ~sightings.is_streak
+    return ((away < radius) | now) & points, now & points
+
+
+def _position(change: Change, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a moving thing is on each frame."""
+    since = times - times[change.first_frame]
+    return change.x + change.rate_x * since, change.y + change.rate_y * since
+
+
+def _blot(
+    judged: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    frame: int,
+    moving: list[Change],
+    sightings: Sightings,
+    times: np.ndarray,
+    fwhm: float,
+) -> None:
+    """Take the stars that something passes on this frame out of their light curves."""
+    stars = Sightings(np.full(len(x), frame), x, y, np.zeros(len(x)), np.zeros(len(x)), np.zeros(len(x), int))
+    for c in moving:
+        if c.kind == "streak":
+            for n in c.members[sightings.frame[c.members] == frame]:
+                judged[distance_to_line(stars, sightings, int(n)) < 4 * fwhm] = np.nan
+            continue
+        px, py = _position(c, times)
+        radius = 0.6 * c.width if c.kind == "comet" else 3.0 * fwhm
+        judged[np.hypot(x - px[frame], y - py[frame]) < radius] = np.nan
+
+
+def _strongest_alone(stars: np.ndarray, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
+    """Which of the varying stars, most certain first, have no more certain one within a radius: the wings of one."""
+    keep: list[int] = []
+    for i, s in enumerate(stars):
+        if all(np.hypot(x[s] - x[stars[j]], y[s] - y[stars[j]]) > radius for j in keep):
+            keep.append(i)
+    return np.array(keep, int)
+
+
+def _write(desk: Desk, sightings: Sightings, owner: np.ndarray, changes: list[Change], reason: str) -> None:
+    """Write both tables."""
+    night = desk.night
+    place = place_of(night)
+    wcs: Any = celestial(place.wcs_header) if place else None
+    known = all(f.mid_mjd is not None for f in night.frames)
+    mjd = [f.mid_mjd for f in night.frames]
+    time = [iso_utc(t) if t is not None else None for t in mjd]
+    meta = {"diff": night.shared("scene").mode, "false_alarms": night.options.false_alarms}
+    if reason:
+        meta["note"] = reason
+    folder = Path(night.out)
+    write_table(folder / "detections.ecsv", detections_table(sightings, owner, time, wcs, meta))
+    write_table(folder / "changes.ecsv", changes_table(changes, owner, time, wcs, known, meta))
+    desk.products += ["detections.ecsv", "changes.ecsv"]

@@ -1,0 +1,233 @@
+"""Sighting: what stands out in one frame's difference, its light measured on the frame's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from difflapse.changes import refuse
+from difflapse.changes.find import FindOptions, filtered, find, flatten
+from difflapse.changes.starlight import Starlight, field_of, find_starlight, scatter_by_light
+from difflapse.difference.mesh import image, mean
+from difflapse.measure.photometry import aperture_sums, bad_map, default_annulus
+from difflapse.model import Alignment, FrameFacts, ProductGrid, bits
+from difflapse.model.sightings import CLOUD, STAR, Sightings
+from difflapse.mosaic import bin_medians
+from difflapse.pipeline import tasks
+from difflapse.pipeline.context import Night
+from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Subtracted
+
+CELL = 8
+"""Native pixels along a cell of the pictures on which a comet is looked for."""
+COMET_FRAMES = 40
+"""Frames that are looked at for a comet, at most, spread over the night."""
+_CLEAR = 0.4
+"""Transparency below which a difference tells of the cloud."""
+_AT_STARS = 300
+"""Sightings within the error of a bright star that are kept of one frame."""
+_RADIUS = 1.1
+"""Of the aperture, over a star's FWHM."""
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """What sighting needs to know of the night."""
+
+    starlight: Starlight
+    fwhm: float
+    """Of a star on the typical frame, native pixels, as the camera sees it."""
+    width: float
+    """The same on the products' grid, product pixels: resampling has widened it."""
+    comet_frames: tuple[int, ...]
+    """Frames whose small pictures are kept, by their place in the array ``cells``."""
+    cell: int
+    """Product pixels along one of their cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sighted:
+    """What was sighted on one frame."""
+
+    sightings: Sightings
+    clear: bool
+    """Whether its stars are believed."""
+
+
+def prepare_watch(desk: Desk) -> None:
+    """Find the stars that are always there, and lay out what each frame says of them; or say why not."""
+    night = desk.night
+    scene: Scene = night.shared("scene")
+    if scene.mode == "none":
+        return
+    reason = _unfit(desk, scene)
+    if reason:
+        night.share("no_watch", reason)
+        return
+    reference: Reference = night.shared("reference")
+    base: Member = night.shared("members")[reference.frame]
+    canvas: Canvas = night.shared("canvas")
+    if scene.mode == "template":
+        data, bad = np.asarray(night.array("template")), np.asarray(night.array("template_count")) == 0
+        frames = 1 + 1 / max(len(scene.template_frames), 1)
+    else:
+        still = tasks.kept_member(night, base)
+        data, bad = still.data, (still.mask & ~np.uint8(bits.SATURATED)) != 0
+        frames = 2.0 if scene.mode == "running" else 1.2
+    widths = np.array([desk.value("quality", k).fwhm_pix for k in desk.alive()], float)
+    fwhm = float(np.nanmedian(widths)) if np.isfinite(widths).any() else 2.0
+    step = canvas.grid.step
+    # A product pixel's own width, and the kernel's.
+    width = float(np.hypot(fwhm / step, 0.75))
+    sky = np.stack([image(scene.sky[c], data.shape[1:]) for c in range(len(data))])
+    starlight = find_starlight(
+        data, sky, frames * mean(base.noise.sky), mean(base.noise.photon), bad, canvas.grid, width
+    )
+    used = scene.used
+    chosen = np.unique(np.linspace(0, len(used) - 1, min(len(used), COMET_FRAMES)).round().astype(int))
+    cell = max(1, CELL // step)
+    watch = Watch(starlight, fwhm, width, tuple(used[n] for n in chosen), cell)
+    night.share("watch", watch)
+    ny, nx = canvas.grid.shape
+    night.make_array("cells", (len(chosen), ny // cell, nx // cell), np.float32)
+    night.make_array("star_residuals", (len(night.frames), 2, max(len(starlight), 1)), np.float32)
+
+
+def _unfit(desk: Desk, scene: Scene) -> str:
+    """Why nothing can be said to have changed in this night; empty if it can."""
+    night = desk.night
+    if night.shared("canvas").track is not None:
+        return "the products follow a target, among which all stars move"
+    if not scene.smooth:
+        return "this is no field of stars: all of it may change"
+    if len(scene.used) < 3:
+        return f"{len(scene.used)} frames can be compared; 3 are needed"
+    return ""
+
+
+def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Find and judge what stands out in the frame's difference, and write what its stars show."""
+    difference: Subtracted = values["difference"]
+    if difference.result is None or not night.has("watch"):
+        return {"sighted": None}
+    watch: Watch = night.shared("watch")
+    canvas: Canvas = night.shared("canvas")
+    grid = canvas.grid
+    sigma, mask = difference.result.significance, difference.result.mask
+    if k in watch.comet_frames:
+        cells = bin_medians(sigma, ~np.isfinite(sigma), watch.cell)
+        night.write("cells", (watch.comet_frames.index(k), 0, 0), cells)
+    found = find(sigma, grid, FindOptions(watch.width), k, watch.starlight.bins)
+    snr = filtered(flatten(sigma), watch.width).snr
+    transparency = 1.0 if values["scale"] is None else float(np.mean(values["scale"]))
+    clear = transparency >= _CLEAR
+    if len(watch.starlight):
+        residual, judged = star_residuals(snr, watch.starlight, grid)
+        if not clear:
+            judged[:] = np.nan
+        night.write("star_residuals", (k, 0, 0), residual)
+        night.write("star_residuals", (k, 1, 0), judged)
+    found = refuse.by_starlight(found, snr, watch.starlight, grid)
+    found = refuse.by_dipole(found, watch.fwhm)
+    found = refuse.by_mask(found, mask, grid, watch.width)
+    found = _kept(found)
+    found = measured(
+        found, night.frames[k], values["pixels"], values["alignment"], watch, grid, difference.template,
+        1.0 / transparency,
+    )  # fmt: skip
+    if not clear:
+        found = replace(found, flags=np.where(found.is_streak, found.flags, found.flags | CLOUD))
+    return {"sighted": Sighted(found, clear)}
+
+
+def star_residuals(snr: np.ndarray, starlight: Starlight, grid: ProductGrid) -> tuple[np.ndarray, np.ndarray]:
+    """What a filtered difference shows at the stars: relative to their light, and in units of its scatter there.
+
+    Parameters
+    ----------
+    snr : ndarray, shape (ny, nx), float32
+        Filtered difference, 0 where unknown.
+    starlight : Starlight
+        The stars, n.
+    grid : ProductGrid
+        Of the difference.
+
+    Returns
+    -------
+    share, judged : ndarray, shape (n,)
+        The star's light over the template's, less 1; and the same over the scatter that the frame shows at stars
+        of like brightness. What all stars share (a little haze, a wider PSF, both varying over the field) is taken
+        off. NaN where the star is masked.
+    """
+    i, j = (np.rint(v).astype(int) for v in grid.from_native(starlight.x, starlight.y))
+    value = snr[j, i].astype(float)
+    known = value != 0
+    gain = np.maximum(starlight.gain, 1e-3)
+    error = np.hypot(1.0, 0.02 * gain) / gain
+    share = np.where(known, value / gain, np.nan)
+    share = share - field_of(share, starlight.x, starlight.y, 1 / error**2)
+    rest = np.where(known, share * gain, 0.0)
+    bins = starlight.bins[j, i]
+    middle, scatter = scatter_by_light(rest, bins)
+    judged = np.where(known, (rest - middle[bins]) / scatter[bins], np.nan)
+    return np.where(known, (rest - middle[bins]) / gain, np.nan), judged
+
+
+def measured(
+    found: Sightings,
+    facts: FrameFacts,
+    pixels: Pixels,
+    alignment: Alignment,
+    watch: Watch,
+    grid: ProductGrid,
+    template: np.ndarray | None,
+    brighten: float,
+) -> Sightings:
+    """Measure sightings on native pixels: where they are on the frame, their light, their shape."""
+    if not len(found):
+        return found
+    x, y = alignment.transform.inverse(found.x, found.y)
+    bad = bad_map(pixels.data.shape, pixels.bad.x, pixels.bad.y, pixels.bad.bit)
+    radius = np.maximum(_RADIUS * watch.fwhm * np.maximum(found.width / (watch.width * grid.step), 1.0), 2.0)
+    points = ~found.is_streak
+    at_x, at_y = np.where(points, x, np.nan), np.where(points, y, np.nan)
+    sums = aperture_sums(
+        pixels.data,
+        at_x,
+        at_y,
+        radius,
+        facts.mosaic,
+        None,
+        facts.gain_e_adu,
+        bad,
+        default_annulus(2.5 * watch.fwhm),
+    )
+    flux, error = sums.flux * brighten, sums.error * brighten
+    if template is not None:
+        i, j = grid.from_native(found.x, found.y)
+        inner, outer = default_annulus(2.5 * watch.fwhm)
+        for c in range(len(template)):
+            there = aperture_sums(
+                template[c], np.where(points, i, np.nan), j, radius / grid.step,
+                annulus=(inner / grid.step, outer / grid.step),
+            )  # fmt: skip
+            flux[c] -= there.flux[0] / np.maximum(there.area[0], 1e-3) * sums.area[c]
+    share, contrast = refuse.spikes(pixels.data, at_x, at_y, facts.mosaic)
+    found = refuse.by_native(found, share, contrast, flux, error, sums.area)
+    green = 1 if len(flux) == 3 else 0
+    return replace(
+        found, x_frame=x, y_frame=y, flux=flux[green].astype(float), flux_err=error[green].astype(float)
+    )
+
+
+def _kept(found: Sightings) -> Sightings:
+    """All but the weakest of the many that lie within a star's error."""
+    at_star = np.flatnonzero((found.flags & STAR) != 0)
+    keep = np.ones(len(found), bool)
+    if len(at_star) > _AT_STARS:
+        order = np.argsort(-np.abs(found.snr[at_star]), kind="stable")
+        keep[at_star[order[_AT_STARS:]]] = False
+    return found.take(keep)
