@@ -32,8 +32,15 @@ def as_script(name: str, value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    text = json.dumps(plain(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text = _dumps(value)
+    except ValueError:  # not a number somewhere: rare, so that looking for it first would cost more
+        text = _dumps(plain(value))
     return text.translate(_ESCAPES)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain)
 
 
 def plain(value: Any) -> Any:

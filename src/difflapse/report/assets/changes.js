@@ -79,7 +79,7 @@ difflapse.ChangeList = (() => {
         { key: "name", label: "Name", of: (c) => difflapse.shortName(c) },
         { key: "first_frame", label: "Seen", of: (c) => c.first_frame,
           text: (c) => (c.first_frame === c.last_frame ? time(c.first_frame) : `${time(c.first_frame)}–${time(c.last_frame)}`) },
-        { key: "n_detections", label: "Frames", of: (c) => c.n_detections, text: (c) => String(c.n_detections ?? ""), number: true, wide: true },
+        { key: "n_detections", label: "Sighted", of: (c) => c.n_detections, text: (c) => String(c.n_detections || ""), number: true, wide: true },
         { key: "snr", label: "S/N", of: (c) => Math.abs(c.snr), text: (c) => number(c.snr, 1), number: true },
         { key: "amplitude_mag", label: "Ampl.", of: (c) => c.amplitude_mag, text: (c) => (known(c.amplitude_mag) ? `${number(c.amplitude_mag, 2)} mag` : ""), number: true, wide: true },
         { key: "rate", label: "Rate", of: (c) => c.rate_arcsec_per_hour ?? c.rate_pix_per_hour, text: rate, number: true, wide: true },
@@ -200,7 +200,7 @@ difflapse.Selection = (() => {
         ["Rate", ...this.#rate(change)],
         ["Position angle", this.#rate(change)[0] && known(change.position_angle_deg)
           ? `${number(change.position_angle_deg, 1)}°${within(change.position_angle_err_deg)}` : ""],
-        ["Seen in", difflapse.plural(change.n_detections || 0, "frame")],
+        ["Sighted", change.n_detections ? difflapse.plural(change.n_detections, "time") : ""],
         ...this.#place(change.x_pix, change.y_pix, change.ra_deg, change.dec_deg),
       ];
       this.#begin(change.name, change, facts, change.x_pix, change.y_pix);
@@ -251,7 +251,7 @@ difflapse.Selection = (() => {
         src: difflapse.source(change.clip), controls: true, loop: true, muted: true, playsinline: true, preload: "metadata",
         class: "clip", "aria-label": `Clip of ${change.name}`,
       }) : null;
-      const acts = [el("button", { type: "button", onclick: () => this.lookWanted.tell(x, y) }, "Zoom to it")];
+      const acts = [el("button", { type: "button", onclick: () => this.lookWanted.tell(x, y, change) }, "Zoom to it")];
       if (change) {
         for (const [label, frame] of [["First seen", change.first_frame], ["Last seen", change.last_frame]]) {
           acts.push(el("button", { type: "button", onclick: () => this.frameWanted.tell(frame) }, label));

@@ -79,7 +79,10 @@ difflapse.source = (() => {
       selection.star(row);
       view.select({ x: stars.x_pix[row], y: stars.y_pix[row] });
     });
-    selection.lookWanted.listen((x, y) => { view.look(x, y, 6); place("viewer").scrollIntoView({ block: "nearest" }); });
+    selection.lookWanted.listen((x, y, change) => {
+      view.look(...(change ? view.placeOf(change) : [x, y]), 6);
+      place("viewer").scrollIntoView({ block: "nearest" });
+    });
     const follow = () => { selection.frame = view.number; putHead(view.shown); };
     view.player.moved.listen(follow);
     follow();

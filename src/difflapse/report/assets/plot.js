@@ -71,13 +71,18 @@ difflapse.plot = (() => {
       const inner = { w: width - MARGIN.left - MARGIN.right, h: height - MARGIN.top - MARGIN.bottom };
       const shown = series.filter((one) => !one.hidden);
       const [x0, x1] = this.options.xRange || range([...x, ...marks], this.options.time ? 1e-4 : 1);
-      const spread = shown.flatMap((one) => one.y.flatMap((y, k) => {
-        const e = one.error && known(one.error[k]) && !(one.faint && one.faint[k]) ? one.error[k] : 0;
-        return known(y) ? [y - e, y + e] : [];
+      const doubtful = (one, k) => Boolean(one.faint && one.faint[k]);
+      const ends = (all) => shown.flatMap((one) => one.y.flatMap((y, k) => {
+        if (!known(y) || (!all && doubtful(one, k))) return [];
+        const e = one.error && known(one.error[k]) && !doubtful(one, k) ? one.error[k] : 0;
+        return [y - e, y + e];
       }));
+      // Doubtful points do not set the scale, as long as there are others; beyond it they lie on its edge.
+      const good = ends(false);
+      const spread = good.length ? good : ends(true);
       const [y0, y1] = this.options.yRange || range(spread, this.options.least);
       const px = (v) => MARGIN.left + inner.w * (reversed ? (x1 - v) / (x1 - x0) : (v - x0) / (x1 - x0));
-      const py = (v) => MARGIN.top + (inner.h * (y1 - v)) / (y1 - y0);
+      const py = (v) => MARGIN.top + (inner.h * (y1 - Math.min(Math.max(v, y0), y1))) / (y1 - y0);
       this.place = { px, py, x0, x1, inner };
       const parts = [];
       const rows = ticks(y0, y1, Math.max(2, inner.h / 34));

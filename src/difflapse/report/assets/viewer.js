@@ -58,8 +58,16 @@ difflapse.Viewer = (() => {
     look(x, y, zoom) {
       const [sx, sy] = this.#shift();
       this.zoom = Math.max(this.zoom, zoom);
-      [this.cx, this.cy] = [x - sx, y - sy];
+      // In a split view the middle lies under the divider: it goes to the middle of the right part.
+      const aside = this.mode === "split" ? (this.width * this.fraction) / 2 / this.#scale : 0;
+      [this.cx, this.cy] = [x - sx - aside, y - sy];
       this.#keep();
+    }
+
+    /* Where a change is now, or was first seen. */
+    placeOf(change) {
+      const now = this.marks(this.number).find((mark) => mark.change === change);
+      return now ? [now.x, now.y] : [change.x_pix, change.y_pix];
     }
 
     select(target) { this.target = target; this.redraw(); }
@@ -343,13 +351,14 @@ difflapse.Viewer = (() => {
     #drawMarks(pen, port) {
       const style = getComputedStyle(this.place);
       const written = this.ports.length < 2 || this.mode === "split" || port === this.ports[1];
-      const taken = [];
+      const radiusOf = (change) => (change.kind === "comet" ? 18 : 11);
+      const seen = this.marks(this.number).map((mark) => ({ ...mark, at: this.#toScreen(port, mark.x, mark.y), radius: radiusOf(mark.change) }));
+      const taken = seen.map(({ at: [X, Y], radius: r }) => [X - r, Y - r, X + r, Y + r]);
       pen.font = "600 12px system-ui, sans-serif";
-      for (const mark of this.marks(this.number)) {
+      for (const mark of seen) {
         if (!this.showMarks && mark.change !== this.target) continue;
         const colour = style.getPropertyValue(`--${mark.change.kind}`) || style.getPropertyValue("--unknown");
-        const [X, Y] = this.#toScreen(port, mark.x, mark.y);
-        const radius = mark.change.kind === "comet" ? 18 : 11;
+        const { at: [X, Y], radius } = mark;
         pen.beginPath();
         if (mark.end) {
           const [EX, EY] = this.#toScreen(port, ...mark.end);
