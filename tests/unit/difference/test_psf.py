@@ -192,11 +192,7 @@ def test_a_frame_in_its_own_template_still_leaves_unit_width() -> None:
         kernel = blur(0.7, in_science)
         frame = science(frames[0])
         own = shared_part(kernel, 1.0) / 8
-        a, b = (
-            (convolve_science(frame, kernel), deep)
-            if in_science
-            else (frame, convolve_template(deep, kernel))
-        )
+        a, b = (convolve_science(frame, kernel), deep) if in_science else (frame, convolve_template(deep, kernel))
         inner = subtract(a, b, own).combined[4:-4, 4:-4]
         assert inner.std() == pytest.approx(1.0, abs=0.015)
 
@@ -247,10 +243,7 @@ def test_a_proper_difference_keeps_the_light_of_what_changed() -> None:
     """S/N of a star filtered with its profile: at least that of the matched difference, whose noise is not white."""
     x, y = np.array([101.3]), np.array([70.6])
     rng = np.random.default_rng(6)
-    frame, deep = (
-        science(draw(rng) + stars(x, y, np.array([900.0]), 1.5).astype(np.float32)),
-        template(draw(rng)),
-    )
+    frame, deep = science(draw(rng) + stars(x, y, np.array([900.0]), 1.5).astype(np.float32)), template(draw(rng))
     kernel = blur(0.9, False)
     plain = subtract(frame, convolve_template(deep, kernel))
     result = proper(plain, frame, deep, kernel)

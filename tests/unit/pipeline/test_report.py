@@ -26,7 +26,12 @@ def made(small_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(made, tmp_path / "run"))
+    """A run whose tables each test writes itself."""
+    folder = Path(shutil.copytree(made, tmp_path / "run"))
+    for name in ("stars.ecsv", "lightcurves.fits", "changes.ecsv", "detections.ecsv", "completeness.ecsv"):
+        (folder / name).unlink(missing_ok=True)
+    remake(folder)
+    return folder
 
 
 def test_a_run_ends_with_its_page_and_lists_it(made: Path) -> None:

@@ -177,7 +177,7 @@ difflapse.Viewer = (() => {
         if (status === "used" || !known(time) || time < first || time > last) return;
         dots.push(el("i", { class: "skipped", style: `left: ${at(time)}`, title: `${frames.file[k]} skipped: ${frames.reason[k]}` }));
       });
-      this.when = el("output", { class: "when" });
+      this.when = el("div", { class: "when" });
       return el("div", { class: "timeline" }, this.when,
         el("div", { class: "track" }, el("div", { class: "dots", "aria-hidden": "true" }, dots), this.scrub));
     }
