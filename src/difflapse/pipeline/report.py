@@ -406,18 +406,21 @@ def _how(night: Night) -> dict[str, Any]:
     known = {item.name: item for item in fields(RunOptions)}
     options = {name: value for name, value in record.items() if name in known}
     words = ["difflapse", "run", *([origin["root"]] if origin.get("root") else ["INPUT"]), "-o", "../again"]
-    for name, value in options.items():
-        default = known[name].default
-        default = list(default) if isinstance(default, tuple) else default
-        if value != default and name not in _NOT_ASKED_AGAIN:
-            words += _spelled(name, value)
+    changed = {
+        name
+        for name, value in options.items()
+        if value != _plain_default(known[name].default) and name not in _NOT_ASKED_AGAIN
+    }
+    for name in options:
+        if name in changed:
+            words += _spelled(name, options[name])
     return {
         "command": shlex.join(words),
         "options": {
             name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             for name, value in options.items()
         },
-        "changed": [name for name, value in options.items() if value != _default(known[name].default)],
+        "changed": [name for name, value in options.items() if name in changed],
         "versions": origin.get("versions", {}),
         "inputs": origin.get("inputs", {}),
         "root": origin.get("root") or "",
@@ -426,7 +429,7 @@ def _how(night: Night) -> dict[str, Any]:
     }
 
 
-def _default(value: Any) -> Any:
+def _plain_default(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -314,7 +314,7 @@ difflapse.Selection = (() => {
       this.plotPlace.replaceChildren();
       const times = this.night.frames.mjd.filter(known);
       this.plot = new difflapse.plot.Plot(this.plotPlace, {
-        title, unit, height: 210, time: this.timed, x: frames.map((frame) => this.#x(frame)), series,
+        title, unit, height: 210, switched: true, time: this.timed, x: frames.map((frame) => this.#x(frame)), series,
         xRange: this.timed && times.length > 1 ? padded(times) : null,
       });
       this.plot.picked.listen((k) => this.frameWanted.tell(frames[k]));

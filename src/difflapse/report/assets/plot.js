@@ -5,9 +5,13 @@ difflapse.plot = (() => {
   const { el, Event, known, figure } = difflapse;
   const MARGIN = { left: 54, right: 12, top: 8, bottom: 22 };
 
-  /* Round values between two ends, at most about so many. */
+  /* Round values between two ends, at most about so many, and two at least. */
   function ticks(low, high, most) {
-    const raw = (high - low) / most;
+    const found = ticksOf((high - low) / most, low, high);
+    return found.values.length > 1 ? found : ticksOf((high - low) / (1.6 * most), low, high);
+  }
+
+  function ticksOf(raw, low, high) {
     const power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].map((n) => n * power).find((s) => s >= raw);
     const out = [];
@@ -37,7 +41,8 @@ difflapse.plot = (() => {
 
   /*
    * options: title, unit, height, x (values), time (x is MJD), series [{name, y, error, faint, colour, line, points}],
-   * connect in a series draws its line over points that it lacks; marks (x values of what is missing), yRange, xRange, reversed (x runs down), least (smallest range of y)
+   * connect in a series draws its line over points that it lacks; marks (x values of what is missing), yRange, xRange, reversed (x runs down), least (smallest range of y),
+ * switched (what is shown is switched beside the plot)
    */
   class Plot {
     picked = new Event();
@@ -49,12 +54,19 @@ difflapse.plot = (() => {
       place.append(
         el("figure", { class: "plot-box" },
           el("figcaption", {}, el("span", { class: "plot-title" }, options.title),
-            options.unit ? el("span", { class: "quiet" }, ` ${options.unit}`) : null, this.value),
+            options.unit ? el("span", { class: "quiet" }, ` ${options.unit}`) : null, this.#key(), this.value),
           this.svg));
       this.svg.addEventListener("pointermove", (event) => this.#point(event));
       this.svg.addEventListener("pointerleave", () => this.#rest());
       this.svg.addEventListener("click", (event) => this.picked.tell(this.#nearest(event)));
       new ResizeObserver(() => this.draw()).observe(this.svg);
+    }
+
+    /* Which colour is what, where several series share the plot and no switches beside it tell. */
+    #key() {
+      const { series, switched } = this.options;
+      if (series.length < 2 || switched) return null;
+      return el("span", { class: "key" }, series.map((one) => el("span", {}, el("i", { class: "dot", style: `--kind: ${one.colour}` }), one.name)));
     }
 
     /* Put the playhead at a value of x, and say the series' values there. */

@@ -22,7 +22,7 @@ difflapse.sections = (() => {
       { title: "Transparency", unit: "1 = the reference", series: [{ name: "", y: of("transparency") }], least: 0.05 },
       { title: "FWHM", unit: "px", series: [{ name: "", y: of("fwhm_pix") }], least: 0.2 },
       { title: "Sky", unit: "ADU", series: [{ name: "", y: of("background_adu") }] },
-      { title: "Drift", unit: "px, from the reference", series: [
+      { title: "Drift", unit: "px", series: [
         { name: "x", y: of("dx_pix"), colour: "var(--series-a)" }, { name: "y", y: of("dy_pix"), colour: "var(--series-b)" }] },
       { title: "Rotation", unit: "arcmin, from the reference", series: [{ name: "", y: of("rotation_deg").map((v) => (known(v) ? v * 60 : null)) }], least: 0.5 },
       { title: "Alignment rms", unit: "px, on held-out stars", series: [{ name: "", y: of("rms_pix").map((v, k) => (frames.method[k] === "reference" ? null : v)) }], least: 0.02 },
@@ -69,7 +69,8 @@ difflapse.sections = (() => {
     }
     if (told.systematic && told.systematic.fixed.verdict !== "unknown") {
       const { fixed } = told.systematic;
-      lines.push(`What is alike in all frames: ${number(fixed.rms_pix, 4)} px (${fixed.verdict === "systematic" ? "more than noise" : "noise explains it"}).`);
+      lines.push(fixed.verdict === "systematic" ? `What is alike in all frames: ${number(fixed.rms_pix, 4)} px, more than noise explains.`
+        : `What is alike in all frames is below ${number(fixed.below_pix, 4)} px: noise explains it.`);
     }
     if (told.required_rms_pix) lines.push(`Required: ${told.required_rms_pix} px in every frame, ${told.reached ? "reached" : "not reached"}.`);
     if (told.map) place.append(residualMap(night, told.map));
@@ -124,9 +125,6 @@ difflapse.sections = (() => {
       title: "Found again, of what was planted", unit: axis === "mag" ? "against magnitude" : "against S/N of a sighting",
       height: 230, x, series, yRange: [-0.04, 1.08],
     });
-    if (kinds.length > 1) {
-      place.append(el("p", { class: "key" }, series.map((one) => el("span", {}, el("i", { class: "dot", style: `--kind: ${one.colour}` }), one.name))));
-    }
     const planted = columns.n_planted ? columns.n_planted.reduce((a, b) => a + (b || 0), 0) : null;
     if (known(planted)) place.append(el("p", {}, `${plural(planted, "artificial object")} planted into native pixels, and looked for as everything else.`));
     const limits = told.meta.limits || {};
