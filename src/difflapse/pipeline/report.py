@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SINGLE = "report-single.html"
 MOST_STARS = 40_000
 MOST_SIGHTINGS = 60_000
-CLIPS = "clips"
+CLIPS, HIGHLIGHTS = "clips", "highlights.mp4"
 _NOT_ASKED_AGAIN = ("overwrite", "workers", "memory")
 """Options that say how a machine ran, not what was made."""
 ABOUT = {
@@ -36,6 +36,10 @@ ABOUT = {
     "timelapse.json": "what each frame and panel of the movie is",
     "report.html": "this page",
     SINGLE: "this page in one file, to mail",
+    HIGHLIGHTS: "the best clips in one movie",
+    "trails.png": "the brightest of the night at each place",
+    "template.png": "what was subtracted, as a picture",
+    "cube.fits": "all of the night in one file",
     "template.fits": "what was subtracted, with uncertainty, mask and WCS",
     "model_error.fits": "where differences err by more than photons explain",
     "frames.ecsv": "a row for every input frame: used, or skipped and why",
@@ -135,6 +139,7 @@ def make_single(night: Night) -> Path:
     data = page_data(night)
     names = [data["night"]["movie"]["video"]] if data["night"]["movie"] else []
     names += [change["clip"] for change in data["night"]["changes"] if change["clip"]]
+    names += filter(None, [data["night"]["highlights"]])
     embedded = {name: night.folder / name for name in names if (night.folder / name).exists()}
     data["night"]["embedded"] = sum(file.stat().st_size for file in embedded.values())
     write_single_page(path, _title(night), data, embedded, atomic)
@@ -191,6 +196,7 @@ def page_data(night: Night) -> dict[str, Any]:
             "palette": _palette(),
             "frames": frames,
             "changes": told_changes,
+            "highlights": HIGHLIGHTS if (night.folder / HIGHLIGHTS).exists() else "",
             "sightings": _sightings(sightings),
             "curves": curves,
             "hasStars": stars is not None,

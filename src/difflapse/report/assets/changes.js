@@ -53,7 +53,8 @@ difflapse.ChangeList = (() => {
       this.kinds = [...new Set(night.changes.map((change) => change.kind))].sort();
       this.hiddenKinds = new Set();
       place.append(el("h2", { id: "changes-title" }, "What changed ",
-        el("span", { class: "count" }, String(night.changes.length))));
+        el("span", { class: "count" }, String(night.changes.length)),
+        night.highlights ? el("a", { class: "aside", href: difflapse.source(night.highlights) }, "Highlights, a movie") : ""));
       if (!night.changes.length) {
         place.append(el("p", { class: "empty" }, night.hasChanges
           ? "Nothing changed that deserves belief. What was looked at and refused is in detections.ecsv."
