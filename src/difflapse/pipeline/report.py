@@ -273,8 +273,10 @@ def _movie(folder: Path) -> dict[str, Any] | None:
 
 
 def _movie_name(folder: Path) -> str:
+    """What the index leads to: the movie, or the folder of its pictures."""
     record = _movie(folder)
-    return str(record["video"]) if record else ""
+    video = str(record["video"]) if record else ""
+    return f"{video.rpartition('/')[0]}/" if "%" in video else video
 
 
 def _palette() -> dict[str, Any]:
@@ -461,7 +463,7 @@ def _products_told(night: Night) -> list[dict[str, Any]]:
         if name.startswith(("report_files/", "report")) or not file.exists():
             continue
         key = f"{name.split('/')[0]}/" if "/" in name else name
-        about = ABOUT.get(key) or (ABOUT["timelapse"] if key.startswith("timelapse.") else "")
+        about = ABOUT.get(key) or (ABOUT["timelapse"] if key.startswith("timelapse") else "")
         item = told.setdefault(key, {"name": key, "about": about, "files": 0, "bytes": 0})
         item["files"] += 1
         item["bytes"] += file.stat().st_size

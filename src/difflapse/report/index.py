@@ -65,6 +65,8 @@ def _section(entry: IndexEntry) -> str:
         shown = f"<img src='{place}/{movie}' alt='Movie of {name}'>"
     elif entry.movie:
         shown = f"<video controls loop muted playsinline src='{place}/{movie}' aria-label='Movie of {name}'></video>"
+    elif entry.movie:
+        shown = f"<p><a href='{place}/{movie}'>{escape(entry.movie)}</a></p>"
     return (
         f"<section><h2>{title}</h2><p>{entry.n_used} of {entry.n_frames} frames used. "
         f"<a href='{place}/frames.ecsv'>frames.ecsv</a></p>{shown}</section>"
