@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from astropy.wcs import WCS
 from PIL import Image
 
@@ -254,6 +255,23 @@ def test_two_thousand_frames_and_hostile_text(
     assert page.evaluate("performance.now()") - began < 3000, "steps stay quick"
     assert frame(page) == 1975
     assert page.locator("img").count() == 0
+
+
+def test_a_night_of_which_nothing_came_says_why(
+    make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
+    folder = make_run(4)
+    for name in ("transforms.json", "timelapse.json", "timelapse.mp4", "changes.ecsv", "detections.ecsv"):
+        (folder / name).unlink()
+    table = Table.read(folder / "frames.ecsv", format="ascii.ecsv")
+    table["status"], table["reason"] = ["skipped"] * 4, ["thick clouds"] * 4
+    table.write(folder / "frames.ecsv", format="ascii.ecsv", overwrite=True)
+    remake(folder)
+    page = open_page(folder / "report.html")
+    assert "This run has no movie" in page.locator("#viewer").inner_text()
+    assert "The run ended before frames were aligned" in page.locator("#certificate").inner_text()
+    assert page.locator("#quality tbody tr").count() == 4
+    assert "thick clouds" in page.locator("#quality").inner_text()
 
 
 @pytest.mark.parametrize("missing", ["changes", "stars", "sky", "movie", "two frames", "unplayable"])

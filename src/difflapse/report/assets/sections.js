@@ -25,7 +25,7 @@ difflapse.sections = (() => {
       { title: "Drift", unit: "px", series: [
         { name: "x", y: of("dx_pix"), colour: "var(--series-a)" }, { name: "y", y: of("dy_pix"), colour: "var(--series-b)" }] },
       { title: "Rotation", unit: "arcmin, from the reference", series: [{ name: "", y: of("rotation_deg").map((v) => (known(v) ? v * 60 : null)) }], least: 0.5 },
-      { title: "Alignment rms", unit: "px, on held-out stars", series: [{ name: "", y: of("rms_pix").map((v, k) => (frames.method[k] === "reference" ? null : v)) }], least: 0.02 },
+      { title: "Alignment rms", unit: "px, on held-out stars", series: [{ name: "", y: of("rms_pix").map((v, k) => (frames.method && frames.method[k] === "reference" ? null : v)) }], least: 0.02 },
     ];
     const grid = el("div", { class: "plots" });
     const plots = [];

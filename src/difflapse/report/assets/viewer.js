@@ -428,7 +428,7 @@ difflapse.Viewer = (() => {
       this.scrub.value = last > first ? (this.times[k] - first) / (last - first) : 0;
       const iso = this.movie.frames[k].time_utc;
       const label = row === undefined ? "no frame" : `frame ${frames.number[row]}`;
-      const note = row === undefined ? "" : frames.note[row];
+      const note = row === undefined || !frames.note ? "" : frames.note[row];
       this.when.replaceChildren(
         el("strong", {}, iso ? `${difflapse.clock(iso)} UTC` : label),
         el("span", { class: "quiet" }, iso ? `${difflapse.day(iso)} · ${label}` : ""),
