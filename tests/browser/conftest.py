@@ -176,7 +176,7 @@ def _movie(folder: Path, names: list[str], times: list[str], numbers: list[int])
                 picture[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width] = level
             encoder.write(picture)
     frames = [MovieFrame(name, time, "template") for name, time in zip(names, times, strict=True)]
-    write_json(folder / "timelapse.json", timelapse_record(layout, frames, 12.0))
+    write_json(folder / "timelapse.json", {**timelapse_record(layout, frames, 12.0), "marks": False})
 
 
 def _frames(folder: Path, names: list[str], times: list[str], skipped: set[int], title: str) -> None:

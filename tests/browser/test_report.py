@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -221,6 +222,25 @@ def test_changes_sort_filter_and_open(run: Path, open_page: Callable[..., Any]) 
     assert "star 6" in page.locator("#selection").inner_text()
     page.get_by_role("button", name="Zoom to it").click()
     assert page.evaluate("[difflapse.view.cx, difflapse.view.cy]") == [200.5, 130.25]
+
+
+def test_rings_that_the_movie_has_are_not_drawn_once_more(
+    make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
+    folder = make_run(4)
+    record = read_json(folder / "timelapse.json")
+    del record["marks"]  # a movie with all its labels has them
+    (folder / "timelapse.json").write_text(json.dumps(record))
+    remake(folder)
+    page = open_page(folder / "report.html")
+    marks = page.get_by_role("button", name="Marks")
+    assert marks.get_attribute("aria-pressed") == "false"
+    page.evaluate("difflapse.view.setMode('one:0'); difflapse.view.look(200.5, 130.25, 8)")
+    box = page.locator(".stage").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert page.locator("#selection h2").inner_text() == "variable 0", "they are picked all the same"
+    marks.click()
+    assert marks.get_attribute("aria-pressed") == "true"
 
 
 def test_skipped_frames_are_marked_and_say_why(run: Path, open_page: Callable[..., Any]) -> None:

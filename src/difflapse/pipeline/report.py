@@ -269,6 +269,8 @@ def _movie(folder: Path) -> dict[str, Any] | None:
     if record is None:
         return None
     video = Path(record["video"])
+    # Rings are part of a picture with all its labels: the page does not draw them once more unless asked.
+    record.setdefault("marks", read_record(folder).get("labels") == "full")
     return dict(record) if (folder / (video.parent if "%" in video.name else video)).exists() else None
 
 

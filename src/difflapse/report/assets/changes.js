@@ -249,7 +249,7 @@ difflapse.Selection = (() => {
       this.title.replaceChildren(change ? el("i", { class: "dot", style: `--kind: var(--${change.kind}, var(--unknown))` }) : "", title);
       this.plotPlace = el("div", { class: "curve" });
       const clip = change && change.clip ? el("video", {
-        src: difflapse.source(change.clip), controls: true, loop: true, muted: true, playsinline: true, preload: "metadata",
+        src: `${difflapse.source(change.clip)}#t=0.1`, controls: true, loop: true, muted: true, playsinline: true, preload: "metadata",
         class: "clip", "aria-label": `Clip of ${change.name}`,
       }) : null;
       const acts = [el("button", { type: "button", onclick: () => this.lookWanted.tell(x, y, change) }, "Zoom to it")];
