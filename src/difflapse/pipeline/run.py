@@ -21,6 +21,7 @@ from difflapse.pipeline import folder, tables
 from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
+from difflapse.pipeline.crossmatch import check_crossmatch
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
@@ -28,6 +29,7 @@ from difflapse.pipeline.foreign import check_template
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.moving import moving_record
 from difflapse.pipeline.night_stages import check_reference
+from difflapse.pipeline.plant import forget_planted
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, Scene, Told
@@ -77,6 +79,8 @@ def run(
     stretch: str = "asinh",
     save: str | Sequence[str] = (),
     split: bool = False,
+    crossmatch: str | Sequence[str] = (),
+    injection: bool = True,
     workers: int = 0,
     memory: str = "",
     max_failed: float = 0.5,
@@ -117,6 +121,10 @@ def run(
         FITS images to keep: ``aligned``, ``differences``.
     split : bool
         Keep sequences apart that differ only in their sequence id.
+    crossmatch : str or sequence of str
+        Catalogues that changes and stars are compared with: files, ``vsx``, ``skybot``.
+    injection : bool
+        Plant artificial stars and movers in small windows beside the frames, and tell how many are found.
     workers, memory : int, str
         Worker processes (0: one per core), and what all of them may take.
     max_failed : float
@@ -162,6 +170,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     target = Path(out) if out is not None else folder.default_out(inputs)
     folder.check_free(target, options.overwrite)
     check_solver(options)
+    check_crossmatch(options)
     if options.workers != 1 and cores() > 1:
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
@@ -191,6 +200,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
                     forget()
                     shutil.rmtree(place / ".scratch", ignore_errors=True)
                     forget_pictures()
+                    forget_planted()
         if failed and not done:
             raise failed[0][1]
         seconds = time.monotonic() - started

@@ -84,13 +84,16 @@ def test_memory_does_not_grow_with_the_night() -> None:
 
 
 def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
-    options = RunOptions()
+    options = RunOptions(injection=False)
     product = FULL[0] * FULL[1] // 4
     scratch = foresee(sequence(500), options, 2).scratch_bytes
     light = 4 * 9 * MOST_SUMS
     assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product + light, rel=0.2)
     assert foresee(sequence(5000), options, 2).scratch_bytes == scratch
-    assert foresee(sequence(500), RunOptions(diff="running"), 2).scratch_bytes < scratch / 4
+    assert foresee(sequence(500), RunOptions(diff="running", injection=False), 2).scratch_bytes < scratch / 4
+    # What is planted is kept for each frame: the light alone.
+    planted = foresee(sequence(500), RunOptions(), 2).scratch_bytes - scratch
+    assert 0.3e6 < planted / 500 < 1.2e6
 
 
 def test_more_workers_need_more_memory_and_crops_less() -> None:
