@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "movie": ("difflapse.cli.movie:movie", "Another movie of a finished run; nothing is found again."),
     "verify": ("difflapse.cli.verify:verify", "Make chosen frames again and compare them with the products."),
+    "report": ("difflapse.cli.report:report", "The page of a finished run, made again or in one file."),
     "lightcurve": (
         "difflapse.cli.lightcurve:lightcurve",
         "One star's light curve from a finished run, printed and plotted.",

@@ -31,6 +31,7 @@ _FIXED = (
     "residuals.fits",
     "frames.ecsv",
     "run.json",
+    "report.html",
     "index.html",
 )
 """Products that always bear the same name."""

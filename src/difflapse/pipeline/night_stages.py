@@ -214,9 +214,9 @@ def make_template(desk: Desk) -> None:
         4 * _combined_sigma(base.noise),
         correlation,
         own_weight,
+        template_file=foreign.file if foreign else "",
         level=level,
         signs=read_signs(night, layout),
-        template_file=foreign.file if foreign else "",
     )
     night.share("scene", scene)
     latest = desk.pool.most_waiting(desk.pool.workers) * (CHUNK if scene.windowed else 1)

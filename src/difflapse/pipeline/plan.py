@@ -108,8 +108,8 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     inventory = discover(many, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
-    check_panels(inventory, options)
     check_template(inventory, options)
+    check_panels(inventory, options)
     workers = choose_workers(inventory, options)
     return Plan(
         str(target),

@@ -214,7 +214,6 @@ class Scene:
     level: np.ndarray | None = None
     """(c, my, mx) mesh about a mean of zero: the sky's gradient, which the eye is spared; None: it is kept."""
     signs: Signs = Signs()
-
     template_file: str = ""
     """Where it is from outside the night."""
 

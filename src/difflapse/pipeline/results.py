@@ -123,7 +123,7 @@ class Night:
             )
         return self.frames[int(meta["reference_frame"])]
 
-    @property
+    @functools.cached_property
     def reference_shape(self) -> tuple[int, int]:
         """(ny, nx) of the reference frame, native pixels."""
         ny, nx = read_json(self.folder / "transforms.json")["reference"]["shape"]

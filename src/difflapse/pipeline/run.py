@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from difflapse.errors import DifflapseError, FrameError, TooManyFailedError
 from difflapse.io.discover import discover
-from difflapse.io.products import sha256, write_json, write_table, write_text, write_toml
+from difflapse.io.products import sha256, write_json, write_table, write_toml
 from difflapse.model import Inventory
 from difflapse.model import Sequence as FrameSequence
 from difflapse.movie.encode import check_codec
@@ -35,6 +34,7 @@ from difflapse.pipeline.plant import forget_planted
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, Scene, Told
+from difflapse.pipeline.report import report_beside, write_index
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.sensor import camera_record
 from difflapse.pipeline.sky import place_of
@@ -183,15 +183,15 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     target = Path(out) if out is not None else folder.default_out(inputs)
     folder.check_free(target, options.overwrite)
     check_solver(options)
-    check_codec(options.codec)
     check_crossmatch(options)
+    check_codec(options.codec)
     if options.workers != 1 and cores() > 1:
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
-    check_panels(inventory, options)
     check_template(inventory, options)
+    check_panels(inventory, options)
     done: list[_Done] = []
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
@@ -289,6 +289,7 @@ def _run_sequence(
     if options.template:
         record["provenance"]["template"] = sha256(Path(options.template).expanduser())
     write_toml(place / "run.toml", record)
+    products += report_beside(place, progress)
     return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
 
 
@@ -442,6 +443,7 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     night = desk.night
     meta: dict[str, Any] = {
         "sequence": night.name,
+        "object": night.frames[0].object or "",
         "columns": "positions are 0-based native pixels; time_utc is mid-exposure",
     }
     if night.has("reference"):
@@ -489,46 +491,10 @@ def _write_index(
         staged / "frames.ecsv", tables.frames_table(rows, {"sequences": [d.sequence.name for d in done]})
     )
     write_json(staged / "run.json", {"sequences": [d.sequence.name for d in done]})
-    write_text(staged / "index.html", _index_page(inventory, done, failed))
+    write_index(Run(staged))
     made = ["frames.ecsv", "run.json", "index.html", "run.toml"]
     listed = [*products, *made[:-1]]
     write_toml(
         staged / "run.toml", {**options.to_mapping(), "provenance": tables.provenance({}, listed, seconds)}
     )
     return made
-
-
-def _index_page(
-    inventory: Inventory, done: Sequence[_Done], failed: Sequence[tuple[FrameSequence, DifflapseError]]
-) -> str:
-    """A plain page: each sequence's movie and numbers, what failed, what was left out."""
-    parts = []
-    for d in done:
-        used = sum(row["status"] == "used" for row in d.rows)
-        name = escape(d.sequence.name)
-        parts.append(
-            f"<section><h2>{name}</h2><p>{used} of {len(d.rows)} frames used. "
-            f"<a href='{name}/frames.ecsv'>frames.ecsv</a></p>" + _player(name, d.products) + "</section>"
-        )
-    for sequence, error in failed:
-        parts.append(
-            f"<section><h2>{escape(sequence.name)}</h2><p>Not run: {escape(error.message)}</p></section>"
-        )
-    left = "".join(f"<li>{escape(item.file)}: {escape(item.reason)}</li>" for item in inventory.left_out)
-    if left:
-        parts.append(f"<section><h2>Left out</h2><ul>{left}</ul></section>")
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'><title>difflapse</title>"
-        "<style>body{font:16px/1.5 system-ui,sans-serif;background:#15171a;color:#dde;"
-        "max-width:1280px;margin:2rem auto;padding:0 1rem}video{width:100%}a{color:#9cf}</style>"
-        f"<h1>{len(inventory.sequences)} sequences</h1>{''.join(parts)}</html>"
-    )
-
-
-def _player(name: str, products: Sequence[str]) -> str:
-    """What shows a sequence's movie in the page; empty where a browser cannot."""
-    for movie in ("timelapse.mp4", "timelapse.webm"):
-        if movie in products:
-            return f"<video controls loop muted src='{name}/{movie}'></video>"
-    return f"<img src='{name}/timelapse.gif' alt='the night'>" if "timelapse.gif" in products else ""

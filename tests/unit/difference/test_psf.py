@@ -22,7 +22,7 @@ from difflapse.difference.psf import Kernel, good_stars, residual_at_stars, solv
 from difflapse.errors import FrameError
 from difflapse.model import bits
 
-from .conftest import SHAPE, SIGMA, SKY, draw, science, template
+from .conftest import SHAPE, SIGMA, SKY, draw, noise_of_frame, science, template
 
 N = SHAPE[0] * SHAPE[1]
 DEEP = SIGMA / np.sqrt(12)

@@ -18,6 +18,7 @@ import difflapse
 from difflapse.pipeline import pictures
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.pool import Pool
+from difflapse.pipeline.progress import Silence
 from difflapse.pipeline.results import Run
 
 
@@ -136,17 +137,28 @@ def test_other_codecs_are_products_too(gappy: Path, tmp_path: Path, codec: str) 
 def test_a_long_night_is_encoded_as_it_arrives(
     gappy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same movie to the last bit, with room for two pictures."""
+    """The same movie to the last bit, with room for two pictures; only the marks of changes are not in it."""
     said: list[str] = []
 
-    class Notes(difflapse.pipeline.progress.Silence):
+    class Notes(Silence):
         def note(self, text: str) -> None:
             said.append(text)
 
-    whole = difflapse.run(gappy, tmp_path / "whole", workers=1, width=700, pace="true")
+    whole = difflapse.run(
+        gappy, tmp_path / "whole", workers=1, width=700, pace="true", labels="time", reel=False
+    )
     monkeypatch.setattr(pictures, "MOST_BYTES", 1_000_000)
     monkeypatch.setattr(Pool, "most_waiting", staticmethod(lambda workers: 2))
-    stream = difflapse.run(gappy, tmp_path / "stream", workers=1, width=700, pace="true", progress=Notes())
+    stream = difflapse.run(
+        gappy,
+        tmp_path / "stream",
+        workers=1,
+        width=700,
+        pace="true",
+        labels="time",
+        reel=False,
+        progress=Notes(),
+    )
     assert any("encoded as they are drawn" in text for text in said)
     assert whole.movie is not None
     assert stream.movie is not None

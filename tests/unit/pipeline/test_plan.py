@@ -96,7 +96,8 @@ def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
         return foresee(sequence(n), options, 2).scratch_bytes - drawn
 
     scratch = beside_pictures(500, options)
-    assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product + 36 * MOST_SUMS, rel=0.2)
+    light = 4 * 9 * MOST_SUMS
+    assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product + light, rel=0.2)
     assert beside_pictures(500, RunOptions(diff="running", injection=False)) < scratch / 4
     # What is planted is kept for each frame: the light alone.
     planted = beside_pictures(500, RunOptions()) - scratch
@@ -104,8 +105,8 @@ def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
 
 
 def test_pictures_on_scratch_are_bounded_for_any_night() -> None:
-    plain = RunOptions(injection=False)
-    few, many, more = (foresee(sequence(n), plain, 2).scratch_bytes for n in (600, 2000, 8000))
+    options = RunOptions(injection=False)
+    few, many, more = (foresee(sequence(n), options, 2).scratch_bytes for n in (600, 2000, 8000))
     assert few > 4e9
     assert many == more < 3e9
 
