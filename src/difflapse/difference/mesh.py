@@ -63,6 +63,11 @@ def resample(mesh: np.ndarray, shape: tuple[int, ...], spacing: int) -> np.ndarr
     return _sampled(mesh, gj * (my - 1) / max(shape[0] - 1, 1), gi * (mx - 1) / max(shape[1] - 1, 1))
 
 
+def at_nodes(mesh: np.ndarray, my: int, mx: int) -> np.ndarray:
+    """The same quantity on so many nodes (my, mx), edge to edge over the same image."""
+    return _sampled(mesh, np.linspace(0, mesh.shape[1] - 1, my), np.linspace(0, mesh.shape[2] - 1, mx))
+
+
 def window(mesh: np.ndarray, whole: ProductGrid, part: ProductGrid, spacing: int = 64) -> np.ndarray:
     """The same quantity on a mesh over another grid of the same reference; beyond the whole it stays as at its edge."""
     gi, gj = nodes(part.shape, spacing)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from difflapse.difference.mesh import at_nodes
+
 
 @dataclass(frozen=True, eq=False)
 class Noise:
@@ -33,8 +35,16 @@ class Noise:
         return np.zeros_like(self.photon) if self.response is None else self.response
 
     def scaled(self, factor: np.ndarray) -> Noise:
-        """The noise of the frame after multiplying its pixels by `factor` (one per channel)."""
-        f = np.asarray(factor, np.float32)[:, None, None]
+        """The noise of the frame after multiplying its pixels by `factor`: (c,), or a mesh (c, my, mx) of any spacing.
+
+        Clouds are thicker here than there: what is scaled up more is noisier.
+        """
+        f = np.asarray(factor, np.float32)
+        if f.ndim == 1:
+            f = f[:, None, None]
+        else:
+            my, mx = self.sky.shape[1:]
+            f = at_nodes(f, my, mx)
         return replace(self, sky=self.sky * f * f, photon=self.photon * f)  # `flat` is relative
 
 

@@ -32,12 +32,12 @@ def save_aligned(night: Night, k: int, science: Science, alignment: Alignment, q
     shape = science.data.shape
     variance = np.empty(shape, np.float32)
     for c in range(shape[0]):
-        back = float(np.mean(science.inverse_scale[c])) or 1.0
+        back = np.maximum(image(science.inverse_scale[c], shape[1:]), 1e-12)
         sky = image(science.noise.sky[c], shape[1:]) / back**2
         photon = image(science.noise.photon[c], shape[1:]) / back
-        variance[c] = sky + photon * np.maximum(
-            science.data[c] - np.float32(quality.background_adu[c] * science.noise.level), 0
-        )
+        level = np.float32(quality.background_adu[c] * science.noise.level)
+        signal = np.maximum(science.data[c] - level, 0)
+        variance[c] = sky + (photon + image(science.noise.flat[c], shape[1:]) * signal) * signal
     cards: list[Card] = [
         ("ALIGNMTH", alignment.method, "how it was aligned"),
         ("ALIGNRMS", _finite(alignment.rms_pix), "[px] radial, held-out stars; -1: unknown"),

@@ -210,7 +210,7 @@ def warp_frame(
         _noise_shape(facts, quality, alignment.transform, grid, warped.variance_factor.shape),
         response_of(night),
         quality.background_adu,
-    ).scaled(mean(inverse))
+    ).scaled(inverse)
     return Science(warped.data, warped.mask, inverse, constant([0.0] * n_channels), noise)
 
 
@@ -449,10 +449,10 @@ def _template_for(
         data, mask, noise = members[0]
         sky = resample(noise.sky, data.shape[1:], 16)
         variance = np.stack([image(sky[c], data.shape[1:]) for c in range(len(data))])
-        photon, flat = mean(noise.photon), mean(noise.flat)
         for c in range(len(data)):
             signal = np.maximum(data[c] - image(scene.sky[c], data.shape[1:]), 0)
-            variance[c] += (photon[c] + flat[c] * signal) * signal
+            photon, flat = (image(part[c], data.shape[1:]) for part in (noise.photon, noise.flat))
+            variance[c] += (photon + flat * signal) * signal
         template = Template(
             data, variance, np.where(mask == 0, 1, 0).astype(np.uint8), scene.sky, noise.correlation
         )

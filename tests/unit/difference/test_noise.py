@@ -94,3 +94,12 @@ def test_a_difference_of_warped_frames_has_the_correlation_of_both(
     # 4408 sums tell a width to 1.1 %, here at 4 sigma.
     assert 0.97 - 0.045 < found / factor[0] < 1 + 0.045
     assert factor[0] > 1.4
+
+
+def test_what_clouds_dim_more_is_noisier_once_scaled_up() -> None:
+    noise = Noise(np.full((1, 5, 9), 4.0, np.float32), np.full((1, 5, 9), 0.5, np.float32))
+    mesh = np.broadcast_to(np.linspace(1, 3, 3, dtype=np.float32), (1, 2, 3))
+    found = noise.scaled(mesh)
+    factor = np.linspace(1, 3, 9)
+    assert np.allclose(found.sky[0], 4 * factor**2)
+    assert np.allclose(found.photon[0], 0.5 * factor)
