@@ -70,7 +70,7 @@ def test_changing_stars_keep_their_curves_first(run: Path) -> None:
     Table(rows=[(0, "variable", 9.0, 9.0, 0, 4, 5, 8.0, 7)], names=(
         "change", "kind", "x_pix", "y_pix", "first_frame", "last_frame", "n_detections", "snr", "star",
     )).write(run / "changes.ecsv", format="ascii.ecsv")  # fmt: skip
-    (run / "clips").mkdir()
+    (run / "clips").mkdir(exist_ok=True)
     (run / "clips" / "variable-0.mp4").write_bytes(b"x")
     data = page_data(Night(run))
     told = data["night"]
