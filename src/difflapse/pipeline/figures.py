@@ -238,7 +238,7 @@ def draw_completeness(table: Any, name: str, theme: str = "light") -> Figure:
             )
         ax.axhline(0.5, color=look.third, linewidth=0.7)
         ax.set_ylim(-0.04, 1.06)
-        ax.set_xlabel("magnitude, $-2.5\,\log_{10}$ adu/s")
+        ax.set_xlabel(r"magnitude, $-2.5\,\log_{10}$ adu/s")
         ax.set_ylabel("found")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f} %"))
         ax.legend(loc="lower left")

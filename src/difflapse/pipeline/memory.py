@@ -72,7 +72,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     grid = foreseen_grid(sequence.frames, options)
     n_channels = len(channels(facts.mosaic))
     mode = mode_for(options, len(sequence.frames))
-    members = min(len(sequence.frames), TEMPLATE_FRAMES) if mode == "template" else 1
+    members = min(len(sequence.frames), TEMPLATE_FRAMES) if mode == "template" and not options.template else 1
     native = facts.shape[0] * facts.shape[1]
     product = grid.shape[0] * grid.shape[1]
     if options.follow == ("comet",):
@@ -85,15 +85,17 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
         worker += 2 * picture  # a convolved image and its variance
     sensor = _PROCESS + min(len(sequence.frames), DEFECT_FRAMES) * raw + 2 * 4 * native
     template = (2 * picture + product) if mode == "template" else 0
+    sorts = 2 * product if mode != "none" else 0
+    worker += 8 * product  # the difference in sigma, filtered
     pictures = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
     main = _PROCESS + 100_000_000 + picture + pictures
     if options.follow == ("comet",):
         main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
-    scratch = members * (picture + product) + template
+    peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
+    scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts
     if options.injection and mode != "none" and not options.follow:
         scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
-    peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
-    return Need(int(main + template + peak), int(scratch))
+    return Need(int(main + template + sorts + peak), int(scratch))
 
 
 def _machine_memory() -> int:

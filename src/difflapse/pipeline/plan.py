@@ -17,6 +17,7 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import check_follow
+from difflapse.pipeline.foreign import check_template
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, check_reference, mode_for
 from difflapse.pipeline.solving import check_solver
@@ -104,6 +105,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     inventory = discover(many, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
+    check_template(inventory, options)
     workers = choose_workers(inventory, options)
     return Plan(
         str(target),
@@ -117,7 +119,7 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     n = len(sequence.frames)
     facts = typical_frame(sequence.frames, options)
     diff = mode_for(options, n)
-    members = min(n, TEMPLATE_FRAMES) if diff == "template" else 0
+    members = min(n, TEMPLATE_FRAMES) if diff == "template" and not options.template else 0
     grid = foreseen_grid(sequence.frames, options)
     layout = make_layout(
         options.shown_panels, grid.shape, grid.step, grid.origin, options.width, options.labels, options.fps
@@ -127,7 +129,7 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     image = 4 * n_channels * grid.shape[0] * grid.shape[1]
     saved = len(options.save) * n * (2 * image + image // 4)
     movie = int(layout.width * layout.height * n * _MOVIE_BYTES_PER_PIXEL)
-    template = 2 * image + image // 4 if members else 0
+    template = 2 * image + image // 4 if diff == "template" else 0
     ny, nx = grid.shape
     steps = (
         f"find hot and dead pixels of the sensor from {min(n, DEFECT_FRAMES)} frames",
@@ -135,7 +137,11 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
         f"align by {options.align}, transform {options.transform}, reference {options.reference}",
         *([f"find the field on the sky with {check_solver(options)}"] if options.solve else []),
         *([f"follow {'; '.join(options.follow)}"] if options.follow else []),
-        f"template of {members} frames" if members else f"{diff} difference, no template",
+        f"template of {members} frames"
+        if members
+        else f"template {options.template}, aligned as the frames are"
+        if options.template
+        else f"{diff} difference, no template",
         f"movie of {layout.width}x{layout.height} pixels at {options.fps:g} frames/s, "
         f"panels {', '.join(layout.names)} of {nx}x{ny} product pixels",
         *([f"save {', '.join(options.save)}"] if options.save else []),

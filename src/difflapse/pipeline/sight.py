@@ -125,7 +125,8 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     found = find(sigma, grid, FindOptions(watch.width), k, watch.starlight.bins)
     snr = filtered(flatten(sigma), watch.width).snr
     transparency = 1.0 if values["scale"] is None else float(np.mean(values["scale"]))
-    clear = transparency >= _CLEAR
+    # Where no star tells how bright a frame is, it is clouded, unless that was not to be measured.
+    clear = transparency >= _CLEAR if values["scale"] is not None else night.options.match == "none"
     if len(watch.starlight):
         residual, judged = star_residuals(snr, watch.starlight, grid)
         if not clear:
@@ -137,12 +138,14 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     found = refuse.by_dipole(found, watch.fwhm)
     found = refuse.by_mask(found, mask, grid, watch.width)
     found = _kept(found)
-    x, y = values["alignment"].transform.inverse(found.x, found.y)
+    back = values["alignment"].transform.inverse
+    (x, y), (x_end, y_end) = back(found.x, found.y), back(found.x_end, found.y_end)
+    found = refuse.by_rows(found, np.stack([x, x_end]), np.stack([y, y_end]), grid.step, watch.width)
     found = measured(
         found, x, y, night.frames[k], values["pixels"], watch, grid, difference.template, 1.0 / transparency
     )
     if not clear:
-        found = replace(found, flags=np.where(found.is_streak, found.flags, found.flags | CLOUD))
+        found = replace(found, flags=found.flags | CLOUD)
     return {"sighted": Sighted(found, clear, scatter)}
 
 

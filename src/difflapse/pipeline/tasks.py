@@ -43,7 +43,7 @@ from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.match import forget_room, take_matched
-from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Shown, Subtracted, Told
+from difflapse.pipeline.records import Canvas, Member, Pair, Pixels, Reference, Scene, Shown, Subtracted, Told
 from difflapse.pipeline.sensor import gain_of, response_of
 
 _PICTURE_PIXELS = 1_000_000
@@ -51,6 +51,8 @@ CHUNK = 8
 """Frames that a worker takes in a row where each needs its neighbours."""
 _DIM = 0.7
 """Transparency below which the movie says so."""
+_DIMMED = 1.1
+"""Beyond this, the light that a frame has lost may be glow elsewhere: its background is looked at more finely."""
 _BAND = 64
 """Rows of several frames that are combined at a time, so that their copies stay small."""
 _LONGEST_KEPT = 8
@@ -254,7 +256,9 @@ def match_to(
                 "--match auto takes it as it is",
                 {"found": 0, "needed": 5},
             )
-    offset = fit_offset(science.data, inverse, target, bad, smooth)
+    # Clouds that dim the stars also glow.
+    clouds = float(np.mean(inverse)) > _DIMMED
+    offset = fit_offset(science.data, inverse, target, bad, smooth, clouds)
     return Science(science.data, science.mask, inverse, offset, noise)
 
 
@@ -271,10 +275,11 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             "difference": Subtracted(None, shown, "no difference: position interpolated", Told("")),
         }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
-    result, told, pair = None, Told(""), None
+    result, told, kernel, pair = None, Told(""), None, None
     if template is not None:
-        result, told, pair = take_matched(night, k, matched, template, own, values["quality"])
-    return {"science": science, "difference": Subtracted(result, shown, title, told, pair)}
+        result, told, kernel = take_matched(night, k, matched, template, own, values["quality"])
+        pair = Pair(matched, template, own)
+    return {"science": science, "difference": Subtracted(result, shown, title, told, pair, kernel)}
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -309,7 +314,7 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "template":
             if scene.mode == "template":
                 panels[name] = _template_panel(night, scene)
-                title = f"template: {len(scene.template_frames)} frames"
+                title = f"template: {scene.template_file or f'{len(scene.template_frames)} frames'}"
             else:
                 panels[name] = hatched_panel(layout, "no template")
         elif result is None:
@@ -459,7 +464,7 @@ def _template_for(
         )
         science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
         own = scene.own_weight.get(k, 0.0)
-        title = f"difference: minus template of {len(scene.template_frames)} frames, {units}"
+        title = f"difference: minus {scene.template_title}, {units}"
         return science, template, own, Shown("template", scene.template_mjd), title
     if scene.mode == "none":
         return science, None, 0.0, Shown(None, None), "no difference"

@@ -45,7 +45,8 @@ def preset(
     frames : int
         36 (`panoptes`) or 24 (`changes`, `demo`).
     shape : (ny, nx)
-        (3476, 5208), (1738, 2604) (`changes`) or (868, 1302) (`demo`). The density of stars and hot pixels stays; distortion, vignetting
+        (3476, 5208), (1738, 2604) (`changes`) or (868, 1302) (`demo`). The density of stars and hot pixels
+        stays; distortion, vignetting
         and the PSF's growth scale with the frame, so that a small frame is as hard for each pixel of drift.
     seed : int
         Everything random follows from it.
