@@ -17,6 +17,7 @@ from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.plant import planted_bytes
 from difflapse.pipeline.pool import cores
+from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
 
 SMALL_NIGHT = 30_000_000
@@ -92,7 +93,9 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     if options.follow == ("comet",):
         main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
     peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
-    scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts
+    # Each star's light on each frame; even rich fields have fewer than one to 100 pixels.
+    light = 4 * (2 * n_channels + 3) * min(MOST_SUMS, len(sequence.frames) * min(MOST_STARS, product // 100))
+    scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts + light
     if options.injection and mode != "none" and not options.follow:
         scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
     return Need(int(main + template + sorts + peak), int(scratch))

@@ -334,18 +334,6 @@ class Night:
             "methods": {name: methods.count(name) for name in dict.fromkeys(methods)},
         }
 
-    def _depth(self) -> dict[str, Any] | None:
-        """How deep the night was, in a line and as plain values; None where it is not known."""
-        if not (self.folder / "completeness.ecsv").exists():
-            return None
-        meta = self.completeness.meta
-        return {
-            "text": tell_depth(self.completeness),
-            "limits": {kind: dict(limits) for kind, limits in meta["limits"].items()},
-            "n_planted": meta["n_planted"],
-            "false_alarms": dict(meta["false_alarms"]),
-        }
-
     def _told_changes(self) -> dict[str, Any] | None:
         """What changed, kind by kind, as plain values; None where that was not looked for."""
         if not (self.folder / "changes.ecsv").exists():
@@ -360,6 +348,18 @@ class Night:
                 {name: (None if np.ma.is_masked(row[name]) else row[name].item()) for name in table.colnames}
                 for row in table
             ],
+        }
+
+    def _depth(self) -> dict[str, Any] | None:
+        """How deep the night was, in a line and as plain values; None where it is not known."""
+        if not (self.folder / "completeness.ecsv").exists():
+            return None
+        meta = self.completeness.meta
+        return {
+            "text": tell_depth(self.completeness),
+            "limits": {kind: dict(limits) for kind, limits in meta["limits"].items()},
+            "n_planted": meta["n_planted"],
+            "false_alarms": dict(meta["false_alarms"]),
         }
 
 

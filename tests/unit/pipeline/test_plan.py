@@ -16,6 +16,7 @@ from difflapse.errors import InputError, OptionError, OutputError
 from difflapse.model import Inventory, Sequence
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import TEMPLATE_FRAMES
+from difflapse.pipeline.starlight import MOST_SUMS
 
 from .conftest import facts
 
@@ -82,11 +83,13 @@ def test_memory_does_not_grow_with_the_night() -> None:
     assert many == few
 
 
-def test_scratch_space_is_bounded_by_the_template() -> None:
+def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
     options = RunOptions(injection=False)
     product = FULL[0] * FULL[1] // 4
     scratch = foresee(sequence(500), options, 2).scratch_bytes
-    assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product, rel=0.2)
+    light = 4 * 9 * MOST_SUMS
+    assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product + light, rel=0.2)
+    assert foresee(sequence(5000), options, 2).scratch_bytes == scratch
     assert foresee(sequence(500), RunOptions(diff="running", injection=False), 2).scratch_bytes < scratch / 4
     # What is planted is kept for each frame: the light alone.
     planted = foresee(sequence(500), RunOptions(), 2).scratch_bytes - scratch
