@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,15 @@ def _why_no_real_data() -> str:
     return ""
 
 
+def browser_program() -> str | None:
+    """The distribution's own Chromium, which plays H.264; those that playwright fetches do not."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 def _why_no_browser() -> str:
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed"
-    return ""
+    return "" if browser_program() else "no chromium is installed"
 
 
 def _why_no_figures() -> str:
@@ -51,6 +57,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if why and item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.skip(reason=why))
+
+
+@pytest.fixture(scope="session")
+def chromium_program() -> str:
+    """Path of the browser that tests of pages use."""
+    program = browser_program()
+    assert program is not None
+    return program
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@
     ├── TooManyFailedError      exit 5   more frames failed than allowed
     ├── PrecisionError          exit 5   the night is aligned less well than required
     ├── OutputError             exit 6   cannot write: disk full, no permission, folder in use
+    ├── VerifyError             exit 7   products are not what the inputs make
     └── FrameError              exit 3   one frame failed; a run records it and goes on
         ├── ReadError                    the file cannot be read or holds no image
         ├── MeasureError                 the pixels cannot be measured
@@ -90,6 +91,12 @@ class OutputError(DifflapseError):
     """Products cannot be written: disk full, no permission, folder in use."""
 
     exit_code = 6
+
+
+class VerifyError(DifflapseError):
+    """Products differ from what is made again from the inputs; `facts` say which, and by how much."""
+
+    exit_code = 7
 
 
 class FrameError(DifflapseError):

@@ -23,7 +23,7 @@ HEAVY = (
     "aiohttp",
     "matplotlib",
 )
-COMMANDS = ("", "run", "demo", "simulate", "info", "certificate", "methods")
+COMMANDS = ("", "run", "demo", "simulate", "info", "certificate", "report", "methods")
 
 
 def loaded_by(code: str) -> set[str]:

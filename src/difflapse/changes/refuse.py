@@ -15,6 +15,7 @@ from difflapse.model.sightings import (
     EDGE,
     HOT,
     MOSAIC,
+    NEGATIVE,
     REFLECTION,
     ROWS,
     STAR,
@@ -33,6 +34,8 @@ _HALO = 12.0
 """Widths of a star about them in which nothing wide is."""
 _EDGE = 2.0
 """Widths of a star along the edge."""
+_ECHO = 0.3
+"""S/N of a streak over that of one it lies on, on another frame, up to which it is that one's."""
 _TILT = 0.012
 """Sine of the angle to a row or column up to which a line lies along it, ..."""
 _FAINT = 0.9
@@ -262,6 +265,39 @@ def by_rows(sightings: Sightings, x: np.ndarray, y: np.ndarray, step: int, fwhm:
     return _with(
         sightings, np.where(sightings.is_streak & along & faint, sightings.flags | ROWS, sightings.flags)
     )
+
+
+def by_echo(sightings: Sightings, fwhm_native: float) -> Sightings:
+    """Flag streaks that lie on a far brighter one of another frame: its dark side, or what is left of it in a template.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of the whole night.
+    fwhm_native : float
+        Of a star, native pixels.
+
+    Returns
+    -------
+    Sightings
+        With flags `NEGATIVE`.
+    """
+    flags = sightings.flags.copy()
+    rows = np.flatnonzero(sightings.is_streak)
+    for n in rows:
+        for m in rows:
+            if sightings.frame[m] == sightings.frame[n] or sightings.snr[n] > _ECHO * sightings.snr[m]:
+                continue
+            dx = sightings.x_end[m] - sightings.x[m]
+            dy = sightings.y_end[m] - sightings.y[m]
+            length = np.hypot(dx, dy)
+            x = np.array([sightings.x[n], sightings.x_end[n]]) - sightings.x[m]
+            y = np.array([sightings.y[n], sightings.y_end[n]]) - sightings.y[m]
+            along, across = (x * dx + y * dy) / length, (x * dy - y * dx) / length
+            overlap = min(along.max(), length) - max(along.min(), 0.0)
+            if np.abs(across).max() < 12 * fwhm_native and overlap > 0.3 * np.ptp(along):
+                flags[n] |= NEGATIVE
+    return _with(sightings, flags)
 
 
 def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:

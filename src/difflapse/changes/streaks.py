@@ -25,6 +25,8 @@ _STARS = 4
 """Bin of starlight from which on a difference is left out."""
 _NARROW = 2.0
 """A line is brighter by this than what lies three cells beside it."""
+_EVEN = 0.6
+"""Without its brightest cells it must have this part of the S/N asked of it."""
 _LIT = 0.3
 """Of a line's parts so many must shine by themselves: a few stars in a row do not; dashes may."""
 
@@ -73,7 +75,8 @@ def find_streaks(
     if light is not None:
         data[light > _STARS] = 0
     size = max(1, int(np.ceil(np.sqrt(data.size / _MOST_CELLS))))
-    # Filtered across a line, samples so far apart are nearly independent, and none of its light is lost.
+    # Filtered across a line, samples so far apart are nearly independent, and hardly any of its light is lost.
+    size = max(size, round(1.45 * fwhm))
     sigma = max(fwhm, 0.75 * size) / 2.3548
     first = size // 2
     cells = np.ascontiguousarray(cv2.GaussianBlur(data, (0, 0), sigma)[first::size, first::size])
@@ -81,7 +84,10 @@ def find_streaks(
     scatter = 1.4826 * float(np.median(np.abs(cells[cells != 0]))) if np.any(cells) else 0.0
     if scatter <= 0 or min(ny, nx) < 2 * _SHORTEST:
         return Sightings.empty()
-    cells = np.clip(cells / np.float32(scatter), _DARKEST, _BRIGHTEST)
+    # A sum of neighbours is noisier than of independent ones, by this.
+    steps = size * np.arange(1, 6)
+    alike = float(np.sqrt(1 + 2 * np.exp(-(steps**2) / (4 * sigma**2)).sum()))
+    cells = np.clip(cells / np.float32(scatter * alike), _DARKEST, _BRIGHTEST)
     lines: list[Line] = []
     refused = 0
     for _ in range(_MOST):
@@ -172,6 +178,8 @@ def _follow(cells: np.ndarray, x0: float, y0: float, x1: float, y1: float, floor
     inside = (cx + t * ux > -0.5) & (cx + t * ux < nx - 0.5) & (cy + t * uy > -0.5) & (cy + t * uy < ny - 0.5)
     # What stars hide (it is exactly 0) is neither bright nor dark.
     shown = own[own != 0] if np.any(own) else own
+    if len(shown) < _SHORTEST // 2:
+        return (x0, y0, x1, y1, 0.0, 0.0), False
     parts = np.array_split(shown, max(4, min(16, len(shown) // 8)))
     lit = np.mean([p.sum() / np.sqrt(max(len(p), 1)) > 1.5 for p in parts])
     span = t[on & inside]
@@ -182,7 +190,11 @@ def _follow(cells: np.ndarray, x0: float, y0: float, x1: float, y1: float, floor
     # A cloud's edge is as bright beside the line as on it.
     beside = float(band[on][:, [0, 6]].mean(axis=0).max())
     narrow = float(band[on][:, 2:5].mean()) > _NARROW * beside
-    return line, bool(score >= floor and lit >= _LIT and narrow and hi - lo >= _SHORTEST)
+    # A few bright cells, of stars that lie in a row, are no line.
+    few = len(own) // 10 + 2
+    rest = float(np.sort(own)[:-few].sum() / np.sqrt(max(len(own) - few, 1))) if len(own) > few else 0.0
+    even = rest >= _EVEN * floor
+    return line, bool(score >= floor and lit >= _LIT and narrow and even and hi - lo >= _SHORTEST)
 
 
 def _extent(profile: np.ndarray, t: np.ndarray, first: float, last: float) -> tuple[float, float]:

@@ -1,8 +1,8 @@
 """The program: its list of commands, and what its exit codes mean.
 
 Exit codes: 0 done; 1 our fault; 2 wrong option; 3 no usable input; 4 a missing optional dependency; 5 too
-many frames failed, or aligned less well than required; 6 cannot write; 130 interrupted; 141 the reader of our
-output left.
+many frames failed, or aligned less well than required; 6 cannot write; 7 verify differs; 130 interrupted;
+141 the reader of our output left.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "difflapse.cli.certificate:certificate",
         "How well a finished run is aligned: numbers and figures.",
     ),
+    "movie": ("difflapse.cli.movie:movie", "Another movie of a finished run; nothing is found again."),
+    "verify": ("difflapse.cli.verify:verify", "Make chosen frames again and compare them with the products."),
+    "report": ("difflapse.cli.report:report", "The page of a finished run, made again or in one file."),
     "lightcurve": (
         "difflapse.cli.lightcurve:lightcurve",
         "One star's light curve from a finished run, printed and plotted.",

@@ -46,6 +46,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             click.echo(f"  depth      {night['depth']['text']}")
         if night.get("movie"):
             click.echo(f"  movie      {Path(night['folder']) / night['movie']}")
+        if "report.html" in night.get("products", ()):
+            click.echo(f"  page       {Path(night['folder']) / 'report.html'}")
         click.echo(f"  tables     {night['folder']}")
     _print_files("left out", summary.get("left_out", ()), indent="")
     click.echo(f"{human_time(summary['seconds'])}, {human_number(summary['frames_per_second'])} frames/s")

@@ -128,6 +128,8 @@ def ceiling(value: object) -> float | None:
 
 
 NAMES: dict[str, tuple[tuple[str, Convert], ...]] = {
+    "red_balance": (("REDBAL", within(number, 0.1, 10)), ("WB_RED", within(number, 0.1, 10))),
+    "blue_balance": (("BLUEBAL", within(number, 0.1, 10)), ("WB_BLUE", within(number, 0.1, 10))),
     "exposure": (
         ("EXPTIME", within(number, 0, 1e6)),
         ("EXPOSURE", within(number, 0, 1e6)),

@@ -90,6 +90,7 @@ def scan(path: str | Path, root: str = "") -> Scan:
     own = (image.header,) if image.index == 0 else (image.header, hdus[0].header)
     sky = read_sky(own, shape)
     ra, dec = dialects.find_number(header, "ra"), dialects.find_number(header, "dec")
+    red, blue = (dialects.find_number(header, f"{colour}_balance") for colour in ("red", "blue"))
     pixel, focal = dialects.find_number(header, "pixel_um"), dialects.find_number(header, "focal_mm")
     facts = FrameFacts(
         path=location,
@@ -117,6 +118,7 @@ def scan(path: str | Path, root: str = "") -> Scan:
         pointing=None if ra is None or dec is None else (ra, dec),
         pixel_arcsec=None if pixel is None or focal is None else 206.265 * pixel / focal,
         plane=None if sky.header else read_plane(own),
+        white_balance=None if red is None or blue is None else (red, 1.0, blue),
         notes=tuple(filter(None, (image_reason, sky.note, *clock.notes))),
     )
     creator = str(dialects.card(header, "CREATOR") or "")
@@ -134,7 +136,7 @@ def scan(path: str | Path, root: str = "") -> Scan:
     )
 
 
-def read_frame(facts: FrameFacts) -> Frame:
+def read_frame(facts: FrameFacts, rows: tuple[int, int] | None = None) -> Frame:
     """Read the pixels of a frame, in the smallest type that holds them exactly.
 
     BZERO and BSCALE are applied: unsigned 16-bit integers stay ``uint16``. Pixels that are BLANK, NaN or
@@ -145,6 +147,9 @@ def read_frame(facts: FrameFacts) -> Frame:
     ----------
     facts : FrameFacts
         As `read_facts` or `discover` returned them; `path` and `hdu` say where the pixels are.
+    rows : (int, int), optional
+        First row and one past the last that are needed. Where the tiles of a compressed image can be read one by
+        one, the other rows are not: they hold the median of those that are, and are not masked.
 
     Returns
     -------
@@ -163,8 +168,32 @@ def read_frame(facts: FrameFacts) -> Frame:
             f"the file has changed: HDU {facts.hdu} is no image of {_size(facts.shape)} pixels any more"
         )
     hdu = hdus[facts.hdu]
+    if rows is not None and hdu.compressed:
+        return _part(facts, hdu, rows)
     raw = _compressed_pixels(facts.path, hdu) if hdu.compressed else _plain_pixels(facts.path, hdu)
-    raw = raw.reshape(facts.shape)
+    return Frame(facts, *_pixels_and_mask(raw.reshape(facts.shape), hdu))
+
+
+def _part(facts: FrameFacts, hdu: Hdu, rows: tuple[int, int]) -> Frame:
+    """A frame of which only some rows are read."""
+    first, past = max(0, rows[0]), min(facts.shape[0], rows[1])
+    if first >= past:
+        raise ReadError(f"rows {rows[0]} to {rows[1]} are asked of an image of {_size(facts.shape)} pixels")
+    raw = _compressed_pixels(facts.path, hdu, (first, past)).reshape(facts.shape)
+    part, bad = _pixels_and_mask(raw[first:past], hdu)
+    data = raw if part.base is raw and part.dtype == raw.dtype else np.empty(facts.shape, part.dtype)
+    data[first:past] = part
+    level = np.median(part[:: max(1, len(part) // 64)]).astype(part.dtype)
+    data[:first], data[past:] = level, level
+    mask = None
+    if bad is not None:
+        mask = np.zeros(facts.shape, bool)
+        mask[first:past] = bad
+    return Frame(facts, data, mask)
+
+
+def _pixels_and_mask(raw: np.ndarray, hdu: Hdu) -> tuple[np.ndarray, np.ndarray | None]:
+    """Scaled pixels and the mask of the bad ones, or None; `raw` may be changed."""
     blank = _blank(hdu)
     if blank is not None and raw.dtype == _dtype(hdu) and raw.dtype.kind == "u" and raw.dtype.itemsize > 1:
         # Decoded straight into unsigned pixels, while BLANK is a stored value.
@@ -184,7 +213,7 @@ def read_frame(facts: FrameFacts) -> Frame:
     lost = _lost_blocks(data)
     if lost is not None:
         bad = lost if bad is None else bad | lost
-    return Frame(facts, data, bad)
+    return data, bad
 
 
 def relative_file(location: str, root: str) -> str:
@@ -278,7 +307,8 @@ def _plain_pixels(path: str, hdu: Hdu) -> np.ndarray:
     return np.frombuffer(found, stored.newbyteorder(">")).astype(stored)
 
 
-def _compressed_pixels(path: str, hdu: Hdu) -> np.ndarray:
+def _compressed_pixels(path: str, hdu: Hdu, rows: tuple[int, int] | None = None) -> np.ndarray:
+    """Stored pixels of a compressed image; where only some `rows` are needed, others may be missing."""
     from difflapse.io import rice
 
     plain = is_plain_file(path)
@@ -292,7 +322,8 @@ def _compressed_pixels(path: str, hdu: Hdu) -> np.ndarray:
                 "copy the file again",
                 {"found": max(found, 0), "needed": hdu.data_size},
             )
-        decoded = rice.decode(hdu.header, heap[hdu.data_start : hdu.data_start + hdu.data_size], _dtype(hdu))
+        table = heap[hdu.data_start : hdu.data_start + hdu.data_size]
+        decoded = rice.decode(hdu.header, table, _dtype(hdu), rows)
         if decoded is not None:
             return decoded
     return _astropy_pixels(path if contents is None else contents, hdu)

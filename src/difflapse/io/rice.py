@@ -58,7 +58,12 @@ def can_decode(header: Mapping[str, object]) -> bool:
     return _layout(header) is not None
 
 
-def decode(header: Mapping[str, object], data: np.ndarray, dtype: np.dtype) -> np.ndarray | None:
+def decode(
+    header: Mapping[str, object],
+    data: np.ndarray,
+    dtype: np.dtype,
+    rows: tuple[int, int] | None = None,
+) -> np.ndarray | None:
     """Decode a RICE-compressed image of 8, 16 or 32-bit integers.
 
     Parameters
@@ -70,6 +75,9 @@ def decode(header: Mapping[str, object], data: np.ndarray, dtype: np.dtype) -> n
     dtype : dtype
         Type of the pixels after BZERO; where it is unsigned and of the stored width, 2**(bits - 1) is added
         on the way.
+    rows : (int, int), optional
+        First row and one past the last that are needed: only tiles that hold some of them are decoded, the others
+        are 0.
 
     Returns
     -------
@@ -106,14 +114,25 @@ def decode(header: Mapping[str, object], data: np.ndarray, dtype: np.dtype) -> n
         )
     unsigned = np.dtype({8: "u1", 16: "u2", 32: "u4"}[layout.bitpix])
     flip = dtype == unsigned and layout.bitpix > 8
-    pixels = np.empty(layout.shape, unsigned)
+    tile_ny, tile_nx = layout.tile
     starts = starts + layout.heap_start
+    if rows is None:
+        pixels = np.empty(layout.shape, unsigned)
+        part = pixels
+    else:
+        pixels = np.zeros(layout.shape, unsigned)  # pages that nobody writes to cost nothing
+        first, past = rows[0] // tile_ny, -(-rows[1] // tile_ny)
+        across = -(-layout.shape[1] // tile_nx)
+        starts, lengths = (v[first * across : past * across] for v in (starts, lengths))
+        part = pixels[first * tile_ny : past * tile_ny]
     data = np.ascontiguousarray(data)
     top = unsigned.type(1 << (layout.bitpix - 1) if flip else 0)
-    tile_ny, tile_nx = layout.tile
-    bad = decode_tiles(data, starts, lengths, pixels, tile_ny, tile_nx, layout.block, top, layout.bitpix)
+    bad = decode_tiles(data, starts, lengths, part, tile_ny, tile_nx, layout.block, top, layout.bitpix)
     if bad >= 0:
-        raise ReadError(f"compressed tile {bad + 1} of {layout.n_rows} is damaged", "copy the file again")
+        skipped = 0 if rows is None else first * across
+        raise ReadError(
+            f"compressed tile {bad + skipped + 1} of {layout.n_rows} is damaged", "copy the file again"
+        )
     stored = {8: "u1", 16: "i2", 32: "i4"}[layout.bitpix]
     return pixels if flip else pixels.view(stored)
 

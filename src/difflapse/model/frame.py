@@ -63,6 +63,8 @@ class FrameFacts:
     plane: tuple[str, tuple[float, ...]] | None = None
     """A linear WCS that is not on the sky (the Sun's own coordinates, a detector's): the axes' names, and the
     six numbers of the 2x3 matrix, row by row, from 0-based native pixels to them; None if there is none."""
+    white_balance: tuple[float, float, float] | None = None
+    """Factors of R, G and B that the camera would show daylight white with, green 1; None if unknown."""
     notes: tuple[str, ...] = ()
     """What a reader of `frames.ecsv` should know: clock offsets, repaired cards, ..."""
 

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from difflapse.movie.compass import Compass, draw_compass
 from difflapse.movie.diverging import VMAX, compress, diverging_table
 from difflapse.movie.layout import Layout
 from difflapse.movie.text import BRIGHT, DIM, GROUND, WARN, paste, text_mask
+from difflapse.movie.timebar import TimeBar, draw_bar
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,14 @@ class Caption:
     """Units of the colour scale: ``sigma``, ``adu`` or ``percent``."""
     vmax: float = VMAX
     """Difference at the ends of the colour scale, in `units`."""
+    time_local: str = ""
+    """The same time in another zone, with its name: ``2018-08-23 18:02:18 HST``; empty where it is not wanted."""
+    new_date: bool = False
+    """Whether the frame before was of another date: the time is then drawn in the colour of warnings."""
+    compass: Compass | None = None
+    """Where north and east are, and how large the picture is on the sky."""
+    bar: TimeBar | None = None
+    """The night's times."""
 
 
 def annotate(picture: np.ndarray, layout: Layout, caption: Caption) -> None:
@@ -63,8 +73,15 @@ def annotate(picture: np.ndarray, layout: Layout, caption: Caption) -> None:
     if layout.bottom:
         strip = layout.bottom
         band = picture[strip.y : strip.y + strip.height]
-        band[:] = _scale(layout, caption.units, caption.vmax)
+        band[:] = _scale(layout, caption.units, caption.vmax, caption.compass)
         _clock(band, layout, caption)
+    if layout.bar:
+        strip = layout.bar
+        band = picture[strip.y : strip.y + strip.height]
+        if caption.bar is None:
+            band[:] = GROUND
+        else:
+            draw_bar(band, caption.bar, caption.frame, layout.text)
 
 
 def _clock(band: np.ndarray, layout: Layout, caption: Caption) -> None:
@@ -75,10 +92,15 @@ def _clock(band: np.ndarray, layout: Layout, caption: Caption) -> None:
     stamp = caption.time_utc.strip().replace("T", " ")
     time = text_mask(f"{stamp} UTC" if stamp else "time unknown", size, room)
     y = (line - time.shape[0]) // 2
-    paste(band, time, x, y, BRIGHT)
+    paste(band, time, x, y, WARN if caption.new_date and stamp else BRIGHT)
+    used = time.shape[1] + 2 * pad
+    if caption.time_local and room - used > 6 * size:
+        local = text_mask(caption.time_local, size, room - used)
+        paste(band, local, x + used - pad, y, DIM)
+        used += local.shape[1] + pad
     if layout.labels != "full":
         return
-    used = time.shape[1] + 2 * pad
+    room = _room(layout, room)
     digits = len(str(caption.n_frames))
     # A slot as wide as the most digits keeps the number in its place from 9 to 10.
     word = text_mask("frame", size)
@@ -99,7 +121,7 @@ def _clock(band: np.ndarray, layout: Layout, caption: Caption) -> None:
         paste(band, note, x, line + y - round(0.15 * size), WARN)
     elif room - used > 2 * size:
         note = text_mask(caption.note, size, room - used)
-        paste(band, note, left + wide - pad - note.shape[1], y, WARN)
+        paste(band, note, x + room - note.shape[1], y, WARN)
 
 
 @functools.lru_cache(maxsize=8)
@@ -129,14 +151,17 @@ def _titles(layout: Layout, titles: tuple[str, ...], name: str, exposure: str, m
 
 
 @functools.lru_cache(maxsize=8)
-def _scale(layout: Layout, units: str, vmax: float) -> np.ndarray:
-    """The lower strip as (height, width, 3) uint8: empty but for the colour scale under the difference."""
+def _scale(layout: Layout, units: str, vmax: float, compass: Compass | None) -> np.ndarray:
+    """The lower strip as (height, width, 3) uint8: empty but for the compass and the colour scale."""
     assert layout.bottom
     band = _ground(layout.bottom.height, layout.width)
-    if layout.labels == "full" and "difference" in layout.names:
+    if layout.labels == "full" and _scale_column(layout) is not None:
         start, stop = _scale_start(layout), _scale_stop(layout)
         if stop - start > 6 * layout.text:
             _draw_scale(band, layout, units, vmax, start, stop)
+    if layout.labels == "full" and compass is not None:
+        x, wide = _compass_place(layout)
+        draw_compass(band[: _line(layout)], compass, layout.text, x, wide)
     band.setflags(write=False)
     return band
 
@@ -184,10 +209,42 @@ def _line(layout: Layout) -> int:
     return layout.bottom.height // _lines(layout)
 
 
+def _compass_place(layout: Layout) -> tuple[int, int]:
+    """Left end and width of what compass and scale of the sky may take of the first line: always the same place."""
+    pad = _pad(layout)
+    if _lines(layout) == 2:
+        wide = min(9 * layout.text, layout.width // 3)
+        return layout.width - pad - wide, wide
+    column = _scale_column(layout)
+    if not column:  # at the right of the first column, or left of the colour scale there
+        left, wide = layout.columns[-1 if column is None else 0]
+        stop = left + wide - pad if column is None else _scale_start(layout) - 2 * pad
+        return stop - min(9 * layout.text, wide // 4), min(9 * layout.text, wide // 4)
+    left = layout.columns[column][0] + pad
+    return left, min(12 * layout.text, _scale_start(layout) - 2 * pad - left)
+
+
+def _room(layout: Layout, room: int) -> int:
+    """Width of the clock's part of the first line: what compass and colour scale leave of `room`."""
+    left = layout.columns[0][0]
+    ends = [_compass_place(layout)[0] - left]
+    if _lines(layout) == 1 and _scale_column(layout) == 0:
+        ends.append(_scale_start(layout) - left)
+    return min(room, *(end - 2 * _pad(layout) for end in ends if end > 0)) if min(ends) > 0 else room
+
+
+def _scale_column(layout: Layout) -> int | None:
+    """The column under whose panel the colour scale stands; None without a differential panel."""
+    for name in ("difference", "split"):
+        if name in layout.names:
+            return layout.names.index(name)
+    return None
+
+
 def _scale_stop(layout: Layout) -> int:
     if _lines(layout) == 2:
         return layout.width - _pad(layout)
-    left, wide = layout.columns[layout.names.index("difference")]
+    left, wide = layout.columns[_scale_column(layout) or 0]
     return left + wide - _pad(layout)
 
 
@@ -196,7 +253,7 @@ def _scale_start(layout: Layout) -> int:
     stop = _scale_stop(layout)
     if _lines(layout) == 2:
         return stop - min(round(0.6 * layout.width), 20 * layout.text)
-    n = layout.names.index("difference")
+    n = _scale_column(layout) or 0
     wide = layout.columns[n][1]
     return (
         stop - min(wide - 2 * _pad(layout), 20 * layout.text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import cv2
 import numpy as np
 from numba import njit
 
@@ -72,7 +73,7 @@ def difference_panel(
     values : (ny, nx) float32
         Difference (science - template), all channels combined, in `units`. NaN counts as masked.
     mask : (ny, nx) bool, optional
-        True = bad. Places where over half of the area is masked are hatched.
+        True = bad. Places where over half of the area is masked are hatched, specks palely.
     layout : Layout
         Says how large the panel is.
     vmax : float
@@ -106,7 +107,7 @@ def difference_panel(
     out = np.empty((*small.shape, 3), np.uint8)
     per_pixel = (1.0 if units == "sigma" else root) / max(noise, 1e-30)
     _colour(small, hidden, np.float32(1 / vmax), np.float32(per_pixel), _greys(), table, out)
-    return finish(out, hidden, layout)
+    return finish(out, _specks_pale(hidden, layout), layout)
 
 
 def sigma_panel(
@@ -140,6 +141,7 @@ def hatched_panel(layout: Layout, text: str = "no difference") -> np.ndarray:
         letters = text_mask(text, layout.text, wide - 2 * layout.text)
         y, x = (high - letters.shape[0]) // 2, (wide - letters.shape[1]) // 2
         pad = layout.text // 2
+        paper = paper[0]
         if letters.size and y >= 0 and x >= pad:
             out[max(0, y - pad) : y + letters.shape[0] + pad, x - pad : x + letters.shape[1] + pad] = paper
             paste(out, letters, x, y, DIM)
@@ -156,6 +158,15 @@ def _shrink(
     rows, cols = plan_axis(layout.shape[0], tall, factor), plan_axis(layout.shape[1], wide, factor)
     _reduce(values, *as_flags(mask), *rows, *cols, np.float32(root), np.float32(per_noise), small, hidden)
     return small, hidden
+
+
+def _specks_pale(hidden: np.ndarray, layout: Layout) -> np.ndarray:
+    """What is hidden (uint8) with 2 where it is a speck, narrower than 15 movie pixels, such as a saturated core."""
+    if hidden.any():
+        side = max(3, 15 // layout.enlargement)
+        areas = cv2.morphologyEx(hidden, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
+        hidden[(hidden == 1) & (areas == 0)] = 2
+    return hidden
 
 
 def _root_pixels(factor: float) -> float:

@@ -13,6 +13,10 @@ MAX_WIDTH, MAX_HEIGHT = 4096, 2304
 """Beyond these, hardware decoders of H.264 give up."""
 MAX_BLOCKS, MAX_BLOCKS_PER_SECOND = 36864, 983040
 """Macroblocks (16x16) of a frame and of a second at H.264 level 5.1."""
+FULL_BLOCKS, FULL_BLOCKS_PER_SECOND = 139264, 16711680
+"""The same at level 6.2, the highest: what `full resolution` may use."""
+MAX_SIDE = 16384
+"""Pixels along a side that encoders of H.264 take."""
 GAP = 4
 """Pixels between two panels."""
 
@@ -53,7 +57,9 @@ class Layout:
     top: Strip | None
     """Where the panels' titles are written; None without."""
     bottom: Strip | None
-    """Where the time, the name and the colour scale are written; None without."""
+    """Where the time, the compass and the colour scale are written; None without."""
+    bar: Strip | None
+    """Where the bar of the night's time is drawn, below that; None without."""
     text: int
     """Height of the ordinary letters' em, pixels."""
     shape: tuple[int, int]
@@ -131,22 +137,24 @@ def make_layout(
     origin : (float, float)
         (x, y) of the first native pixel of the crop.
     width : int
-        Width of the movie at most, pixels; also never more than 4096.
+        Width of the movie at most, pixels; also never more than 4096. 0: as many as the images have, within
+        H.264's highest level.
     labels : str
-        ``full``: titles above, time, name and colour scale below. ``time``: the time below. ``none``: no
-        strips.
+        ``full``: titles above; time, compass, colour scale and a bar of the night below. ``time``: the time
+        below. ``none``: no strips.
     fps : float
-        Frames per second, which with the size must stay within H.264 level 5.1.
+        Frames per second, which with the size must stay within H.264 level 5.1 (6.2 at full resolution).
 
     Returns
     -------
     Layout
-        Even in both directions, at most `width` wide and 2304 high.
+        Even in both directions, at most `width` wide and 2304 high, but for full resolution.
 
     Raises
     ------
     OptionError
-        No panels, a name twice, unknown labels, an empty image, or a width in which the panels do not fit.
+        No panels, a name twice, unknown labels, an empty image, a width in which the panels do not fit, or
+        a full resolution that no level of H.264 allows.
 
     Notes
     -----
@@ -161,6 +169,8 @@ def make_layout(
         raise OptionError(f"labels is {labels!r}; it must be one of full, time, none")
     if ny < 1 or nx < 1:
         raise OptionError(f"the image is {nx}x{ny}; a movie needs at least one pixel")
+    if width == 0:
+        return _full_size((names, (ny, nx), step, (origin[0], origin[1]), MAX_SIDE, labels), fps)
     room = min(width, MAX_WIDTH) // 2 * 2
     frame = (names, (ny, nx), step, (origin[0], origin[1]), room, labels)
 
@@ -182,6 +192,27 @@ def make_layout(
             f"{len(names)} panels do not fit into a movie {width} wide at {fps:g} frames per second"
         )
     return best
+
+
+def _full_size(
+    frame: tuple[tuple[str, ...], tuple[int, int], int, tuple[float, float], int, str], fps: float
+) -> Layout:
+    """The layout with a movie pixel for each product pixel; raises OptionError where no decoder could play it."""
+    layout = _arrange(*frame, 1.0)
+    blocks = -(-layout.width // 16) * -(-layout.height // 16)
+    what = f"at full resolution the movie is {layout.width}x{layout.height}"
+    if max(layout.width, layout.height) > MAX_SIDE or blocks > FULL_BLOCKS:
+        raise OptionError(
+            f"{what}, {blocks * 256 / 1e6:.0f} megapixels; H.264 ends at {FULL_BLOCKS * 256 / 1e6:.0f}",
+            "use --panels with fewer panels, a crop (--roi), or a --width",
+        )
+    if blocks * fps > FULL_BLOCKS_PER_SECOND:
+        most = FULL_BLOCKS_PER_SECOND / blocks
+        raise OptionError(
+            f"{what}; H.264 ends at {most:.0f} such pictures per second, fps is {fps:g}",
+            "use a smaller --fps",
+        )
+    return layout
 
 
 def _arrange(
@@ -213,12 +244,14 @@ def _arrange(
     lines = {"full": 2.15 if column >= 26 * text and n > 1 else 3.9, "time": 1.9, "none": 0.0}[labels]
     bottom = Strip(0, _even(above + high), total, _even(lines * text)) if labels != "none" else None
     below = bottom.y + bottom.height if bottom else above + high
+    bar = Strip(0, below, total, _even(1.35 * text)) if labels == "full" else None
+    below += bar.height if bar else 0
     boxes = tuple(
         Panel(name, (start + (column - wide) // 2) // 2 * 2, above, wide, high)
         for name, (start, _) in zip(names, columns, strict=True)
     )
     return Layout(
-        total, _even(below), boxes, tuple(columns), top, bottom, text, shape, scale, step, origin, labels
+        total, _even(below), boxes, tuple(columns), top, bottom, bar, text, shape, scale, step, origin, labels
     )
 
 

@@ -13,6 +13,10 @@ FAR = np.float32(3e38)
 PAPER = (57, 52, 61)
 INK = (74, 68, 79)
 """The two tones of the hatch that stands for `nothing was measured here`: no tone of either picture."""
+PALE_PAPER = (106, 102, 110)
+PALE_INK = (119, 115, 123)
+"""The same for specks in the differential panel, near its mid-grey: a masked star's core must not pass for one that
+faded."""
 
 
 @functools.lru_cache(maxsize=32)
@@ -127,7 +131,7 @@ def _fold(line, where, weight, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def enlarge(small, bad, factor, paper, ink, period, out):  # type: ignore[no-untyped-def]
-    """Repeat (h, w, 3) uint8 pixels `factor` times into `out`; hatch where `bad` (h, w) uint8 is set."""
+    """Repeat (h, w, 3) uint8 pixels `factor` times into `out`; hatch where `bad` (h, w) uint8 is 1, or 2 for pale."""
     for y in range(out.shape[0]):
         j = y // factor
         for x in range(out.shape[1]):
@@ -135,7 +139,7 @@ def enlarge(small, bad, factor, paper, ink, period, out):  # type: ignore[no-unt
             if bad[j, i]:
                 line = (x + y) % period < period // 4
                 for c in range(3):
-                    out[y, x, c] = ink[c] if line else paper[c]
+                    out[y, x, c] = ink[bad[j, i] - 1, c] if line else paper[bad[j, i] - 1, c]
             else:
                 for c in range(3):
                     out[y, x, c] = small[j, i, c]
@@ -152,5 +156,5 @@ def as_flags(mask: np.ndarray | None) -> tuple[np.ndarray, bool]:
 
 
 def hatch_colours() -> tuple[np.ndarray, np.ndarray]:
-    """The hatch's ground and line colours as (3,) uint8 each."""
-    return np.array(PAPER, np.uint8), np.array(INK, np.uint8)
+    """The hatch's ground and line colours as (2, 3) uint8 each: of areas, and of specks in the differential panel."""
+    return np.array((PAPER, PALE_PAPER), np.uint8), np.array((INK, PALE_INK), np.uint8)

@@ -21,6 +21,10 @@ class MovieFrame:
     """What was subtracted: ``template``, ``rolling median``, or a file's name; None where there is no difference."""
     shift: tuple[float, float] = (0.0, 0.0)
     """Native pixels (x, y) by which the panels look elsewhere than `native_to_movie` says: they follow a target."""
+    start_s: float | None = None
+    """When it appears in the movie, seconds; None where it was not encoded yet."""
+    duration_s: float | None = None
+    """For how long it stays."""
 
 
 def timelapse_record(
@@ -60,7 +64,18 @@ def timelapse_record(
             for panel in layout.panels
         },
         "frames": [
-            {"file": f.file, "time_utc": f.time_utc, "template": f.template, "shift": list(f.shift)}
+            {
+                "file": f.file,
+                "time_utc": f.time_utc,
+                "template": f.template,
+                "shift": list(f.shift),
+                "start_s": _rounded(f.start_s),
+                "duration_s": _rounded(f.duration_s),
+            }
             for f in frames
         ],
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
@@ -13,11 +13,19 @@ from difflapse.errors import OptionError
 from difflapse.movie.layout import Layout
 from difflapse.movie.shrink import FAR, add_columns, add_rows, as_flags, enlarge, hatch_colours, plan_axis
 
-KINDS = ("asinh", "linear", "log", "sqrt")
+KINDS = ("asinh", "mtf", "log", "sqrt", "linear", "percentile")
 
 _STEPS = 4096
 _SKY = 0.105
 """Brightness (0..1) at which the sky is shown: dark, yet above the black of the strips."""
+_REACH = 2
+"""Movie pixels on each side whose colour counts."""
+_COLOUR = 1.0
+"""How strong colours are shown, beside those that the camera saw."""
+_MOST_COLOUR = 0.6
+"""By what part of the mean a channel is lighter or darker at most."""
+_DOUBT = 12.0
+"""Noise of the light that must be there for colour, in units of the noise of all of its pixels together."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Stretch:
     """
 
     kind: str
-    """``asinh``, ``linear``, ``log`` or ``sqrt``."""
+    """One of `KINDS`."""
     black: tuple[float, ...]
     """Value of each channel that is shown black, ADU."""
     gain: tuple[float, ...]
@@ -37,9 +45,17 @@ class Stretch:
     white: float
     """Balanced brightness that is shown white."""
     softening: float
-    """Balanced brightness at which asinh and log leave their linear part."""
+    """Balanced brightness at which asinh and log leave their linear part; of mtf, what is shown mid-grey."""
     noise: float
     """Noise of one frame's pixel in balanced brightness (mean of the channels)."""
+    full: float = float("inf")
+    """Balanced brightness above which some channel may be saturated, and colour tells nothing."""
+
+    def plane(self, c: int) -> Stretch:
+        """The stretch of channel `c` shown alone, in grey."""
+        n = len(self.black)
+        share = self.gain[c] / (sum(g * g for g in self.gain) ** 0.5 / n)
+        return replace(self, black=(self.black[c],), gain=(self.gain[c],), noise=self.noise * share / n**0.5)
 
 
 def measure_stretch(
@@ -47,6 +63,7 @@ def measure_stretch(
     mask: np.ndarray | None = None,
     kind: str = "asinh",
     noise: Sequence[float] | None = None,
+    balance: Sequence[float] | None = None,
 ) -> Stretch:
     """Measure the stretch of a night on its template (or any good frame). Not for measuring sky or noise.
 
@@ -57,10 +74,14 @@ def measure_stretch(
     mask : (ny, nx) or (c, ny, nx) bool, optional
         True = bad.
     kind : str
-        ``asinh``, ``linear``, ``log`` or ``sqrt``.
+        One of `KINDS`: ``asinh`` and ``log`` compress the bright end; ``mtf`` is the midtones transfer function
+        of PixInsight and Siril; ``sqrt`` and ``linear`` need no softening; ``percentile`` is linear between the
+        0.5th and the 99.5th percentile.
     noise : sequence of float, optional
         Noise of each channel in *one frame*, same units. Without it the image's own pixel-to-pixel noise is
         taken, and single frames look grainier than they need when the image is a stack.
+    balance : sequence of float, optional
+        Gains of the channels, such as a header's; without them the typical star is made white.
 
     Returns
     -------
@@ -87,25 +108,41 @@ def measure_stretch(
     sigma = np.array(noise if noise is not None else _pixel_noise(image, mask), float)
     sky = np.median(flat, axis=1)
     light = flat - sky[:, None]
-    gain = _balance(light, sigma)
+    gain = _balance(light, sigma) if balance is None else np.asarray(balance, float)
     brightness = (light * gain[:, None]).mean(0)
 
-    p1, p16, p50, p999, top = np.percentile(brightness, [0.5, 16, 50, 99.9, 100])
+    p1, p16, p50, p995, p999, top = np.percentile(brightness, [0.5, 16, 50, 99.5, 99.9, 100])
     tiny = max(1e-6 * float(np.abs(sky).max()), 1e-6)
     noise_l = float(np.sqrt(((sigma * gain) ** 2).sum()) / channels)
     wide = max(p50 - p16, noise_l, tiny)
-    floor = max(p50 - 4.0 * wide, p1 - 4.0 * noise_l - tiny)
-    white = max(p999, p50 + 25.0 * max(noise_l, tiny)) - floor
-    if top - floor > 20.0 * white:  # few but bright sources: keep their cores from all being clipped
-        white *= 2.0
-    softening = _soften(p50 - floor, white)
+    if kind == "percentile":
+        floor, white = p1, max(p995 - p1, 4 * noise_l, tiny)
+    else:
+        floor = max(p50 - 4.0 * wide, p1 - 4.0 * noise_l - tiny)
+        white = max(p999, p50 + 25.0 * max(noise_l, tiny)) - floor
+        if top - floor > 20.0 * white:  # few but bright sources: keep their cores from all being clipped
+            white *= 2.0
+    softening = _soften(kind, p50 - floor, white)
     black = sky + floor / gain
+    full = 0.7 * float(((light.max(axis=1) - floor / gain) * gain).min())
     return Stretch(
-        kind, tuple(map(float, black)), tuple(map(float, gain)), float(white), float(softening), noise_l
+        kind,
+        tuple(map(float, black)),
+        tuple(map(float, gain)),
+        float(white),
+        float(softening),
+        noise_l,
+        max(full, 4 * noise_l, tiny),
     )
 
 
-def aligned_panel(image: np.ndarray, mask: np.ndarray | None, stretch: Stretch, layout: Layout) -> np.ndarray:
+def aligned_panel(
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    stretch: Stretch,
+    layout: Layout,
+    level: np.ndarray | None = None,
+) -> np.ndarray:
     """Draw an image with the night's stretch, at the size of a panel. Also for the template.
 
     Parameters
@@ -118,6 +155,9 @@ def aligned_panel(image: np.ndarray, mask: np.ndarray | None, stretch: Stretch, 
         Of the night, from `measure_stretch`.
     layout : Layout
         Says how large the panel is.
+    level : (c, my, mx) float, optional
+        A slowly varying brightness that is taken off, on nodes spread evenly from edge to edge (of row 0
+        first): the sky's own gradient and the lens's vignetting, less their mean.
 
     Returns
     -------
@@ -126,6 +166,13 @@ def aligned_panel(image: np.ndarray, mask: np.ndarray | None, stretch: Stretch, 
 
     Notes
     -----
+    The mean of the channels alone is stretched, and the ratio of the channels is kept: a bright star stays
+    orange or blue. The ratio is that of the 5x5 movie pixels around together, weighed by their light and
+    without saturated ones: a mosaic's colours, which lie on different pixels, are mixed, saturated cores take
+    the colour of their rims, and video, which halves the resolution of colour, keeps it. Colour comes in as
+    far as that light exceeds the noise; its green-magenta part, in which stars differ least and mosaics err
+    most, is halved.
+
     When shrinking, each movie pixel shows the mean over its area; where the brightest pixel inside stands out
     of that mean by more than 2.5 sigma of the noise, up to 0.6 of the excess is added, so that faint stars
     survive and the sky stays as smooth as a mean. 1738x2604x3 to 1278 wide: about 26 ms on one core.
@@ -140,27 +187,33 @@ def aligned_panel(image: np.ndarray, mask: np.ndarray | None, stretch: Stretch, 
     cols = plan_axis(layout.shape[1], wide, max(1.0, 1 / layout.scale))
     out = np.empty((high, wide, 3), np.uint8)
     hidden = np.empty((high, wide), np.uint8)
-    black = np.array(stretch.black, np.float32)
     gain = np.array(stretch.gain, np.float32)
-    table = _table(stretch.kind, stretch.softening / stretch.white)
-    _paint(
+    noise = max(stretch.noise, 1e-6 * stretch.white)
+    light = np.empty((high, wide), np.float32)
+    chroma = np.empty((3 if len(image) == 3 else 0, high, wide), np.float32)
+    if level is None:
+        level = np.zeros((len(image), 2, 2))
+    _shrink(
         image,
         *as_flags(mask),
         *rows,
         *cols,
-        black,
+        np.array(stretch.black, np.float32),
         gain,
-        np.float32(stretch.white),
-        np.float32(max(stretch.noise, 1e-6 * stretch.white)),
-        table,
-        out,
+        np.float32(noise),
+        np.float32(min(stretch.full, 3e38)),
+        np.ascontiguousarray(level, np.float32),
+        light,
+        chroma,
         hidden,
     )
+    table = _table(stretch.kind, stretch.softening / stretch.white)
+    _paint(light, chroma, np.float32(stretch.white), np.float32(noise), table, out)
     return finish(out, hidden, layout)
 
 
 def finish(small: np.ndarray, hidden: np.ndarray, layout: Layout) -> np.ndarray:
-    """Enlarge (h, w, 3) uint8 to the panel's size where needed, and hatch what is `hidden` (h, w) uint8."""
+    """Enlarge (h, w, 3) uint8 to the panel's size where needed, and hatch what is `hidden` (1; 2: pale)."""
     if layout.enlargement == 1 and not hidden.any():
         return small
     out = np.empty((*layout.panel_shape, 3), np.uint8)
@@ -216,12 +269,16 @@ def _balance(light: np.ndarray, sigma: np.ndarray) -> np.ndarray:
     return np.clip(fluxes[1] / fluxes, 0.25, 4.0)
 
 
-def _soften(sky: float, white: float) -> float:
-    """The softening for which asinh shows the sky as dark grey."""
+def _soften(kind: str, sky: float, white: float) -> float:
+    """The softening for which the sky is shown as dark grey."""
+    if kind == "mtf":
+        u = min(max(sky / white, 1e-9), 1.0)
+        return float(white * min(u * (1 - _SKY) / (u + _SKY - 2 * u * _SKY), 0.5))
     low, high = 1e-6 * white, 0.3 * white
+    bend = np.log1p if kind == "log" else np.arcsinh
     for _ in range(60):
         middle = np.sqrt(low * high)
-        if np.arcsinh(sky / middle) / np.arcsinh(white / middle) > _SKY:
+        if bend(sky / middle) / bend(white / middle) > _SKY:
             low = middle
         else:
             high = middle
@@ -236,6 +293,8 @@ def _table(kind: str, soft: float) -> np.ndarray:
         grey = np.arcsinh(u / soft) / np.arcsinh(1 / soft)
     elif kind == "log":
         grey = np.log1p(u / soft) / np.log1p(1 / soft)
+    elif kind == "mtf":
+        grey = (soft - 1) * u / ((2 * soft - 1) * u - soft)
     elif kind == "sqrt":
         grey = np.sqrt(u)
     else:
@@ -273,22 +332,34 @@ def _brightest(image, bad, masked, gain, where, row, zero_level, line, high):  #
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _paint(  # type: ignore[no-untyped-def]
-    image, bad, masked, rows, row_weight, cols, col_weight, black, gain, white, noise, table, out, hidden
+def _shrink(  # type: ignore[no-untyped-def]
+    image,
+    bad,
+    masked,
+    rows,
+    row_weight,
+    cols,
+    col_weight,
+    black,
+    gain,
+    noise,
+    full,
+    level,
+    light,
+    chroma,
+    hidden,
 ):
-    """Shrink, balance, stretch and colour in one pass over the image."""
+    """Shrink, balance and level in one pass over the image; what colour there is, weighed by its light."""
     channels, nx = image.shape[0], image.shape[2]
     tall, wide = hidden.shape
     total, share = np.empty((channels, nx), np.float32), np.empty(nx, np.float32)
     high, good = np.empty(nx, np.float32), np.empty(nx, np.float32)
     mean, cover = np.empty((channels, wide), np.float32), np.empty(wide, np.float32)
-    level, grey = np.empty(wide, np.float32), np.empty(wide, np.float32)
     near, tint = np.empty(wide, np.float32), np.empty(wide, np.float32)
-    place = np.empty(wide, np.int32)
-    zero, half, one, full = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
-    sober = np.float32(0.8)
-    last = np.float32(table.shape[0] - 1)
-    per_noise, per_white, per_channel = one / noise, one / white, one / np.float32(channels)
+    zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)
+    per_noise, per_full, per_channel = one / noise, one / full, one / np.float32(channels)
+    my, mx = level.shape[1], level.shape[2]
+    step = np.float32((mx - 1) / max(wide - 1, 1))
     zero_level = zero
     for c in range(channels):
         zero_level += gain[c] * black[c] * per_channel
@@ -304,8 +375,9 @@ def _paint(  # type: ignore[no-untyped-def]
             for k in range(wide):
                 mean[c, k] = gain[c] * (mean[c, k] - black[c])
                 near[k] += per_channel * mean[c, k]
+        bright = light[r]
         for k in range(wide):
-            level[k] = near[k]
+            bright[k] = near[k]
         if shrinks:
             _brightest(image, bad, masked, gain, rows, row, zero_level, good, high)
             for k in range(wide):
@@ -316,22 +388,77 @@ def _paint(  # type: ignore[no-untyped-def]
             for k in range(wide):
                 excess = tint[k] - near[k]
                 t = min(max(excess * per_noise * np.float32(0.4) - one, zero), one)
-                level[k] += np.float32(0.6) * t * max(excess, zero)
+                bright[k] += np.float32(0.6) * t * max(excess, zero)
+        v = np.float32(row * (my - 1) / max(tall - 1, 1))
+        a = min(int(v), my - 2)
+        f = v - np.float32(a)
+        for c in range(channels):
+            upper, lower = level[c, a + 1], level[c, a]
+            for b in range(mx - 1):
+                left = gain[c] * (lower[b] + f * (upper[b] - lower[b]))
+                slope = gain[c] * (lower[b + 1] + f * (upper[b + 1] - lower[b + 1])) - left
+                k0 = int(np.ceil(b / step)) if wide > 1 else 0
+                k1 = wide if b == mx - 2 else min(wide, int(np.ceil((b + 1) / step)))
+                for k in range(k0, k1):
+                    off = left + slope * (np.float32(k) * step - np.float32(b))
+                    mean[c, k] -= off
+                    bright[k] -= per_channel * off
+                    near[k] -= per_channel * off
+        if channels == 3:
+            # Saturated light has no colour, nor has what is darker than the sky.
+            for k in range(wide):
+                top = max(max(mean[0, k], mean[1, k]), mean[2, k])
+                tint[k] = min(max(np.float32(4) * (one - top * per_full), zero), one)
+                tint[k] *= one if near[k] > zero else zero
+            for k in range(wide):
+                chroma[0, r, k] = tint[k] * (mean[0, k] - near[k])
+                chroma[1, r, k] = tint[k] * (mean[2, k] - near[k])
+                chroma[2, r, k] = tint[k] * near[k]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _paint(light, chroma, white, noise, table, out):  # type: ignore[no-untyped-def]
+    """Stretch the light of each movie pixel, and give it the colour of the 5x5 pixels around it."""
+    tall, wide = light.shape
+    grey, place = np.empty(wide, np.float32), np.empty(wide, np.int32)
+    upright = np.zeros((3, wide + 2 * _REACH), np.float32)
+    box = np.empty((3, wide), np.float32)
+    zero, half, one, full = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
+    last = np.float32(table.shape[0] - 1)
+    per_white, most = one / white, np.float32(_MOST_COLOUR)
+    doubt = np.float32(_DOUBT * (2 * _REACH + 1)) * noise
+    for r in range(tall):
+        bright = light[r]
         for k in range(wide):
-            bright = max(level[k], zero)
-            place[k] = np.int32(np.sqrt(min(bright * per_white, one)) * last)
-            # Colour is trusted as far as the light exceeds the noise, but not in saturated cores.
-            pale = max(one - bright * per_white, zero)
-            tint[k] = sober * min(np.float32(2) * pale, one) * bright
-            tint[k] /= (bright + np.float32(12) * noise) * max(near[k], noise)
+            place[k] = np.int32(np.sqrt(min(max(bright[k], zero) * per_white, one)) * last)
         for k in range(wide):
             grey[k] = full * table[place[k]]
-        if channels == 1:
+        if chroma.shape[0] == 0:
             for k in range(wide):
                 one_grey = np.uint8(grey[k] + half)
                 out[r, k, 0], out[r, k, 1], out[r, k, 2] = one_grey, one_grey, one_grey
             continue
         for c in range(3):
+            lines = upright[c]
+            lines[_REACH : wide + _REACH] = zero
+            for j in range(max(0, r - _REACH), min(tall, r + _REACH + 1)):
+                line = chroma[c, j]
+                for k in range(wide):
+                    lines[k + _REACH] += line[k]
             for k in range(wide):
-                v = min(max(tint[k] * (mean[c, k] - near[k]), -one), one)
-                out[r, k, c] = np.uint8(min(grey[k] * (one + v) + half, full))
+                s = zero
+                for i in range(2 * _REACH + 1):
+                    s += lines[k + i]
+                box[c, k] = s
+        for k in range(wide):
+            trust = np.float32(_COLOUR) / (max(box[2, k], zero) + doubt)
+            red, blue = box[0, k] * trust, box[1, k] * trust
+            green = -(red + blue)
+            red, blue = red + np.float32(0.25) * green, blue + np.float32(0.25) * green
+            green *= half
+            box[0, k] = min(max(red, -most), most)
+            box[1, k] = min(max(green, -most), most)
+            box[2, k] = min(max(blue, -most), most)
+        for c in range(3):
+            for k in range(wide):
+                out[r, k, c] = np.uint8(min(grey[k] * (one + box[c, k]) + half, full))

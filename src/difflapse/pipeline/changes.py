@@ -17,7 +17,7 @@ from difflapse.changes.link import LinkOptions, link
 from difflapse.changes.vary import find_variation
 from difflapse.errors import InputError
 from difflapse.io.products import write_table
-from difflapse.model.sightings import HOT, NEGATIVE, STAR, Change, Sightings
+from difflapse.model.sightings import NEGATIVE, STAR, Change, Sightings
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image
 from difflapse.pipeline.change_tables import changes_table, detections_table
@@ -51,7 +51,7 @@ def find_changes(desk: Desk) -> None:
     }
     watch: Watch = night.shared("watch")
     sightings = Sightings.joined(v.sightings for v in given.values())
-    sightings = refuse.by_sensor(sightings, watch.fwhm)
+    sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
     sightings, owner, changes = judge_night(desk, watch, sightings, given)
     _write(desk, sightings, owner, changes, "")
 
@@ -89,8 +89,7 @@ def judge_night(
         alone = _strongest_alone(variation.star, x, y, 3.0 * watch.fwhm)
         variation = variation.take(alone)
         members = [
-            np.flatnonzero(at_star & (nearest == s) & ~claimed & ((sightings.flags & HOT) == 0))
-            for s in variation.star
+            np.flatnonzero(at_star & (nearest == s) & ~claimed & sightings.believed) for s in variation.star
         ]
         changes += kinds.of_stars(variation, x, y, members, used)
         varying = np.zeros(len(stars), bool)
@@ -127,7 +126,7 @@ def judge_night(
     for n, c in enumerate(out):
         owner[c.members] = n
         if c.kind == "comet":
-            owner[_near_path(sightings, c, times, 0.6 * c.width)[1] & (owner < 0)] = n
+            owner[_near_path(sightings, c, times, 0.6 * c.width)[1] & (owner < 0) & sightings.believed] = n
     return sightings, owner, out
 
 

@@ -7,8 +7,9 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from difflapse.errors import OptionError
 from difflapse.methods import names
@@ -19,13 +20,40 @@ DIFF = ("template", "running", "rolling", "none")
 MATCH = ("auto", "none", "scale", "psf", "zogy")
 UNITS = ("sigma", "adu", "percent")
 MOSAIC = ("auto", "none", "RGGB", "BGGR", "GRBG", "GBRG")
-PANELS = ("aligned", "difference", "template", "sigma")
+PANELS = ("aligned", "difference", "template", "sigma", "blink", "split", "red", "green", "blue")
 LABELS = ("full", "time", "none")
-SAVE = ("aligned", "differences", "stamps")
+SAVE = ("aligned", "differences", "stamps", "cube")
+CODEC = ("h264", "hevc", "vp9", "av1", "gif", "ffv1", "png")
+PACE = ("even", "true")
 SOLVER = ("auto", "solve-field", "astrometry")
 RESAMPLE = ("cubic", "linear", "lanczos3", "lanczos4", "area")
 DETECTOR = ("orb", "akaze", "sift")
-STRETCH = ("asinh", "linear", "log", "sqrt")
+STRETCH = ("asinh", "mtf", "log", "sqrt", "linear", "percentile")
+WHITE_BALANCE = ("stars", "header", "none")
+
+MOVIE_OPTIONS = (
+    "diff",
+    "lag",
+    "window",
+    "units",
+    "center",
+    "size",
+    "roi",
+    "panels",
+    "labels",
+    "width",
+    "fps",
+    "codec",
+    "pace",
+    "stretch",
+    "white_balance",
+    "timezone",
+    "grid",
+    "inset",
+    "workers",
+    "memory",
+)
+"""Options of a run that another movie of it may change: none of them changes what was found."""
 
 
 def _option(
@@ -93,9 +121,30 @@ class RunOptions:
         ("aligned", "difference"), "panels of the movie, left to right", PANELS, many=True
     )
     labels: str = _option("full", "what is burnt into the movie", LABELS)
-    width: int = _option(2560, "width of the movie at most, pixels", metavar="PX")
+    width: int = _option(
+        2560,
+        "width of the movie at most, pixels; 0 or full: a movie pixel for each product pixel",
+        metavar="PX",
+    )
     fps: float = _option(12.0, "movie frames per second", metavar="FPS")
+    codec: str = _option("h264", "how the movie is encoded; png: a folder of pictures", CODEC)
+    pace: str = _option("even", "how long each frame is shown; true: as in the night, with its gaps", PACE)
     stretch: str = _option("asinh", "stretch of the aligned panel", STRETCH)
+    white_balance: str = _option("stars", "what is white: the typical star, or by the header", WHITE_BALANCE)
+    timezone: str = _option(
+        "",
+        "zone of a second clock beside UTC: local (this machine's), Pacific/Honolulu or -10:00",
+        metavar="ZONE",
+    )
+    grid: bool = _option(False, "lines of right ascension and declination over the pictures")
+    inset: tuple[str, ...] = _option(
+        (),
+        "zooms in the corners, four at most: RA,DEC or X,Ypx, or best for the best changes",
+        many=True,
+        metavar="PLACE",
+        separator=";",
+    )
+    reel: bool = _option(True, "a clip of each change, and the best of them in highlights.mp4")
     save: tuple[str, ...] = _option((), "FITS images to keep", SAVE, many=True)
     split: bool = _option(
         False, "keep sequences apart that differ only in their sequence id (meridian flips)"
@@ -143,8 +192,16 @@ class RunOptions:
         parse_lag(self.lag)
         if not 3 <= self.window <= 255:
             raise OptionError(f"window is {self.window}; a rolling median takes 3 to 255 frames")
-        if self.width < 64:
-            raise OptionError(f"width is {self.width}; a movie needs 64 pixels or more")
+        if self.width < 64 and self.width != 0:
+            raise OptionError(
+                f"width is {self.width}; a movie needs 64 pixels or more", "0 or full: no limit"
+            )
+        zone_of(self.timezone)
+        for one in self.inset:
+            if one != "best" and not re.fullmatch(r"[^,]+,[^,]+", one):
+                raise OptionError(
+                    f"inset is {one!r}; it must be RA,DEC, X,Ypx or best", "for example 1520,830px"
+                )
         if not 0.01 <= self.fps <= 120:
             raise OptionError(f"fps is {self.fps:g}; it must lie between 0.01 and 120")
         if not 0 <= self.max_failed <= 1:
@@ -200,6 +257,25 @@ def suggest(word: str, known: list[str]) -> str:
     """A hint that names the nearest known word, or lists them all."""
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+def zone_of(text: str) -> tzinfo | None:
+    """The time zone of a name, an offset from UTC or ``local``; None for none; raises OptionError."""
+    if not text:
+        return None
+    if text == "local":
+        return datetime.now().astimezone().tzinfo
+    match = re.fullmatch(r"(?:UTC)?([-+])(\d{1,2})(?::?(\d{2}))?", text)
+    if match and int(match.group(2)) <= 14:
+        size = timedelta(hours=int(match.group(2)), minutes=int(match.group(3) or 0))
+        return timezone(size if match.group(1) == "+" else -size)
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise OptionError(
+            f"timezone is {text!r}; it must be local, a name such as Pacific/Honolulu, or an offset as -10:00",
+            "where this machine knows no names: pip install tzdata",
+        ) from None
 
 
 def parse_lag(text: str) -> tuple[int, float]:
@@ -277,6 +353,8 @@ def _convert(item: dataclasses.Field[Any], value: Any) -> Any:
             if not isinstance(value, bool):
                 raise ValueError
             return value
+        if item.name == "width" and value == "full":
+            return 0
         if isinstance(value, bool) or (kind is int and isinstance(value, float) and not value.is_integer()):
             raise ValueError
         return kind(value)

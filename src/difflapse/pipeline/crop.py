@@ -10,8 +10,14 @@ from dataclasses import replace
 import numpy as np
 
 from difflapse.errors import OptionError
-from difflapse.model import FrameFacts, ProductGrid
+from difflapse.model import Alignment, FrameFacts, ProductGrid
 from difflapse.pipeline.config import RunOptions, parse_roi
+from difflapse.pipeline.context import Night
+
+MARGIN = 128
+"""Rows about a crop that are read too."""
+_MOST = 0.8
+"""Part of a frame's rows from which on all are read."""
 
 
 def product_grid(
@@ -65,6 +71,23 @@ def product_grid(
             "give a crop that lies within the frame",
         )
     return ProductGrid(shape, step, (x0, y0))
+
+
+def rows_needed(night: Night, k: int, alignment: Alignment) -> tuple[int, int] | None:
+    """First row of frame `k` that its products need, and one past the last; None where that is most of them.
+
+    With `MARGIN` rows to spare, for kernels and for the surroundings of stars.
+    """
+    grid: ProductGrid = night.shared("canvas").of(k)
+    ny = night.frames[k].shape[0]
+    i, j = (np.linspace(-0.5, n - 0.5, 9) for n in reversed(grid.shape))
+    _, y = alignment.transform.inverse(*grid.to_native(*np.meshgrid(i, j)))
+    y = np.asarray(y)
+    if not np.isfinite(y).all():
+        return None
+    first, past = max(0, int(y.min()) - MARGIN), min(ny, int(y.max()) + 1 + MARGIN)
+    first, past = min(first, ny - 8), max(past, first + 8)  # a target may be followed out of the frame
+    return (first, past) if past - first < _MOST * ny else None
 
 
 def without_crop(options: RunOptions) -> RunOptions:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from difflapse.errors import FrameError
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.pool import Pool
 from difflapse.pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from difflapse.pipeline.encode import Film
+
+FIRST = "timelapse"
+"""Name of a run's own movie, without ending."""
 
 
 @dataclass
@@ -29,6 +35,12 @@ class Desk:
     """Files that were written, by their names below the night's folder."""
     begun: list[Callable[[], Any]] = field(default_factory=list)
     """Tasks that were started beside others; each waits for its result, see `Pool.start`."""
+    film: Film | None = None
+    """The movie, where its pictures are encoded as they arrive."""
+    stem: str = FIRST
+    """Name of the movie, without ending."""
+    few: bool = False
+    """Only some of the frames are taken through the second pass."""
 
     def alive(self) -> list[int]:
         """Frames that have not failed, in time order."""
@@ -38,6 +50,22 @@ class Desk:
         """Skip a frame and say why."""
         self.failed[frame] = reason
         self.progress.note(f"{self.night.frames[frame].file} skipped: {reason}")
+
+    def __enter__(self) -> Desk:
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        self.close_film(*failure)
+
+    def open_film(self, film: Film) -> None:
+        """Begin a movie that takes pictures as they arrive."""
+        self.film = film.__enter__()
+
+    def close_film(self, *failure: Any) -> None:
+        """End it; with a failure, nothing of it stays."""
+        film, self.film = self.film, None
+        if film is not None:
+            film.__exit__(*(failure or (None, None, None)))
 
     def value(self, name: str, frame: int) -> Any:
         """One frame's value."""

@@ -17,12 +17,21 @@ from difflapse.pipeline.tables import read_json, read_products, read_record
 STAGING = ".difflapse-part-"
 _FIXED = (
     "timelapse.mp4",
+    "timelapse.webm",
+    "highlights.mp4",
+    "timelapse.gif",
+    "timelapse.mkv",
+    "cube.fits",
+    "state.npz",
     "timelapse.json",
+    "trails.png",
+    "template.png",
     "template.fits",
     "transforms.json",
     "residuals.fits",
     "frames.ecsv",
     "run.json",
+    "report.html",
     "index.html",
 )
 """Products that always bear the same name."""

@@ -15,8 +15,9 @@ from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
+from difflapse.pipeline.pictures import kept_bytes, movie_layout
 from difflapse.pipeline.plant import planted_bytes
-from difflapse.pipeline.pool import cores
+from difflapse.pipeline.pool import Pool, cores
 from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
 
@@ -80,7 +81,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
         product = max(product, native // grid.step**2)  # the whole of each frame is searched
     raw = native * np.dtype(facts.dtype).itemsize
     picture = 4 * n_channels * product
-    worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 10 * product
+    worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 30 * product
     worker += neighbours_kept(mode, options) * (picture + product)
     if options.match in ("auto", "psf", "zogy") and mode != "none":
         worker += 2 * picture  # a convolved image and its variance
@@ -88,8 +89,8 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     template = (2 * picture + product) if mode == "template" else 0
     sorts = 2 * product if mode != "none" else 0
     worker += 8 * product  # the difference in sigma, filtered
-    pictures = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
-    main = _PROCESS + 100_000_000 + picture + pictures
+    waiting = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
+    main = _PROCESS + 100_000_000 + picture + waiting
     if options.follow == ("comet",):
         main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
     peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
@@ -98,6 +99,8 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts + light
     if options.injection and mode != "none" and not options.follow:
         scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
+    latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)
+    scratch += kept_bytes(len(sequence.frames), movie_layout(grid, options), latest)
     return Need(int(main + template + sorts + peak), int(scratch))
 
 

@@ -19,20 +19,20 @@ from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
 from difflapse.measure.transfer import Transfer, photon_transfer
 from difflapse.model import Frame, Inventory, Quality
-from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
-from difflapse.movie.layout import make_layout
-from difflapse.movie.stretch import measure_stretch
+from difflapse.pipeline import cube, encode, moving, pictures, save, sensor, tasks
 from difflapse.pipeline import foreign as foreign_template
-from difflapse.pipeline import moving, save, sensor, tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.drawing import night_stretch, save_still, sky_level
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
 from difflapse.pipeline.records import Canvas, Member, Reference, Scene, SkyPlace
+from difflapse.pipeline.signs import read_signs
 from difflapse.pipeline.sky import solve_alone
+from difflapse.pipeline.tasks import CHUNK
 
 TEMPLATE_FRAMES = 12
 """Frames in a template at most: more add cost, and hardly any depth to a difference."""
@@ -191,20 +191,14 @@ def make_template(desk: Desk) -> None:
         chosen, own_weight = (), {}
         correlation = np.ones(len(sky)) if foreign is None else foreign.correlation
     desk.progress.finish("template")
-    stretch = measure_stretch(
-        picture, hidden, night.options.stretch, desk.value("quality", reference.frame).noise_adu
-    )
+    level = sky_level(sky, smooth)
+    noise = desk.value("quality", reference.frame).noise_adu
+    stretch, note = night_stretch(night, picture, hidden, noise, level)
+    if note:
+        desk.progress.note(note)
     options = night.options
     grid = night.shared("canvas").grid
-    layout = make_layout(
-        options.shown_panels,
-        grid.shape,
-        grid.step,
-        grid.origin,
-        options.width,
-        options.labels,
-        options.fps,
-    )
+    layout = pictures.movie_layout(grid, options)
     times = night.times(chosen)
     scene = Scene(
         mode,
@@ -220,12 +214,19 @@ def make_template(desk: Desk) -> None:
         4 * _combined_sigma(base.noise),
         correlation,
         own_weight,
-        foreign.file if foreign else "",
+        template_file=foreign.file if foreign else "",
+        level=level,
+        signs=read_signs(night, layout),
     )
     night.share("scene", scene)
-    night.make_array("pictures", (len(night.frames), layout.height, layout.width, 3), np.uint8)
+    latest = desk.pool.most_waiting(desk.pool.workers) * (CHUNK if scene.windowed else 1)
+    # Of a few pictures all are kept: a file with holes in it takes no room for the others.
+    pictures.lay_out(night, layout, desk.alive(), len(night.frames) if desk.few else latest)
+    encode.begin_early(desk)
+    if "cube" in options.save:
+        cube.lay_out(desk)
     if mode == "template":
-        desk.begun.append(desk.pool.start(save.save_template, night))
+        desk.begun += [desk.pool.start(task, night) for task in (save.save_template, save_still)]
     if scene.windowed:
         night.share(
             "carried",
@@ -427,9 +428,3 @@ def _vmax(night: Night, noise: Noise, sky: np.ndarray) -> float:
 def _combined_sigma(noise: Noise) -> float:
     """Noise of an empty pixel of the reference, all channels combined, ADU."""
     return 1 / math.sqrt(sum(1 / max(float(np.mean(s)), 1e-12) for s in noise.sky))
-
-
-def time_range(night: Night) -> str:
-    """First and last time of the night as text; empty where unknown."""
-    times = night.times()
-    return f"{iso_utc(min(times), 0)} to {iso_utc(max(times), 0)} UTC" if times else ""

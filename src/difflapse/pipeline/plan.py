@@ -11,15 +11,17 @@ from difflapse.io.discover import discover
 from difflapse.model import LeftOut
 from difflapse.model import Sequence as FrameSequence
 from difflapse.mosaic import channels
-from difflapse.movie.layout import make_layout
+from difflapse.movie.encode import check_codec
 from difflapse.pipeline import folder
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.crop import typical_frame
+from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.foreign import check_template
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, check_reference, mode_for
+from difflapse.pipeline.pictures import movie_layout
 from difflapse.pipeline.solving import check_solver
 
 _MOVIE_BYTES_PER_PIXEL = 0.07
@@ -102,10 +104,12 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     target = Path(out) if out is not None else folder.default_out(many)
     folder.check_free(target, options.overwrite)
     check_solver(options)
+    check_codec(options.codec)
     inventory = discover(many, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
     check_template(inventory, options)
+    check_panels(inventory, options)
     workers = choose_workers(inventory, options)
     return Plan(
         str(target),
@@ -121,13 +125,13 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     diff = mode_for(options, n)
     members = min(n, TEMPLATE_FRAMES) if diff == "template" and not options.template else 0
     grid = foreseen_grid(sequence.frames, options)
-    layout = make_layout(
-        options.shown_panels, grid.shape, grid.step, grid.origin, options.width, options.labels, options.fps
-    )
+    layout = movie_layout(grid, options)
     n_channels = len(channels(facts.mosaic))
     need = foresee(sequence, options, workers)
     image = 4 * n_channels * grid.shape[0] * grid.shape[1]
-    saved = len(options.save) * n * (2 * image + image // 4)
+    saved = len(set(options.save) - {"cube"}) * n * (2 * image + image // 4)
+    if "cube" in options.save:
+        saved += n * (image + (0 if diff == "none" else 4 * grid.shape[0] * grid.shape[1]))
     movie = int(layout.width * layout.height * n * _MOVIE_BYTES_PER_PIXEL)
     template = 2 * image + image // 4 if diff == "template" else 0
     ny, nx = grid.shape

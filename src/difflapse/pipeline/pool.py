@@ -103,6 +103,11 @@ class Pool:
                 workers, mp_context=get_context(method), initializer=_prepare_worker
             )
 
+    @staticmethod
+    def most_waiting(workers: int) -> int:
+        """Jobs that may be under way or done before the first of them is yielded, when they are run in order."""
+        return 2 * workers + 3
+
     def __enter__(self) -> Pool:
         return self
 

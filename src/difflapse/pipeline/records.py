@@ -13,8 +13,11 @@ from difflapse.difference.psf import Kernel
 from difflapse.io.external import External
 from difflapse.measure import Defects
 from difflapse.model import FrameFacts, ProductGrid, Stars, Track
+from difflapse.movie.compass import Compass
+from difflapse.movie.grid import SkyLine
 from difflapse.movie.layout import Layout
 from difflapse.movie.stretch import Stretch
+from difflapse.movie.timebar import TimeBar
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +171,18 @@ class Canvas:
 
 
 @dataclass(frozen=True, eq=False)
+class Signs:
+    """What all pictures of a night say about its sky and its times."""
+
+    compass: Compass | None = None
+    """None where the sky is not known."""
+    grid: tuple[SkyLine, ...] = ()
+    bar: TimeBar | None = None
+    insets: tuple[tuple[str, float, float], ...] = ()
+    """Label and native pixel (x, y) of the reference of each zoom."""
+
+
+@dataclass(frozen=True, eq=False)
 class Scene:
     """What all frames of the second pass share."""
 
@@ -190,10 +205,11 @@ class Scene:
     """White of the panel of expected noise, ADU; the same for all frames."""
     template_correlation: np.ndarray | float = 1.0
     """(c,): NOISECOR of the template."""
-
     own_weight: Mapping[int, float] = field(default_factory=dict)
     """Frame -> its share of the template, where it is in it: the two are then correlated."""
-
+    level: np.ndarray | None = None
+    """(c, my, mx) mesh about a mean of zero: the sky's gradient, which the eye is spared; None: it is kept."""
+    signs: Signs = Signs()
     template_file: str = ""
     """Where it is from outside the night."""
 

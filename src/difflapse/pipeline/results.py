@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from astropy.time import Time
     from astropy.timeseries import TimeSeries
     from astropy.wcs import WCS
+    from matplotlib.axes import Axes
 
     from difflapse.pipeline.certificate import Certificate
+    from difflapse.pipeline.verify import Check
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +123,7 @@ class Night:
             )
         return self.frames[int(meta["reference_frame"])]
 
-    @property
+    @functools.cached_property
     def reference_shape(self) -> tuple[int, int]:
         """(ny, nx) of the reference frame, native pixels."""
         ny, nx = read_json(self.folder / "transforms.json")["reference"]["shape"]
@@ -289,9 +292,68 @@ class Night:
 
     @property
     def movie(self) -> Path | None:
-        """The movie's file."""
-        path = self.folder / "timelapse.mp4"
+        """The movie's file; the folder of its pictures where it was made of PNG; None without."""
+        if not (self.folder / "timelapse.json").exists():
+            return None
+        video = str(self.timelapse["video"])
+        path = self.folder / (Path(video).parent if "%" in video else video)
         return path if path.exists() else None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: player and tables."""
+        from difflapse.pipeline.notebook import night_html
+
+        return night_html(self)
+
+    def plot(self, kind: str = "template", frame: int | None = None, ax: Axes | None = None) -> Axes:
+        """Draw a product image on the sky, in astropy's style, with what changed marked; for notebooks and papers.
+
+        Parameters
+        ----------
+        kind : str
+            ``template``; ``aligned`` or ``difference`` of a frame that the run saved.
+        frame : int, optional
+            The frame, as in the column ``frame``; with it only changes that were seen then are marked.
+        ax : matplotlib Axes, optional
+            Where to draw; by default new axes, on the products' WCS where there is one.
+
+        Returns
+        -------
+        Axes
+            ``ax.figure`` is the figure. The green plane of a mosaic camera is shown.
+
+        Raises
+        ------
+        OptionError
+            No such kind or frame.
+        InputError
+            The run did not make or save that image.
+        MissingDependencyError
+            matplotlib is not installed.
+        """
+        from difflapse.pipeline.notebook import plot
+
+        return plot(self, kind, frame, ax)
+
+    def make_movie(
+        self,
+        changes: Mapping[str, Any] | None = None,
+        file: str | Path | None = None,
+        inputs: str | Path | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Make another movie of the night; nothing is found again. See `difflapse.pipeline.again.make_movie`."""
+        from difflapse.pipeline.again import make_movie
+
+        return make_movie(self.folder, changes, file, inputs, overwrite)
+
+    def verify(
+        self, frames: Sequence[int] | None = None, inputs: str | Path | None = None
+    ) -> tuple[Check, ...]:
+        """Make chosen frames again and compare them with the products. See `difflapse.pipeline.verify.verify`."""
+        from difflapse.pipeline.verify import verify
+
+        return verify(self.folder, frames, inputs)
 
     @functools.cached_property
     def timelapse(self) -> dict[str, Any]:
@@ -383,6 +445,12 @@ class Run:
                 f"run.sequences[0].{name}",
             )
         return getattr(self.sequences[0], name)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: player and tables of each sequence."""
+        from difflapse.pipeline.notebook import run_html
+
+        return run_html(self)
 
     def __repr__(self) -> str:
         nights = ", ".join(f"{night.name} ({len(night.frames)} frames)" for night in self.sequences)

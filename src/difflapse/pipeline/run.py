@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,17 @@ import numpy as np
 
 from difflapse.errors import DifflapseError, FrameError, TooManyFailedError
 from difflapse.io.discover import discover
-from difflapse.io.products import sha256, write_json, write_table, write_text, write_toml
+from difflapse.io.products import sha256, write_json, write_table, write_toml
 from difflapse.model import Inventory
 from difflapse.model import Sequence as FrameSequence
-from difflapse.pipeline import folder, tables
+from difflapse.movie.encode import check_codec
+from difflapse.pipeline import folder, pictures, tables
 from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
 from difflapse.pipeline.crossmatch import check_crossmatch
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.foreign import check_template
@@ -33,6 +34,7 @@ from difflapse.pipeline.plant import forget_planted
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, Scene, Told
+from difflapse.pipeline.report import report_beside, write_index
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.sensor import camera_record
 from difflapse.pipeline.sky import place_of
@@ -74,9 +76,16 @@ def run(
     false_alarms: float = 0.1,
     panels: str | Sequence[str] = ("aligned", "difference"),
     labels: str = "full",
-    width: int = 2560,
+    width: int | str = 2560,
     fps: float = 12.0,
+    codec: str = "h264",
+    pace: str = "even",
     stretch: str = "asinh",
+    white_balance: str = "stars",
+    timezone: str = "",
+    grid: bool = False,
+    inset: str | Sequence[str] = (),
+    reel: bool = True,
     save: str | Sequence[str] = (),
     split: bool = False,
     crossmatch: str | Sequence[str] = (),
@@ -115,10 +124,14 @@ def run(
         more.
     false_alarms : float
         False changes that chance may make in a night, of each kind.
-    panels, labels, width, fps, stretch : str, width int, fps float
-        The movie; `panels` may be a sequence.
+    panels, labels, width, fps, codec, pace, stretch : str, width int, fps float
+        The movie; `panels` may be a sequence; a `width` of 0 or ``full`` is that of the images.
+    white_balance, timezone, grid, inset : str, str, bool, str or sequence of str
+        What is white in it; a second clock; lines of the sky; zooms in the corners.
+    reel : bool
+        A clip of each change, and the best of them in one movie.
     save : str or sequence of str
-        FITS images to keep: ``aligned``, ``differences``.
+        FITS images to keep: ``aligned``, ``differences``; ``cube``: all of the night in one file.
     split : bool
         Keep sequences apart that differ only in their sequence id.
     crossmatch : str or sequence of str
@@ -171,12 +184,14 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     folder.check_free(target, options.overwrite)
     check_solver(options)
     check_crossmatch(options)
+    check_codec(options.codec)
     if options.workers != 1 and cores() > 1:
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
     check_template(inventory, options)
+    check_panels(inventory, options)
     done: list[_Done] = []
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
@@ -247,19 +262,7 @@ def _run_sequence(
     scratch.mkdir(parents=True)
     night = Night(sequence.name, sequence.frames, options, str(scratch), str(place))
     desk = Desk(night, pool, progress)
-    too_many: TooManyFailedError | None = None
-    groups = plan_groups()
-    for group in groups:
-        if group.is_night:
-            group.stages[0].work(desk)
-        else:
-            _each(desk, group)
-        needed = {name for later in groups[groups.index(group) + 1 :] for name in later.reads} | _TABLED
-        for name in desk.values.keys() - needed:
-            del desk.values[name]
-        too_many = _too_many(desk, options)
-        if too_many is not None:
-            break
+    too_many = run_stages(desk, plan_groups())
     products = desk.products
     rows = tuple(_rows(desk))
     left = [tables.left_out_row(item) for item in inventory.left_out] if alone else []
@@ -286,7 +289,25 @@ def _run_sequence(
     if options.template:
         record["provenance"]["template"] = sha256(Path(options.template).expanduser())
     write_toml(place / "run.toml", record)
+    products += report_beside(place, progress)
     return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
+
+
+def run_stages(desk: Desk, groups: Sequence[Group]) -> TooManyFailedError | None:
+    """Take all frames through the groups; where too many failed on the way it ends, with the error to raise."""
+    with desk:
+        for n, group in enumerate(groups):
+            if group.is_night:
+                group.stages[0].work(desk)
+            else:
+                each(desk, group)
+            needed = {name for later in groups[n + 1 :] for name in later.reads} | _TABLED
+            for name in desk.values.keys() - needed:
+                del desk.values[name]
+            too_many = _too_many(desk, desk.night.options)
+            if too_many is not None:
+                return too_many
+    return None
 
 
 def _save_residuals(desk: Desk, place: Path) -> list[str]:
@@ -308,19 +329,21 @@ def _not_precise(night: Night, rows: Sequence[Mapping[str, Any]]) -> DifflapseEr
     return judge_precision(night.name, told_frames(others), night.options.require_rms)
 
 
-def _each(desk: Desk, group: Group) -> None:
-    """Take every frame that is still alive through a group, and keep what it gives.
+def each(desk: Desk, group: Group, only: Sequence[int] | None = None) -> None:
+    """Take every frame that is still alive (or some of them) through a group, and keep what it gives.
 
     Where a frame needs its neighbours in time, a worker takes several in a row, so that it has them at hand.
     """
     night = desk.night
     windowed = any(stage.scope is Scope.WINDOW for stage in group.stages) and night.shared("scene").windowed
     size = CHUNK if windowed and desk.pool.workers > 1 else 1
-    frames = desk.alive()
+    frames = desk.alive() if only is None else list(only)
     chunks = [frames[n : n + size] for n in range(0, len(frames), size)]
     desk.progress.start(group.name, len(frames))
     jobs = ((group, night, [(k, _given(desk, group, k)) for k in chunk]) for chunk in chunks)
-    for n, results in desk.pool.run(_task, jobs, in_flight=desk.pool.workers + 1 if size > 1 else None):
+    in_order = desk.film is not None and "shown" in group.gives
+    in_flight = desk.pool.workers + 1 if size > 1 else None
+    for n, results in desk.pool.run(_task, jobs, ordered=in_order, in_flight=in_flight):
         whole = isinstance(results, FrameError)  # lost with its worker
         for k, result in zip(chunks[n], [results] * len(chunks[n]) if whole else results, strict=True):
             if isinstance(result, FrameError):
@@ -329,6 +352,8 @@ def _each(desk: Desk, group: Group) -> None:
             else:
                 for name, value in result.items():
                     desk.values.setdefault(name, {})[k] = value
+                if in_order and desk.film is not None:
+                    desk.film.add(k, pictures.kept(night, k), result["shown"])
             desk.progress.advance(group.name)
     desk.progress.finish(group.name)
 
@@ -418,6 +443,7 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     night = desk.night
     meta: dict[str, Any] = {
         "sequence": night.name,
+        "object": night.frames[0].object or "",
         "columns": "positions are 0-based native pixels; time_utc is mid-exposure",
     }
     if night.has("reference"):
@@ -465,44 +491,10 @@ def _write_index(
         staged / "frames.ecsv", tables.frames_table(rows, {"sequences": [d.sequence.name for d in done]})
     )
     write_json(staged / "run.json", {"sequences": [d.sequence.name for d in done]})
-    write_text(staged / "index.html", _index_page(inventory, done, failed))
+    write_index(Run(staged))
     made = ["frames.ecsv", "run.json", "index.html", "run.toml"]
     listed = [*products, *made[:-1]]
     write_toml(
         staged / "run.toml", {**options.to_mapping(), "provenance": tables.provenance({}, listed, seconds)}
     )
     return made
-
-
-def _index_page(
-    inventory: Inventory, done: Sequence[_Done], failed: Sequence[tuple[FrameSequence, DifflapseError]]
-) -> str:
-    """A plain page: each sequence's movie and numbers, what failed, what was left out."""
-    parts = []
-    for d in done:
-        used = sum(row["status"] == "used" for row in d.rows)
-        name = escape(d.sequence.name)
-        parts.append(
-            f"<section><h2>{name}</h2><p>{used} of {len(d.rows)} frames used. "
-            f"<a href='{name}/frames.ecsv'>frames.ecsv</a></p>"
-            + (
-                f"<video controls loop muted src='{name}/timelapse.mp4'></video>"
-                if "timelapse.mp4" in d.products
-                else ""
-            )
-            + "</section>"
-        )
-    for sequence, error in failed:
-        parts.append(
-            f"<section><h2>{escape(sequence.name)}</h2><p>Not run: {escape(error.message)}</p></section>"
-        )
-    left = "".join(f"<li>{escape(item.file)}: {escape(item.reason)}</li>" for item in inventory.left_out)
-    if left:
-        parts.append(f"<section><h2>Left out</h2><ul>{left}</ul></section>")
-    return (
-        "<!doctype html><html lang='en'><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'><title>difflapse</title>"
-        "<style>body{font:16px/1.5 system-ui,sans-serif;background:#15171a;color:#dde;"
-        "max-width:1280px;margin:2rem auto;padding:0 1rem}video{width:100%}a{color:#9cf}</style>"
-        f"<h1>{len(inventory.sequences)} sequences</h1>{''.join(parts)}</html>"
-    )

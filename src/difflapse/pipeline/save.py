@@ -6,13 +6,14 @@ import functools
 from pathlib import Path
 
 import numpy as np
+from astropy.io.fits import Header
 
 from difflapse.difference import Science
 from difflapse.difference.mesh import image
 from difflapse.difference.model_error import Learned
 from difflapse.io.celestial import binned_wcs_header
 from difflapse.io.products import Card, product_names, write_image
-from difflapse.model import Alignment, Quality, bits
+from difflapse.model import Alignment, ProductGrid, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels
 from difflapse.pipeline.context import Night
@@ -131,18 +132,12 @@ def _write(
 ) -> str:
     """Write an image of the product grid; one plane without a variance has no unit: it is relative."""
     reference: Reference = night.shared("reference")
-    facts, pattern = reference.facts, night.frames[reference.frame].mosaic
+    pattern = night.frames[reference.frame].mosaic
     canvas: Canvas = night.shared("canvas")
     grid = canvas.grid if k is None else canvas.of(k)
     planes = len(data) if pattern and variance is not None else 0
-    ltm, ltv1, ltv2 = grid.ltv()
-    common: list[Card] = [
-        ("LTM1_1", ltm, "1-based image pixel = LTM * native + LTV"),
-        ("LTM2_2", ltm, "native pixels are those of REFFILE"),
-        ("LTV1", ltv1, ""),
-        ("LTV2", ltv2, ""),
-        ("REFFILE", facts.file, "frame whose grid this is"),
-        ("RESAMPLE", night.options.resample, "how frames were resampled"),
+    common = [
+        *grid_cards(night, grid),
         *([] if correlation is None else _noise_cards(correlation, planes)),
     ]
     if canvas.track is not None:
@@ -167,9 +162,9 @@ def _write(
     place: SkyPlace = night.shared("sky")
     wcs = sky = None
     if place:
-        wcs = binned_wcs_header(place.wcs_header, grid.step, grid.origin, grid.shape, planes)
+        wcs = product_wcs(night, grid, planes)
         if planes:
-            sky = binned_wcs_header(place.wcs_header, grid.step, grid.origin, grid.shape)
+            sky = product_wcs(night, grid)
         common.append(("WCSFROM", place.source, "what the WCS was fitted to"))
         common.append(("WCSRMS", _finite(place.rms_pix), "[px] native, radial; -1: unknown"))
     full_mask = np.broadcast_to(mask, data.shape).copy() if data.ndim == 3 else mask
@@ -188,6 +183,28 @@ def _write(
         unit="" if variance is None else "adu",
     )
     return name
+
+
+def grid_cards(night: Night, grid: ProductGrid) -> list[Card]:
+    """Where the pixels of a product lie on the reference."""
+    reference: Reference = night.shared("reference")
+    ltm, ltv1, ltv2 = grid.ltv()
+    return [
+        ("LTM1_1", ltm, "1-based image pixel = LTM * native + LTV"),
+        ("LTM2_2", ltm, "native pixels are those of REFFILE"),
+        ("LTV1", ltv1, ""),
+        ("LTV2", ltv2, ""),
+        ("REFFILE", reference.facts.file, "frame whose grid this is"),
+        ("RESAMPLE", night.options.resample, "how frames were resampled"),
+    ]
+
+
+def product_wcs(night: Night, grid: ProductGrid, planes: int = 0) -> Header | None:
+    """The WCS of a product's pixels, with a third axis of so many planes; None where there is none."""
+    place: SkyPlace = night.shared("sky")
+    if not place:
+        return None
+    return binned_wcs_header(place.wcs_header, grid.step, grid.origin, grid.shape, planes)
 
 
 def _noise_cards(correlation: np.ndarray, planes: int) -> list[Card]:

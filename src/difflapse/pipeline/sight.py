@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from difflapse.changes import refuse
-from difflapse.changes.find import FindOptions, filtered, find, flatten
+from difflapse.changes.find import FindOptions, search
 from difflapse.changes.starlight import Starlight, field_of, find_starlight, scatter_by_light
 from difflapse.difference.mesh import image, mean
 from difflapse.measure.photometry import aperture_sums, bad_map, default_annulus
@@ -122,8 +122,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     if k in watch.comet_frames:
         cells = bin_medians(sigma, ~np.isfinite(sigma), watch.cell)
         night.write("cells", (watch.comet_frames.index(k), 0, 0), cells)
-    found = find(sigma, grid, FindOptions(watch.width), k, watch.starlight.bins)
-    snr = filtered(flatten(sigma), watch.width).snr
+    found, snr = search(sigma, grid, FindOptions(watch.width), k, watch.starlight.bins)
     transparency = 1.0 if values["scale"] is None else float(np.mean(values["scale"]))
     # Where no star tells how bright a frame is, it is clouded, unless that was not to be measured.
     clear = transparency >= _CLEAR if values["scale"] is not None else night.options.match == "none"

@@ -25,8 +25,10 @@ from difflapse.pipeline import (
     night_stages,
     plant,
     products,
+    reel,
     sight,
     starlight,
+    state,
     tasks,
 )
 from difflapse.pipeline.context import Night
@@ -66,6 +68,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("interpolate", Scope.NIGHT, interpolate.interpolate_frames, ("stars", "alignment"), ()),
     Stage("sky", Scope.NIGHT, find_sky, ("stars", "alignment"), ("sky",)),
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
+    Stage("state", Scope.NIGHT, state.write_state, ("quality", "alignment", "scale"), ()),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage("watch", Scope.NIGHT, sight.prepare_watch, ("quality",), ()),
     Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
@@ -109,6 +112,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed",), ()),
     Stage("crossmatch", Scope.NIGHT, crossmatch, (), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
+    Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale"), ()),
 )
 
 
@@ -138,8 +142,8 @@ class Group:
         return self.stages[0].scope is Scope.NIGHT
 
 
-def plan_groups(stages: tuple[Stage, ...] = STAGES) -> tuple[Group, ...]:
-    """Check a table of stages and join it into groups.
+def plan_groups(stages: tuple[Stage, ...] = STAGES, known: tuple[str, ...] = ()) -> tuple[Group, ...]:
+    """Check a table of stages and join it into groups; values that are `known` need no stage that makes them.
 
     Raises
     ------
@@ -149,7 +153,7 @@ def plan_groups(stages: tuple[Stage, ...] = STAGES) -> tuple[Group, ...]:
     makers: dict[str, Stage] = {}
     for stage in stages:
         for value in stage.reads:
-            if value not in makers:
+            if value not in makers and value not in known:
                 raise ValueError(f"stage {stage.name!r} reads {value!r}, which no stage before it makes")
         for value in stage.makes:
             if value in makers:
@@ -199,7 +203,12 @@ def _with_remakes(run: list[Stage], makers: Mapping[str, Stage]) -> list[Stage]:
     out = list(run)
     while True:
         made = {value for stage in out for value in stage.makes}
-        missing = [makers[v] for stage in out for v in stage.reads if v not in made and makers[v].large]
+        missing = [
+            makers[v]
+            for stage in out
+            for v in stage.reads
+            if v not in made and v in makers and makers[v].large
+        ]
         if not missing:
             return out
         out.insert(0, missing[0])

@@ -35,13 +35,12 @@ from difflapse.methods import find_method
 from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image, channels, sites, split, superpixels
-from difflapse.movie.annotate import Caption
-from difflapse.movie.compose import compose
-from difflapse.movie.diverging import difference_panel, hatched_panel, sigma_panel
-from difflapse.movie.stretch import aligned_panel
+from difflapse.pipeline import cube, pictures
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
+from difflapse.pipeline.crop import rows_needed
+from difflapse.pipeline.drawing import draw_frame, forget_panels
 from difflapse.pipeline.match import forget_room, take_matched
 from difflapse.pipeline.records import Canvas, Member, Pair, Pixels, Reference, Scene, Shown, Subtracted, Told
 from difflapse.pipeline.sensor import gain_of, response_of
@@ -49,8 +48,6 @@ from difflapse.pipeline.sensor import gain_of, response_of
 _PICTURE_PIXELS = 1_000_000
 CHUNK = 8
 """Frames that a worker takes in a row where each needs its neighbours."""
-_DIM = 0.7
-"""Transparency below which the movie says so."""
 _DIMMED = 1.1
 """Beyond this, the light that a frame has lost may be glow elsewhere: its background is looked at more finely."""
 _BAND = 64
@@ -61,12 +58,14 @@ _LONGEST_KEPT = 8
 
 def read(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Read a frame, fill its bad pixels, list them with their reasons."""
-    return {"pixels": read_pixels(night, k, night.shared("defects"))}
+    # In the second pass a crop needs some of the frame only; in the first all stars are looked for.
+    rows = rows_needed(night, k, values["alignment"]) if "alignment" in values else None
+    return {"pixels": read_pixels(night, k, night.shared("defects"), rows)}
 
 
-def read_pixels(night: Night, k: int, defects: Any) -> Pixels:
-    """The pixels of frame `k`; `defects` are those of its sensor."""
-    return listed(read_frame(night.frames[k]), defects)
+def read_pixels(night: Night, k: int, defects: Any, rows: tuple[int, int] | None = None) -> Pixels:
+    """The pixels of frame `k`, or at least of some rows (see `read_frame`); `defects` are those of its sensor."""
+    return listed(read_frame(night.frames[k], rows), defects)
 
 
 def listed(frame: Frame, defects: Any) -> Pixels:
@@ -289,55 +288,23 @@ def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         made.append(saving.save_aligned(night, k, values["science"], values["alignment"], values["quality"]))
     if "differences" in night.options.save and values["difference"].result is not None:
         made.append(saving.save_difference(night, k, values["difference"]))
+    if "cube" in night.options.save:
+        cube.fill(night, k, values["science"], values["difference"].result)
     return {"saved": tuple(made)}
 
 
 def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Draw the frame's movie picture into the night's array of them."""
-    scene: Scene = night.shared("scene")
-    science: Science = values["science"]
-    difference: Subtracted = values["difference"]
-    result = difference.result
-    quality: Quality = values["quality"]
-    layout = scene.layout
-    panels: dict[str, np.ndarray] = {}
-    titles = []
-    for name in layout.names:
-        title = name
-        if name == "aligned":
-            hidden = (science.mask & (bits.OUTSIDE | bits.BLANK)) != 0
-            panels[name] = aligned_panel(
-                _levelled_for_eye(night, science, quality), hidden, scene.stretch, layout
-            )
-            track = night.shared("canvas").track
-            title = f"aligned: following {track.name}" if track else "aligned"
-        elif name == "template":
-            if scene.mode == "template":
-                panels[name] = _template_panel(night, scene)
-                title = f"template: {scene.template_file or f'{len(scene.template_frames)} frames'}"
-            else:
-                panels[name] = hatched_panel(layout, "no template")
-        elif result is None:
-            panels[name] = hatched_panel(layout)
-            title = difference.title
-        elif name == "difference":
-            panels[name] = difference_panel(
-                result.combined, result.mask != 0, layout, scene.vmax, result.units, result.noise
-            )
-            title = difference.title
-        else:
-            panels[name], title = _sigma_panel(science, quality, scene)
-        titles.append(title)
-    caption = _caption(night, k, scene, tuple(titles), values["alignment"], values["scale"])
-    night.write("pictures", (k, 0, 0, 0), compose(layout, panels, caption))
-    return {"shown": difference.shown, "told": difference.told}
+    pictures.keep(night, k, draw_frame(night, k, values))
+    return {"shown": values["difference"].shown, "told": values["difference"].told}
 
 
 def template_member(
     night: Night, slot: int, k: int, alignment: Alignment, quality: Quality, scale: np.ndarray | None
 ) -> Member:
     """Resample one frame of the template and keep it on scratch."""
-    pixels = read_pixels(night, k, night.shared("defects"))
+    rows = rows_needed(night, k, alignment)
+    pixels = read_pixels(night, k, night.shared("defects"), rows)
     science = warp_frame(night, k, pixels, alignment, quality, scale, reuse=True)
     night.write("members", (slot, 0, 0, 0), science.data)
     night.write("member_masks", (slot, 0, 0), science.mask)
@@ -611,77 +578,19 @@ def _recent(scratch: str, size: int) -> _Recent:
 def _levelled_again(night: Night, scene: Scene, j: int) -> Levelled:
     """A neighbour that this worker has not at hand: made from its file."""
     carried = night.shared("carried")[j]
-    pixels = read_pixels(night, j, night.shared("defects"))
+    rows = rows_needed(night, j, carried["alignment"])
+    pixels = read_pixels(night, j, night.shared("defects"), rows)
     science = warp_frame(night, j, pixels, carried["alignment"], carried["quality"], carried["scale"])
     data, noise = _flat(night, scene, science, carried["scale"] is not None)
     return data, science.mask, noise
 
 
-def _levelled_for_eye(night: Night, science: Science, quality: Quality) -> np.ndarray:
-    """The aligned picture with the night's constant sky: clouds still dim it, moonlight does not make it flicker."""
-    reference: Reference = night.shared("reference")
-    shift = np.asarray(reference.background_adu) - science.noise.level * np.asarray(quality.background_adu)
-    return science.data + shift.astype(np.float32)[:, None, None]
-
-
 def forget_pictures() -> None:
     """Let go of what this process keeps of a night; run where the night ends."""
-    for kept in (_recent, _template_panel, _reference_picture):
+    forget_panels()
+    for kept in (_recent, _reference_picture):
         kept.cache_clear()
     forget_room()
-
-
-@functools.lru_cache(maxsize=1)
-def _template_panel(night: Night, scene: Scene) -> np.ndarray:
-    return aligned_panel(
-        np.asarray(night.array("template")), night.array("template_count") == 0, scene.stretch, scene.layout
-    )
-
-
-def _sigma_panel(science: Science, quality: Quality, scene: Scene) -> tuple[np.ndarray, str]:
-    """Expected noise of the frame on the template's brightness, all channels combined, in ADU."""
-    shape = science.data.shape[1:]
-    weight = np.zeros(shape, np.float32)
-    for c, data in enumerate(science.data):
-        factor = float(np.mean(science.inverse_scale[c]))
-        back = np.float32(quality.background_adu[c] * science.noise.level)
-        signal = np.maximum((data - back) * np.float32(factor), 0)
-        photon = image(science.noise.photon[c], shape)
-        weight += 1 / np.maximum(image(science.noise.sky[c], shape) + photon * signal, 1e-12)
-    panel = sigma_panel(1 / np.sqrt(weight), science.mask != 0, scene.layout, 0.0, scene.sigma_top)
-    return panel, f"sigma: expected noise, 0 to {scene.sigma_top:.3g} ADU"
-
-
-def _caption(
-    night: Night,
-    k: int,
-    scene: Scene,
-    titles: tuple[str, ...],
-    alignment: Alignment,
-    scale: np.ndarray | None,
-) -> Caption:
-    facts = night.frames[k]
-    light = 1.0 if scale is None else float(np.mean(scale))
-    rms = (
-        f", rms {alignment.rms_pix:.2f} px"
-        if np.isfinite(alignment.rms_pix) and alignment.method != "reference"
-        else ""
-    )
-    notes = ["position interpolated"] if alignment.method == "interpolated" else []
-    if light < _DIM:
-        notes.append(f"clouds? {100 * light:.0f} % of the light")
-    return Caption(
-        time_utc=iso_utc(facts.mid_mjd, 0) if facts.mid_mjd is not None else "",
-        frame=k,
-        n_frames=len(night.frames),
-        name=facts.object or night.name,
-        exposure=f"{facts.exposure_s:g} s" if facts.exposure_s else "",
-        titles=titles,
-        method=f"{alignment.method}{rms}",
-        note=", ".join(notes),
-        units=night.options.units,
-        vmax=scene.vmax,
-    )
 
 
 def _lag_text(night: Night, k: int, j: int) -> str:

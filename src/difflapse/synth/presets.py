@@ -45,9 +45,9 @@ def preset(
     frames : int
         36 (`panoptes`) or 24 (`changes`, `demo`).
     shape : (ny, nx)
-        (3476, 5208), (1738, 2604) (`changes`) or (868, 1302) (`demo`). The density of stars and hot pixels
-        stays; distortion, vignetting
-        and the PSF's growth scale with the frame, so that a small frame is as hard for each pixel of drift.
+        (3476, 5208), (1738, 2604) (`changes`) or (868, 1302) (`demo`). The density of stars and hot pixels stays;
+        distortion, vignetting and the PSF's growth scale with the frame, so that a small frame is as hard for each
+        pixel of drift.
     seed : int
         Everything random follows from it.
     wcs : bool
@@ -118,7 +118,9 @@ def _many_objects(
     """The things of `changes`: brightness evenly spread from what is hardly seen to what cannot be missed."""
 
     def spread(n: int, low: float, high: float) -> np.ndarray:
-        return np.asarray(rng.permutation(low + (np.arange(n) + rng.uniform(0, 1, n)) / max(n, 1) * (high - low)))
+        return np.asarray(
+            rng.permutation(low + (np.arange(n) + rng.uniform(0, 1, n)) / max(n, 1) * (high - low))
+        )
 
     def place() -> tuple[float, float]:
         return float(rng.uniform(0.06, 0.94)), float(rng.uniform(0.06, 0.94))

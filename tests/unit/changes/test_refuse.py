@@ -15,6 +15,7 @@ from difflapse.model.sightings import (
     EDGE,
     HOT,
     MOSAIC,
+    NEGATIVE,
     REFUSED,
     ROWS,
     STAR,
@@ -143,10 +144,24 @@ def test_a_faint_line_along_the_rows_is_their_offset_a_bright_or_a_tilted_one_is
     assert list(judged.flags) == [ROWS, 0, 0]
 
 
+def test_what_a_bright_streak_leaves_on_another_frame_is_its_echo() -> None:
+    """Beside it on the next frame and far weaker: an echo; across it, or as bright, or further on: its own."""
+    x, y = np.array([100.0, 140.0, 300.0, 100.0, 900.0]), np.array([100.0, 112.0, 0.0, 100.0, 500.0])
+    x_end, y_end = (
+        np.array([800.0, 700.0, 300.0, 800.0, 1400.0]),
+        np.array([450.0, 398.0, 400.0, 450.0, 750.0]),
+    )
+    snr = np.array([100.0, 15.0, 15.0, 60.0, 15.0])
+    frame = np.array([4, 5, 5, 6, 5], np.int32)
+    streaks = Sightings(frame, x, y, snr, np.full(5, 2.1), np.zeros(5, np.int32), x_end, y_end)
+    judged = refuse.by_echo(streaks, 2.1)
+    assert list(judged.flags) == [0, NEGATIVE, 0, 0, 0]
+
+
 def test_every_reason_is_refused_and_told() -> None:
     from difflapse.model.sightings import CUT, REASONS
 
-    assert REFUSED == sum(REASONS) - CUT
+    assert sum(REASONS) - CUT == REFUSED
     assert all(text and not text.endswith(".") for text in REASONS.values())
 
 

@@ -366,3 +366,32 @@ def _patched(path, values):
             raw[at + 80 : at + 160] = b"END".ljust(80)
         raw[at : at + 80] = card
     return bytes(raw)
+
+
+@pytest.mark.parametrize("rows", [(0, 9), (23, 61), (70, 83), (-5, 12), (60, 400)])
+@pytest.mark.parametrize("tile", [(1, 57), (8, 57), (10, 20)])
+def test_some_rows_of_a_compressed_image_are_those_of_the_whole(tmp_path, rows, tile):
+    """Only tiles that hold them are decoded; what is not read is level, and not masked."""
+    rng = np.random.default_rng(3)
+    pixels = rng.normal(2200, 30, (83, 57)).astype(np.uint16)
+    path = tmp_path / "a.fits.fz"
+    hdu = fits.CompImageHDU(pixels, compression_type="RICE_1", tile_shape=tile)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    facts = read_facts(path)
+    part = read_frame(facts, rows)
+    first, past = max(0, rows[0]), min(83, rows[1])
+    np.testing.assert_array_equal(part.data[first:past], pixels[first:past])
+    assert part.data.shape == pixels.shape
+    assert part.mask is None
+    rest = np.delete(part.data, np.arange(first, past), axis=0)
+    assert abs(rest.astype(float) - 2200).max() < 20
+
+
+def test_rows_that_a_file_has_not_are_an_error(tmp_path):
+    pixels = np.random.default_rng(3).normal(2200, 30, (83, 57)).astype(np.uint16)
+    path = tmp_path / "a.fits.fz"
+    hdu = fits.CompImageHDU(pixels, compression_type="RICE_1", tile_shape=(1, 57))
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    facts = read_facts(path)
+    with pytest.raises(ReadError, match="rows 90 to 95"):
+        read_frame(facts, (90, 95))

@@ -127,4 +127,11 @@ def test_the_record_describes_the_movie(layout):
     assert panel["width"] == layout.panels[1].width
     assert np.shape(panel["native_to_movie"]) == (2, 3)
     assert record["frames"][0]["shift"] == [3.5, -1.25]
-    assert record["frames"][1] == {"file": None, "time_utc": None, "template": None, "shift": [0.0, 0.0]}
+    assert record["frames"][1] == {
+        "file": None,
+        "time_utc": None,
+        "template": None,
+        "shift": [0.0, 0.0],
+        "start_s": None,
+        "duration_s": None,
+    }

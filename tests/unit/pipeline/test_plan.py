@@ -13,7 +13,8 @@ import pytest
 import difflapse
 from difflapse import RunOptions
 from difflapse.errors import InputError, OptionError, OutputError
-from difflapse.model import Inventory, Sequence
+from difflapse.model import Inventory, ProductGrid, Sequence
+from difflapse.pipeline import pictures
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import TEMPLATE_FRAMES
 from difflapse.pipeline.starlight import MOST_SUMS
@@ -86,14 +87,28 @@ def test_memory_does_not_grow_with_the_night() -> None:
 def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
     options = RunOptions(injection=False)
     product = FULL[0] * FULL[1] // 4
-    scratch = foresee(sequence(500), options, 2).scratch_bytes
+
+    def beside_pictures(n: int, options: RunOptions) -> int:
+        grid = ProductGrid((FULL[0] // 2, FULL[1] // 2), 2)
+        layout = pictures.movie_layout(grid, options)
+        drawn = 3 * layout.width * layout.height * n
+        assert drawn < pictures.MOST_BYTES
+        return foresee(sequence(n), options, 2).scratch_bytes - drawn
+
+    scratch = beside_pictures(500, options)
     light = 4 * 9 * MOST_SUMS
     assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product + light, rel=0.2)
-    assert foresee(sequence(5000), options, 2).scratch_bytes == scratch
-    assert foresee(sequence(500), RunOptions(diff="running", injection=False), 2).scratch_bytes < scratch / 4
+    assert beside_pictures(500, RunOptions(diff="running", injection=False)) < scratch / 4
     # What is planted is kept for each frame: the light alone.
-    planted = foresee(sequence(500), RunOptions(), 2).scratch_bytes - scratch
+    planted = beside_pictures(500, RunOptions()) - scratch
     assert 0.3e6 < planted / 500 < 1.2e6
+
+
+def test_pictures_on_scratch_are_bounded_for_any_night() -> None:
+    options = RunOptions(injection=False)
+    few, many, more = (foresee(sequence(n), options, 2).scratch_bytes for n in (600, 2000, 8000))
+    assert few > 4e9
+    assert many == more < 3e9
 
 
 def test_more_workers_need_more_memory_and_crops_less() -> None:

@@ -1,0 +1,165 @@
+"""The picture of a clip: what changed, magnified, beside what it was before, and its light as it came in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from difflapse.movie.text import BRIGHT, DIM, GROUND, WARN, paste, text_mask
+
+WIDTH, HEIGHT = 1280, 720
+SIDE = 400
+"""Of each panel."""
+_TOP, _PAD = 84, 20
+_CURVE = (546, 692)
+"""Rows between which the light curve is drawn."""
+_LEFT, _RIGHT = 108, WIDTH - 28
+_TRACK = (52, 53, 58)
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """How bright it was in each frame of the clip."""
+
+    time: np.ndarray
+    """(n,) float, in any unit: the places of points along the axis."""
+    flux: np.ndarray
+    """(n,) float, NaN where it was not measured."""
+    error: np.ndarray
+    label: str
+    """What is drawn, with its unit."""
+    ends: tuple[str, str]
+    """Words for the first and the last time."""
+
+
+def clip_picture(
+    title: str,
+    subtitle: str,
+    clock: str,
+    panels: Mapping[str, np.ndarray],
+    places: Sequence[tuple[float, float] | None],
+    curve: Curve,
+    now: int,
+    lit: bool = True,
+) -> np.ndarray:
+    """Draw one picture of a clip.
+
+    Parameters
+    ----------
+    title, subtitle, clock : str
+        What it is; more about it; when it is.
+    panels : mapping of str to (height, width, 3) uint8
+        Three pictures by what is written under them, each at most `SIDE` wide and high.
+    places : sequence of (x, y) or None
+        Where it is in each panel, pixels from the upper left corner, for the corners of a frame around it.
+    curve : Curve
+        Its light.
+    now : int
+        Points of the curve up to this one are drawn.
+    lit : bool
+        Whether the frame around it is bright (it is seen now) or dim.
+
+    Returns
+    -------
+    picture : (720, 1280, 3) uint8
+    """
+    picture = _ground().copy()
+    time = text_mask(clock, 24)
+    head = text_mask(title, 32, WIDTH - 3 * _PAD - time.shape[1])
+    paste(picture, head, _PAD, 10, BRIGHT)
+    paste(picture, time, WIDTH - _PAD - time.shape[1], 16, BRIGHT)
+    paste(picture, text_mask(subtitle, 20, WIDTH - 2 * _PAD), _PAD, 48, DIM)
+    gap = (WIDTH - 2 * _PAD - 3 * SIDE) // 2
+    for n, ((name, drawn), place) in enumerate(zip(panels.items(), places, strict=True)):
+        x = _PAD + n * (SIDE + gap)
+        high, wide = drawn.shape[:2]
+        left, top = x + (SIDE - wide) // 2, _TOP + (SIDE - high) // 2
+        picture[top : top + high, left : left + wide] = drawn
+        if place is not None:
+            view = picture[top : top + high, left : left + wide]
+            _corners(view, place, WARN if lit else DIM)
+        paste(picture, text_mask(name, 20, SIDE), left, top + high + 6, DIM)
+    _draw_curve(picture, curve, now)
+    return picture
+
+
+def title_card(lines: Sequence[str]) -> np.ndarray:
+    """A picture of words: the first line large, the others below it. (720, 1280, 3) uint8."""
+    picture = _ground().copy()
+    y = HEIGHT // 2 - 40 - 24 * len(lines)
+    for n, line in enumerate(lines):
+        size = 60 if n == 0 else 30
+        mask = text_mask(line, size, WIDTH - 120)
+        paste(picture, mask, (WIDTH - mask.shape[1]) // 2, y, BRIGHT if n == 0 else DIM)
+        y += 100 if n == 0 else 50
+    return picture
+
+
+def fitted(picture: np.ndarray) -> np.ndarray:
+    """A movie frame shrunk to the size of a clip, (720, 1280, 3) uint8, dark where it has another shape."""
+    high, wide = picture.shape[:2]
+    scale = min(WIDTH / wide, HEIGHT / high)
+    size = (max(1, round(wide * scale)), max(1, round(high * scale)))
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    out = _ground().copy()
+    x, y = (WIDTH - size[0]) // 2, (HEIGHT - size[1]) // 2
+    out[y : y + size[1], x : x + size[0]] = small
+    return out
+
+
+@functools.lru_cache(maxsize=1)
+def _ground() -> np.ndarray:
+    ground = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    ground[:] = GROUND
+    return ground
+
+
+def _corners(view: np.ndarray, place: tuple[float, float], colour: tuple[int, int, int]) -> None:
+    """The four corners of a square about a place: they hide nothing of what is in it."""
+    half, arm = 34, 10
+    for sx in (-1, 1):
+        for sy in (-1, 1):
+            x, y = round(place[0] + sx * half), round(place[1] + sy * half)
+            cv2.line(view, (x, y), (x - sx * arm, y), colour, 2, cv2.LINE_AA)
+            cv2.line(view, (x, y), (x, y - sy * arm), colour, 2, cv2.LINE_AA)
+
+
+def _draw_curve(picture: np.ndarray, curve: Curve, now: int) -> None:
+    """The axis, and the points that are known by now."""
+    top, bottom = _CURVE
+    paste(picture, text_mask(curve.label, 18, WIDTH - 2 * _PAD), _PAD, top - 28, DIM)
+    good = np.isfinite(curve.flux) & np.isfinite(curve.error)
+    cv2.rectangle(picture, (_LEFT, top), (_RIGHT, bottom), _TRACK, 1)
+    for n, word in enumerate(curve.ends):
+        mask = text_mask(word, 17)
+        paste(picture, mask, _LEFT if n == 0 else _RIGHT - mask.shape[1], bottom + 5, DIM)
+    if not good.any():
+        return
+    usual = np.where(good, np.minimum(curve.error, 3 * np.median(curve.error[good])), 0)
+    low, high = float((curve.flux - usual)[good].min()), float((curve.flux + usual)[good].max())
+    room = 0.08 * (high - low) or max(abs(high), 1.0) * 0.1
+    low, high = low - room, high + room
+    first, last = float(curve.time.min()), float(curve.time.max())
+
+    def x_of(t: float) -> int:
+        return round(_LEFT + 10 + (t - first) / max(last - first, 1e-12) * (_RIGHT - _LEFT - 20))
+
+    def y_of(f: float) -> int:
+        return round(min(max(bottom - (f - low) / (high - low) * (bottom - top), top), bottom))
+
+    for value, y in ((high - room, top + 2), (low + room, bottom - 20)):
+        mask = text_mask(f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}", 17, _LEFT - 12)
+        paste(picture, mask, _LEFT - 8 - mask.shape[1], y, DIM)
+    if low < 0 < high:
+        cv2.line(picture, (_LEFT, y_of(0)), (_RIGHT, y_of(0)), _TRACK, 1)
+    x = x_of(float(curve.time[now]))
+    cv2.line(picture, (x, top), (x, bottom), _TRACK, 1)
+    for n in np.flatnonzero(good[: now + 1]).tolist():
+        x, y = x_of(float(curve.time[n])), y_of(float(curve.flux[n]))
+        bar = [y_of(float(curve.flux[n] + sign * curve.error[n])) for sign in (-1, 1)]
+        cv2.line(picture, (x, bar[0]), (x, bar[1]), DIM, 1)
+        cv2.circle(picture, (x, y), 6 if n == now else 4, WARN if n == now else BRIGHT, -1, cv2.LINE_AA)

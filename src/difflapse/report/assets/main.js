@@ -1,0 +1,93 @@
+"use strict";
+
+/* Where a movie or clip is: beside the page, or carried in it. */
+difflapse.source = (() => {
+  const made = new Map();
+  return (name) => {
+    const carried = [...document.querySelectorAll("script.embedded")].find((one) => one.dataset.name === name);
+    if (!carried) return encodeURI(name);
+    if (!made.has(name)) {
+      const letters = atob(carried.textContent);
+      const bytes = new Uint8Array(letters.length);
+      for (let k = 0; k < letters.length; k += 1) bytes[k] = letters.charCodeAt(k);
+      made.set(name, URL.createObjectURL(new Blob([bytes], { type: carried.dataset.type })));
+      carried.textContent = "";
+    }
+    return made.get(name);
+  };
+})();
+
+/* Put the page together. */
+(() => {
+  const { el, known, number, plural } = difflapse;
+  const night = difflapse.now("night");
+  const stars = difflapse.now("stars");
+  const place = (id) => document.getElementById(id);
+
+  function header() {
+    const { frames } = night;
+    const used = frames.status.filter((status) => status === "used").length;
+    const times = frames.time.filter(Boolean);
+    place("title").textContent = night.object.trim() || night.name;
+    const span = times.length ? `${difflapse.day(times[0])}, ${difflapse.clock(times[0]).slice(0, 5)} to ${difflapse.clock(times[times.length - 1]).slice(0, 5)} UTC` : "";
+    const how = night.meta.diff && night.meta.diff !== "none" ? `difference: ${night.meta.diff}` : "";
+    place("subtitle").textContent = [span, night.object.trim() ? night.name : "", how].filter(Boolean).join(" · ");
+    const rms = night.certificate && night.certificate.rms;
+    const tile = (label, value) => el("div", {}, el("dt", {}, label), el("dd", {}, value));
+    place("key-figures").append(
+      tile("frames used", used === frames.status.length ? String(used) : `${used} of ${frames.status.length}`),
+      night.hasChanges ? tile("changes", String(night.changes.length)) : "",
+      night.hasStars ? tile("stars", stars.star.length.toLocaleString("en")) : "",
+      rms ? tile("alignment", `${number(rms.median_pix, 3)} px`) : "");
+    const sections = [["viewer", "Movie"], ["changes", "Changes"], ["quality", "Quality"], ["certificate", "Alignment"], ["completeness", "Depth"], ["how", "How it was made"]];
+    place("contents").append(el("ul", {}, sections.map(([id, label]) => el("li", {}, el("a", { href: `#${id}` }, label)))));
+    place("footer").append(`Made by ${night.made}. `, night.embedded ? `This one file holds the movie too (${difflapse.bytes(night.embedded)}); the other products are not in it.` : "This page needs the files beside it, and nothing else.", stars.note ? ` ${stars.note}` : "");
+  }
+
+  function viewer(transforms) {
+    if (!night.movie || !night.movie.frames.length) {
+      place("viewer").append(el("p", { class: "notice" }, "This run has no movie. Below is what is known of its frames."));
+      return null;
+    }
+    return new difflapse.Viewer(place("viewer"), night, stars, transforms);
+  }
+
+  const transforms = {};
+  header();
+  const view = viewer(transforms);
+  const selection = new difflapse.Selection(place("selection"), night, stars);
+  const list = new difflapse.ChangeList(place("changes"), night);
+  const show = (frame) => { if (view) view.show(frame); };
+  const putHead = difflapse.sections.quality(place("quality"), night, show);
+  difflapse.sections.certificate(place("certificate"), night);
+  difflapse.sections.completeness(place("completeness"), night);
+  difflapse.sections.how(place("how"), night);
+
+  function choose(change, jump) {
+    list.select(change);
+    selection.change(change);
+    if (!view) return;
+    view.select(change);
+    if (jump && (view.number < change.first_frame || view.number > change.last_frame)) show(change.first_frame);
+  }
+  list.picked.listen((change) => choose(change, true));
+  selection.frameWanted.listen(show);
+  if (view) {
+    view.changePicked.listen((change) => choose(change, false));
+    view.starPicked.listen((row) => {
+      list.select(null);
+      selection.star(row);
+      view.select({ x: stars.x_pix[row], y: stars.y_pix[row] });
+    });
+    selection.lookWanted.listen((x, y, change) => {
+      view.look(...(change ? view.placeOf(change) : [x, y]), 6);
+      place("viewer").scrollIntoView({ block: "nearest" });
+    });
+    const follow = () => { selection.frame = view.number; putHead(view.shown); };
+    view.player.moved.listen(follow);
+    follow();
+    difflapse.need("transforms").then((told) => Object.assign(transforms, told), () => {});
+  }
+  difflapse.view = view;
+  document.documentElement.dataset.ready = "yes";
+})();
