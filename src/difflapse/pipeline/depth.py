@@ -13,7 +13,7 @@ from astropy.table import Table
 from difflapse.align.stamps import native_side
 from difflapse.align.warp import BadPixels
 from difflapse.changes import refuse
-from difflapse.changes.find import FindOptions, filtered, find, flatten
+from difflapse.changes.find import FindOptions, search
 from difflapse.changes.link import LinkOptions, link
 from difflapse.difference.windows import cut
 from difflapse.io.products import write_table
@@ -67,8 +67,7 @@ def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> P
     own: ProductGrid = night.shared("canvas").of(k)
     grid = ProductGrid((sigma.shape[0], sigma.shape[1]), own.step)
     starlight = replace(watch.starlight, bins=cut(watch.starlight.bins, planted.place[k], planted.side))
-    found = find(sigma, grid, FindOptions(watch.width, streaks=False), k)
-    snr = filtered(flatten(sigma), watch.width).snr
+    found, snr = search(sigma, grid, FindOptions(watch.width, streaks=False), k)
     found = refuse.by_starlight(found, snr, starlight, grid, scatter=sighted.scatter)
     found = refuse.by_dipole(found, watch.fwhm)
     found = refuse.by_mask(found, mask, grid, watch.width)

@@ -10,14 +10,12 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from difflapse.align.kernels import kernel_of
 from difflapse.align.stamps import native_side, warp_stamps
 from difflapse.difference import Science, Template
-from difflapse.difference import subtract as take_difference
-from difflapse.difference.psf import Kernel, terms
+from difflapse.difference.convolve import Windows
 from difflapse.difference.windows import add_stamps, cut, cut_mask, cut_mesh, cut_noise
 from difflapse.errors import FrameError
 from difflapse.measure import draw_stars, gaussian_profile, reach_pix
@@ -25,6 +23,7 @@ from difflapse.model import Alignment, ProductGrid, Quality, StarProfile, bits
 from difflapse.mosaic import channels, sites
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.match import difference_with
 from difflapse.pipeline.records import Member, Reference, Scene, Subtracted
 
 KINDS = ("transient", "mover")
@@ -385,15 +384,9 @@ def sheet_of(
     scene: Scene = night.shared("scene")
     shape = pair.science.data.shape[1:]
     place, side = planted.place[k], planted.side
-    kernels = None if pair.kernel is None else _kernels_at(pair.kernel, place + 0.5 * (side - 1))
-    stamps = np.asarray(night.array("planted_stamps")[k])
-    margin = (side - planted.size) // 2
-    if kernels is not None and pair.kernel is not None and pair.kernel.science:
-        reach = pair.kernel.size // 2
-        stamps = _correlated(np.pad(stamps, ((0, 0), (0, 0), (reach, reach), (reach, reach))), kernels)
-        margin -= reach
     data = cut(pair.science.data, place, side)
-    add_stamps(data, stamps, np.full((len(planted), 2), margin))
+    margin = (side - planted.size) // 2
+    add_stamps(data, np.asarray(night.array("planted_stamps")[k]), np.full((len(planted), 2), margin))
     science = Science(
         data,
         cut_mask(pair.science.mask, place, side, border=2),
@@ -402,21 +395,16 @@ def sheet_of(
         cut_noise(pair.science.noise, shape, place, side),
     )
     # What the planted light changes in the template is added to the template as it is.
-    if scene.mode == "template":
+    if scene.mode == "template" and not night.has("matched"):
+        # A template from another night holds nothing of this one.
+        more = np.zeros((len(planted), len(data), planted.size, planted.size), np.float32)
+    elif scene.mode == "template":
         moving = _template_change(night, place, np.flatnonzero(~planted.still))
         more = np.concatenate([_still_change(night), moving])
     else:
-        more = _neighbours_change(night, k, scene, pair.plain)
-    plain = cut(pair.plain.data, place, side)
-    same = pair.template.data is pair.plain.data
-    inner = (side - more.shape[-1]) // 2
-    add_stamps(plain, more, np.full((len(planted), 2), inner))
-    if kernels is not None and pair.kernel is not None and not pair.kernel.science:
-        more = _correlated(more, kernels)
-    behind = plain
-    if not same:
-        behind = cut(pair.template.data, place, side)
-        add_stamps(behind, more, np.full((len(planted), 2), inner))
+        more = _neighbours_change(night, k, scene, pair.template)
+    behind = cut(pair.template.data, place, side)
+    add_stamps(behind, more, np.full((len(planted), 2), (side - more.shape[-1]) // 2))
     template = Template(
         behind,
         cut(pair.template.variance, place, side, 1e12),
@@ -424,24 +412,11 @@ def sheet_of(
         cut_mesh(pair.template.sky, shape, place, side),
         pair.template.correlation,
     )
-    result = take_difference(science, template, pair.own)
-    return result.significance, result.mask, plain
-
-
-def _kernels_at(kernel: Kernel, places: np.ndarray) -> np.ndarray:
-    """A kernel at many product pixels (n, 2), as (n, c, size, size)."""
-    basis = terms(places[:, 0], places[:, 1], kernel.shape, kernel.taps.shape[1])
-    taps = np.einsum("nt,ctk->nck", basis, kernel.taps)
-    return np.asarray(taps.reshape(len(places), -1, kernel.size, kernel.size), np.float32)
-
-
-def _correlated(stamps: np.ndarray, kernels: np.ndarray) -> np.ndarray:
-    """Stamps (n, c, s, s), each with its own kernel, as whole images are by `difference.convolve`; dark beyond."""
-    out = np.empty_like(stamps)
-    for n, (planes, each) in enumerate(zip(stamps, kernels, strict=True)):
-        for c, plane in enumerate(planes):
-            out[n, c] = cv2.filter2D(plane, cv2.CV_32F, each[c], borderType=cv2.BORDER_CONSTANT)
-    return out
+    middle = place + 0.5 * (side - 1)
+    windows = Windows(middle[:, 0], middle[:, 1], side)
+    whiten = night.options.match == "zogy"
+    result = difference_with(difference.kernel, science, template, pair.own, whiten, windows=windows)
+    return result.significance, result.mask, behind
 
 
 @functools.lru_cache(maxsize=1)

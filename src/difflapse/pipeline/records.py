@@ -56,18 +56,12 @@ class Told:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """What was subtracted from what (large; not copies)."""
+    """What was subtracted from what, before any convolution (large; not copies)."""
 
     science: Science
-    """The frame, matched, and convolved where that is its side."""
     template: Template
-    """What was subtracted, convolved where that is its side."""
     own: float
-    """Weight of the frame itself in it."""
-    plain: Template
-    """The template before any convolution."""
-    kernel: Kernel | None = None
-    """What point-spread functions were matched with."""
+    """Weight of the frame itself in the template."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +75,13 @@ class Subtracted:
     told: Told
     pair: Pair | None = None
     """What was subtracted from what; None likewise."""
+    kernel: Kernel | None = None
+    """What matched the two; None: the scale alone. What is planted in windows of them is subtracted likewise."""
 
     @property
     def template(self) -> np.ndarray | None:
-        """(c, ny, nx) float32, ADU: what was subtracted, before any convolution (large; not a copy)."""
-        return None if self.pair is None else self.pair.plain.data
+        """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
+        return None if self.pair is None else self.pair.template.data
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import rows_needed
 from difflapse.pipeline.drawing import draw_frame, forget_panels
 from difflapse.pipeline.match import forget_room, take_matched
-from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Shown, Subtracted, Told
+from difflapse.pipeline.records import Canvas, Member, Pair, Pixels, Reference, Scene, Shown, Subtracted, Told
 from difflapse.pipeline.sensor import gain_of, response_of
 
 _PICTURE_PIXELS = 1_000_000
@@ -274,10 +274,11 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             "difference": Subtracted(None, shown, "no difference: position interpolated", Told("")),
         }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
-    result, told, pair = None, Told(""), None
+    result, told, kernel, pair = None, Told(""), None, None
     if template is not None:
-        result, told, pair = take_matched(night, k, matched, template, own, values["quality"])
-    return {"science": science, "difference": Subtracted(result, shown, title, told, pair)}
+        result, told, kernel = take_matched(night, k, matched, template, own, values["quality"])
+        pair = Pair(matched, template, own)
+    return {"science": science, "difference": Subtracted(result, shown, title, told, pair, kernel)}
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
