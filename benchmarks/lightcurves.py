@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,17 +70,25 @@ def measure_night(folder: Path, out: Path) -> None:
     fwhm = float(np.ma.median(night.table["fwhm_pix"]))
     lone = ~changing & (flags == 0) & (away < 1)
     radius = stars.meta["aperture_radius_pix"]
-    print(f"{folder.name}: FWHM {fwhm:.2f} px, circles of {radius:.2f} px, {len(stars)} stars, {len(frames)} frames")
+    print(
+        f"{folder.name}: FWHM {fwhm:.2f} px, circles of {radius:.2f} px, {len(stars)} stars, {len(frames)} frames"
+    )
     for name, c in light.items():
         rel = np.where(c["flags"].astype(int) & TRUSTED, np.nan, c["rel_flux"])
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # stars without a single number
             snr = np.nanmedian(c["flux_adu"] / c["flux_err_adu"], axis=1)
             photon = c["flux_err_adu"] / c["flux_adu"] * c["rel_flux"]
             scatter = 1.4826 * np.nanmedian(np.abs(rel - np.nanmedian(rel, axis=1)[:, None]), axis=1)
             expected = np.sqrt(np.nanmedian(photon**2, axis=1))
             z = (rel - 1) / c["rel_flux_err"]
         for low, high in ((100, 1e9), (50, 100), (20, 50)):
-            some = lone[number] & (snr >= low) & (snr < high) & (np.isfinite(rel).sum(axis=1) >= 0.8 * len(frames))
+            some = (
+                lone[number]
+                & (snr >= low)
+                & (snr < high)
+                & (np.isfinite(rel).sum(axis=1) >= 0.8 * len(frames))
+            )
             if some.sum() < 5:
                 continue
             ratio = float(np.nanmedian(scatter[some] / expected[some]))
@@ -101,13 +110,16 @@ def measure_night(folder: Path, out: Path) -> None:
         for name, c in light.items():
             good = (c["flags"][row].astype(int) & TRUSTED == 0) & np.isfinite(c["rel_flux"][row])
             r, e, t = c["rel_flux"][row][good], c["rel_flux_err"][row][good], true[good]
-            chi2 = float(((r - t * (r * t / e**2).sum() / (t * t / e**2).sum()) ** 2 / e**2).sum()) / (good.sum() - 1)
+            chi2 = float(((r - t * (r * t / e**2).sum() / (t * t / e**2).sum()) ** 2 / e**2).sum()) / (
+                good.sum() - 1
+            )
             if name in ("G", "L"):
                 total, count = total + chi2, count + 1
             told.append(f"{name} {chi2:.2f}")
         s = stars[int(hit[0])]
         print(
-            f"  variable {o.star} ({np.ptp(o.mag):.2f} mag; measured {s['amplitude_mag']:.2f}): chi2 {', '.join(told)}; "
+            f"  variable {o.star} ({np.ptp(o.mag):.2f} mag; measured {s['amplitude_mag']:.2f}): "
+            f"chi2 {', '.join(told)}; "
             f"false alarm {s['false_alarm']:.1g}; flags {s['flags']}"
         )
     if count:
@@ -116,7 +128,9 @@ def measure_night(folder: Path, out: Path) -> None:
     tested = int(np.isfinite(chance).sum())
     quiet = np.isfinite(chance) & ~changing
     for level in (1e-2, 1e-3, 1 / tested):
-        print(f"  false alarm < {level:.2g}: {np.sum(chance[quiet] < level)} quiet stars, {level * tested:.1f} expected")
+        print(
+            f"  false alarm < {level:.2g}: {np.sum(chance[quiet] < level)} quiet stars, {level * tested:.1f} expected"
+        )
 
 
 def _true_curve(truth: Truth, o: Any, frames: np.ndarray, radius: float) -> np.ndarray:
@@ -153,7 +167,9 @@ def fit_transit(hours: np.ndarray, flux: np.ndarray, error: np.ndarray) -> Trans
     low, high = [0, 1, 0.1, 0, 0.9, -0.05], [hours[-1], 5, 1.2, 0.1, 1.1, 0.05]
 
     def fit(values: np.ndarray, guess: np.ndarray) -> Any:
-        return least_squares(lambda p: (values - trapezoid(p, hours)) / error, guess, bounds=(low, high), loss="soft_l1")
+        return least_squares(
+            lambda p: (values - trapezoid(p, hours)) / error, guess, bounds=(low, high), loss="soft_l1"
+        )
 
     guesses = [np.array([m, 3.0, 0.4, 0.02, 1, 0]) for m in np.linspace(0.2, 0.8, 7) * hours[-1]]
     best = min((fit(flux, g) for g in guesses), key=lambda f: f.cost)
@@ -169,7 +185,9 @@ def measure_transit(folder: Path, out: Path, figure: str | None) -> None:
     x, y = night.frames[0].to_reference(*HOST)
     star = night.star_at(pixel=(float(x), float(y)))
     curve = night.light_curve(star)
-    good = (np.asarray(curve["flags"]).astype(int) & TRUSTED == 0) & np.isfinite(np.asarray(curve["rel_flux"], float))
+    good = (np.asarray(curve["flags"]).astype(int) & TRUSTED == 0) & np.isfinite(
+        np.asarray(curve["rel_flux"], float)
+    )
     curve = curve[good]
     bjd = np.asarray(curve["bjd_tdb"].value)
     hours = (bjd - bjd[0]) * 24
@@ -180,21 +198,32 @@ def measure_transit(folder: Path, out: Path, figure: str | None) -> None:
     utc = Time(bjd[0] + v[0] / 24 + lag, format="jd", scale="utc")
     robust = 1085.7 * 1.4826 * float(np.median(np.abs(found.residuals - np.median(found.residuals))))
     steps = 1085.7 * 1.4826 * float(np.median(np.abs(np.diff(found.residuals)))) / 2**0.5
-    photon = 1085.7 * float(np.median(np.asarray(curve["flux_err_adu"].value) / np.asarray(curve["flux_adu"].value)))
+    photon = 1085.7 * float(
+        np.median(np.asarray(curve["flux_err_adu"].value) / np.asarray(curve["flux_adu"].value))
+    )
     binned = found.residuals[: len(flux) // 10 * 10].reshape(-1, 10).mean(axis=1)
     row = night.stars[star]
     print(f"HAT-P-32 is star {star}; {len(flux)} frames without flags; false alarm {row['false_alarm']:.1g}")
     print(f"  depth     {v[3]:.4f} +- {e[3]:.4f}")
-    print(f"  mid-time  BJD_TDB {bjd[0] + v[0] / 24:.5f} +- {e[0] / 24:.5f}; {utc.iso[:19]} UTC +- {e[0] * 60:.1f} min")
+    print(
+        f"  mid-time  BJD_TDB {bjd[0] + v[0] / 24:.5f} +- {e[0] / 24:.5f}; {utc.iso[:19]} UTC +- {e[0] * 60:.1f} min"
+    )
     print(f"  duration  {v[1]:.2f} +- {e[1]:.2f} h, ingress {v[2] * 60:.0f} +- {e[2] * 60:.0f} min")
     print(f"  slope     {1e3 * v[5]:.2f} +- {1e3 * e[5]:.2f} mmag an hour (about)")
-    print(f"  scatter   {robust:.1f} mmag a frame (robust), {steps:.1f} from frame to frame; {1085.7 * binned.std():.1f} in means of 10")
-    print(f"  sky and read noise alone {photon:.1f} mmag; the header has no gain, so that photons are not in it")
+    print(
+        f"  scatter   {robust:.1f} mmag a frame (robust), {steps:.1f} from frame to frame; "
+        f"{1085.7 * binned.std():.1f} in means of 10"
+    )
+    print(
+        f"  sky and read noise alone {photon:.1f} mmag; the header has no gain, so that photons are not in it"
+    )
     if figure:
         draw(Path(figure), hours, flux, error, v, (bjd[0], utc.iso[:10]))
 
 
-def draw(path: Path, hours: np.ndarray, flux: np.ndarray, error: np.ndarray, values: np.ndarray, when: Any) -> None:
+def draw(
+    path: Path, hours: np.ndarray, flux: np.ndarray, error: np.ndarray, values: np.ndarray, when: Any
+) -> None:
     """The transit, on a ground of its own so that it reads on light and dark pages."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -206,14 +235,33 @@ def draw(path: Path, hours: np.ndarray, flux: np.ndarray, error: np.ndarray, val
         figure = Figure(figsize=(8, 4.2), layout="constrained", facecolor="white")
         ax = figure.subplots()
         ax.set_facecolor("white")
-        ax.errorbar(t, flux / line, error, fmt="o", ms=3, lw=0.6, color="#9bb0c9", mec="#5f7fa6", zorder=1, label="one frame")
+        ax.errorbar(
+            t,
+            flux / line,
+            error,
+            fmt="o",
+            ms=3,
+            lw=0.6,
+            color="#9bb0c9",
+            mec="#5f7fa6",
+            zorder=1,
+            label="one frame",
+        )
         n = len(t) // 8 * 8
         bt, bf = t[:n].reshape(-1, 8).mean(axis=1), (flux / line)[:n].reshape(-1, 8)
         ax.errorbar(
             bt, bf.mean(axis=1), bf.std(axis=1, ddof=1) / 8**0.5, fmt="s", ms=4.5, lw=1.2, color="#1b3a5c", zorder=3,
             label="mean of 8",
         )  # fmt: skip
-        ax.plot(t, trapezoid(values, hours) / line, color="#c8502b", lw=1.8, zorder=2, label="trapezoid")
+        fine = np.linspace(t[0], t[-1], 800)
+        ax.plot(
+            fine,
+            trapezoid(np.array([0, *values[1:4], 1, 0]), fine),
+            color="#c8502b",
+            lw=1.8,
+            zorder=2,
+            label="trapezoid",
+        )
         ax.set_xlabel(f"hours from the middle of the transit, {when[1]}")
         ax.set_ylabel("relative flux")
         ax.grid(alpha=0.25)
@@ -222,7 +270,9 @@ def draw(path: Path, hours: np.ndarray, flux: np.ndarray, error: np.ndarray, val
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("nights", nargs="*", type=Path)
     parser.add_argument("--transit", type=Path)
     parser.add_argument("--out", type=Path)

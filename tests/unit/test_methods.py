@@ -21,7 +21,7 @@ def test_a_plug_in_can_be_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> 
     install(monkeypatch, align__mine="os.path:join")
     assert methods.names("align") == ("auto", "wcs", "asterism", "features", "phase", "none", "mine")
     assert methods.find_method("align", "mine").__name__ == "join"
-    assert methods.names("match") == ("auto", "none", "scale")
+    assert methods.names("match") == ("auto", "none", "scale", "psf", "zogy")
 
 
 @pytest.mark.parametrize("name", ["diff__mine", "mine", "align__", "align__wcs"])

@@ -20,9 +20,13 @@ _MOST_FRAMES = 40
 """Frames, spread over the night, from which the sensor's terms are learnt."""
 _FEWEST_TEACHERS = 5
 _NEIGHBOURS = 60
+_WORTH = 0.05
+"""Share of the neighbours' deviation that must prove real for it to be taken off at all."""
 _GRAIN = 0.002
 """mag: what the brightest stars are trusted to while the fits weigh them."""
 _ROUNDS = 3
+_ENOUGH_FOR_WAVES = 250
+"""Stars on a frame from which its own departure from the night's mean phase waves is fitted."""
 _DARKEST = 0.2
 """Light of a frame, relative to the night's typical one, below which it does not tell a star's usual brightness."""
 
@@ -161,15 +165,37 @@ class _Design:
         ny, nx = self.setting.shape
         half = 0.5 * max(nx, ny)
         u, v = (x - 0.5 * nx) / half, (y - 0.5 * ny) / half
-        smooth = [u**i * v**j for i in range(5) for j in range(5 - i) if i + j > 0]
+        smooth = _monomials(u, v, 4)[1:]
         field = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v, np.full_like(u, self.width[frame])])
         turn = np.float32(2 * np.pi)
         cell = np.float32(self.setting.cell)
         px, py = turn * ((x / cell) % 1), turn * ((y / cell) % 1)
-        waves = []
-        for i, j in ((1, 0), (0, 1), (1, 1), (1, -1), (2, 0), (0, 2)):
-            waves += [np.cos(i * px + j * py), np.sin(i * px + j * py)]
+        waves = _waves(px, py)
         return np.concatenate([np.stack(smooth), *(w * field for w in waves)])
+
+    def waves(self, stars: np.ndarray, frame: int) -> np.ndarray:
+        """(8, stars): the coarsest waves over the cell, for a frame whose own differ from the night's."""
+        x, y = np.nan_to_num(self.light.x[frame, stars]), np.nan_to_num(self.light.y[frame, stars])
+        turn, cell = np.float32(2 * np.pi), np.float32(self.setting.cell)
+        return np.stack(_waves(turn * ((x / cell) % 1), turn * ((y / cell) % 1))[:8])
+
+
+def _waves(px: np.ndarray, py: np.ndarray) -> list[np.ndarray]:
+    """Cosines and sines of the coarsest waves over the cell, phases in radians: along x, y, both diagonals, and the
+    second harmonics.
+    """
+    a, b, c, d = np.cos(px), np.sin(px), np.cos(py), np.sin(py)
+    diagonals = [a * c - b * d, b * c + a * d, a * c + b * d, b * c - a * d]
+    return [a, b, c, d, *diagonals, a * a - b * b, 2 * a * b, c * c - d * d, 2 * c * d]
+
+
+def _monomials(u: np.ndarray, v: np.ndarray, degree: int) -> list[np.ndarray]:
+    """u**i v**j for i + j up to `degree`, the constant first."""
+    pu, pv = [np.ones_like(u)], [np.ones_like(v)]
+    for _ in range(degree):
+        pu.append(pu[-1] * u)
+        pv.append(pv[-1] * v)
+    return [pu[i] * pv[j] for i in range(degree + 1) for j in range(degree + 1 - i)]
 
 
 def _learn(
@@ -195,11 +221,17 @@ def _learn(
     taught = np.zeros(n_sensor)
     star = _median(np.where(known, own, np.nan), 0)
     enough = known.sum() > 20 * n_sensor and f > 3
+    wavy = enough and _effective(weight) > _ENOUGH_FOR_WAVES
+    own_waves = np.zeros((f, 8))
     for round_ in range(_ROUNDS):
         for i in range(f):
             left = own[i] - star - sensor[i]
-            per_frame[i] = _solve(terms[:, teachers], left, weight[i])
-            frame[i] = per_frame[i] @ terms[:, teachers]
+            t = terms[:, teachers]
+            t = np.concatenate([t, design.waves(teachers, i)]) if wavy else t
+            solved = _solve(t, left, weight[i])
+            per_frame[i] = solved[: len(terms)]
+            own_waves[i] = solved[len(terms) :] if wavy else 0.0
+            frame[i] = solved @ t
         left = np.where(known, own - frame - sensor, np.nan)
         star = _weighted_middle(left, weight)
         # Stars that vary, or that the sensor treats badly, say less about the others.
@@ -216,6 +248,8 @@ def _learn(
         fixed[i] = per_frame[i] @ terms
         if enough:
             fixed[i] += taught @ design.terms(everyone, i)
+        if wavy:
+            fixed[i] += own_waves[i] @ design.waves(everyone, i)
     shared, share = _neighbours(left, weight, teachers, typical, setting)
     return fixed + shared, share
 
@@ -226,7 +260,7 @@ def _frame_terms(setting: Setting, teachers: float) -> np.ndarray:
     ny, nx = setting.shape
     half = 0.5 * max(nx, ny)
     u, v = (setting.x - 0.5 * nx) / half, (setting.y - 0.5 * ny) / half
-    terms = [u**i * v**j for i in range(degree + 1) for j in range(degree + 1 - i)]
+    terms = _monomials(u, v, degree)
     if teachers > 60 and np.isfinite(setting.colour).any():
         colour = setting.colour - np.nanmedian(setting.colour)
         spread = 1.4826 * np.nanmedian(np.abs(colour)) or 1.0
@@ -300,24 +334,35 @@ def _neighbours(
     )
     bright = 2.5 * np.log10(np.maximum(np.nan_to_num(typical), 1.0))
     place = np.column_stack([setting.x / size, setting.y / size, colour / 1.0, bright / 3.0])
-    _, near = cKDTree(place[teachers]).query(place, k)
-    inverse = np.full(n, -1)
-    inverse[teachers] = np.arange(t)
-    rows = np.repeat(np.arange(n), k)
-    some = near.ravel() != np.repeat(inverse, k)
-    links = csr_matrix((np.ones(some.sum()), (rows[some], near.ravel()[some])), shape=(n, t))
     z = np.nan_to_num(left) * np.sqrt(weight)
     spread = max(1.4826 * float(np.median(np.abs(z[weight > 0]))), 1.0)
     w = weight * _fade(z / spread)
-    mean = np.empty((f, n))
+    values = np.nan_to_num(left)
+    links = _links(place[teachers], place[teachers], np.arange(t), k)
     share = np.zeros(f)
     for i in range(f):
-        mean[i] = links @ (w[i] * np.nan_to_num(left[i])) / np.maximum(links @ w[i], 1e-30)
-        told, ww = mean[i, teachers], w[i]
-        square = float((ww * told**2).sum())
+        told = links @ (w[i] * values[i]) / np.maximum(links @ w[i], 1e-30)
+        square = float((w[i] * told**2).sum())
         if square > 0:
-            share[i] = np.clip(float((ww * told * np.nan_to_num(left[i])).sum()) / square, 0, 1)
+            share[i] = np.clip(float((w[i] * told * values[i]).sum()) / square, 0, 1)
+    mean = np.zeros((f, n))
+    if (share > _WORTH).any():
+        itself = np.full(n, -1)
+        itself[teachers] = np.arange(t)
+        links = _links(place, place[teachers], itself, k)
+        for i in (j for j in range(f) if share[j] > _WORTH):
+            mean[i] = links @ (w[i] * values[i]) / np.maximum(links @ w[i], 1e-30)
     return mean * share[:, None], share
+
+
+def _links(place: np.ndarray, teachers: np.ndarray, itself: np.ndarray, k: int) -> csr_matrix:
+    """(n, t) matrix of ones where a teacher is among the k nearest of a star, and not the star itself."""
+    _, near = cKDTree(teachers).query(place, k)
+    rows = np.repeat(np.arange(len(place)), k)
+    some = near.ravel() != np.repeat(itself, k)
+    return csr_matrix(
+        (np.ones(some.sum()), (rows[some], near.ravel()[some])), shape=(len(place), len(teachers))
+    )
 
 
 def _errors(rel: np.ndarray, photon: np.ndarray, usual: np.ndarray, blended: np.ndarray) -> np.ndarray:
@@ -331,11 +376,12 @@ def _errors(rel: np.ndarray, photon: np.ndarray, usual: np.ndarray, blended: np.
     # Residuals from the median of f frames are smaller than those from the truth.
     dof = np.sqrt(f / (f - 1.0))
     order = good[np.argsort(-usual[good], kind="stable")]
-    groups = np.array_split(order, max(1, min(40, len(order) // 30)))
+    groups = np.array_split(order, max(1, min(40, len(order) // 50)))
     extra = np.zeros(len(groups))
     frame = np.ones(f)
     for _ in range(3):
-        for g, stars in enumerate(groups):
+        for g, group in enumerate(groups):
+            stars = group[:: max(1, len(group) // 60)]
             d = dof * (rel[:, stars] - 1)
             extra[g] = _excess(d, frame[:, None] * photon[:, stars], frame[:, None])
         extra = np.maximum(extra, 0)
@@ -345,7 +391,10 @@ def _errors(rel: np.ndarray, photon: np.ndarray, usual: np.ndarray, blended: np.
         base = np.sqrt(photon**2 + np.where(np.isfinite(level), level, 0.0))
         z = np.abs(dof * (rel[:, good] - 1) / base[:, good])
         spread = _median(z, 1) / 0.6745
-        frame = np.where(np.isfinite(spread), np.maximum(spread / np.nanmedian(spread), 1.0), 1.0)
+        ratio = spread / np.nanmedian(spread)
+        # The spread of n stars is itself known to 1.17 / sqrt(n): only what is clearly worse counts.
+        worse = ratio > 1 + 3 * 1.17 / np.sqrt(len(good))
+        frame = np.where(worse, ratio, 1.0)
     return base * frame[:, None]
 
 

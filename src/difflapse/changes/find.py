@@ -19,6 +19,8 @@ _HALF_BOX = 7
 """The local background is the mean of a box this far about each pixel, ..."""
 _CLIP = np.float32(4.0)
 """... in which nothing counts for more than so many sigma."""
+_CELL = 32
+"""Product pixels along a cell whose median is taken off before."""
 _LEAST_SEEN = 0.6
 """Share of a filter's weight that must fall on pixels that are not masked."""
 _BLOCK = 160
@@ -111,11 +113,27 @@ def flatten(sigma: np.ndarray) -> np.ndarray:
     """A difference less the mean of its surroundings, float32; NaN where it was."""
     size = (2 * _HALF_BOX + 1, 2 * _HALF_BOX + 1)
     seen = np.isfinite(sigma)
+    sigma = sigma - _wide(sigma)
     clipped = np.clip(np.where(seen, sigma, np.float32(0)), -_CLIP, _CLIP)
     weight = cv2.blur(seen.astype(np.float32), size, borderType=cv2.BORDER_CONSTANT)
     mean = cv2.blur(clipped, size, borderType=cv2.BORDER_CONSTANT)
     out: np.ndarray = sigma - mean / np.maximum(weight, np.float32(1e-3))
     return out
+
+
+def _wide(sigma: np.ndarray) -> np.ndarray:
+    """What is wider than some 30 pixels: medians of cells, smoothly joined. Clouds exceed any clip."""
+    ny, nx = sigma.shape
+    my, mx = max(1, round(ny / _CELL)), max(1, round(nx / _CELL))
+    y, x = np.linspace(0, ny, my + 1).astype(int), np.linspace(0, nx, mx + 1).astype(int)
+    medians = np.zeros((my, mx), np.float32)
+    for a in range(my):
+        for b in range(mx):
+            part = sigma[y[a] : y[a + 1] : 2, x[b] : x[b + 1] : 2]
+            part = part[np.isfinite(part)]
+            if len(part) > 8:
+                medians[a, b] = np.median(part)
+    return np.asarray(cv2.resize(medians, (nx, ny), interpolation=cv2.INTER_LINEAR))
 
 
 def filtered(flat: np.ndarray, fwhm: float) -> Filtered:

@@ -13,8 +13,8 @@ from difflapse.model.sightings import Change, Sightings
 
 _EDGE = 25.0
 """Native pixels from the edge within which a streak is taken to leave the frame."""
-_STEADY = 0.75
-"""Share of a streak's length that must shine for it to be steady."""
+_STEADY = 0.85
+"""Share of a streak's length that must be half as bright as most of it for it to be steady."""
 
 
 def of_stars(
@@ -59,10 +59,41 @@ def of_stars(
     return out
 
 
+def with_curves(
+    changes: list[Change], star: np.ndarray, x: np.ndarray, y: np.ndarray, amplitude: np.ndarray, reach: float
+) -> list[Change]:
+    """Changes with the numbers of their stars, and a variable's amplitude from its light curve on native pixels.
+
+    Parameters
+    ----------
+    changes : list of Change
+        Of one place each.
+    star, x, y, amplitude : ndarray, shape (n,)
+        Numbers, places (native pixels of the reference) and amplitudes (magnitudes) of the stars with light curves.
+    reach : float
+        Native pixels within which a change is a star's.
+
+    Returns
+    -------
+    list of Change
+    """
+    out = []
+    for c in changes:
+        if c.kind in ("variable", "transient") and len(x):
+            away = np.hypot(x - c.x, y - c.y)
+            n = int(np.argmin(away))
+            if away[n] < reach:
+                c = replace(c, star=int(star[n]))
+                if c.kind == "variable" and np.isfinite(amplitude[n]):
+                    c = replace(c, amplitude_mag=float(amplitude[n]))
+        out.append(c)
+    return out
+
+
 def of_comet(
     comet: Comet, cell: float, first_cell: tuple[float, float], times: np.ndarray, used: np.ndarray
 ) -> Change:
-    """The change that a comet is, found on cells that are `cell` native pixels wide; `first_cell` is the centre of one."""
+    """The change that a comet is, found on cells of `cell` native pixels; `first_cell` is the centre of one."""
     x0, y0 = first_cell
     x, y = comet.at(times[used])
     x, y = x0 + cell * x, y0 + cell * y

@@ -20,6 +20,8 @@ _NEXT = 3
 """Two sightings that begin a track are so many frames apart, at most."""
 _SEEN = 0.3
 """Share of the frames between its first and last that a track must be sighted on."""
+_PLACE = 8.5
+"""S/N together of a place that stands out."""
 _ALONE = 10.0
 """S/N of a thing seen once."""
 
@@ -301,10 +303,11 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
         snr = sightings.snr[rows[own]]
         strong = np.sort(np.abs(snr))[::-1]
         steady = abs(snr.sum()) > 0.6 * np.abs(snr).sum() or len(own) >= 4
-        # Two frames by chance: as tracks that do not move; what recurs at its place has a cause, if not this one.
-        enough = strong[1] > (6.0 if len(own) == 2 else 5.0)
+        # Two frames must be strong; more may be weaker: what recurs at its place has a cause, if not this one.
+        enough = strong[1] > (6.0 if len(own) == 2 else 4.5) and math.hypot(*strong) > _PLACE
         if steady and enough:
             found.append(rows[own])
+            gone[tree.query_ball_point(tree.data[n], 1.5 * options.fwhm)] = True
     return found
 
 

@@ -16,6 +16,7 @@ from difflapse.model.sightings import (
     HOT,
     MOSAIC,
     REFLECTION,
+    ROWS,
     STAR,
     Sightings,
 )
@@ -32,12 +33,21 @@ _HALO = 12.0
 """Widths of a star about them in which nothing wide is."""
 _EDGE = 2.0
 """Widths of a star along the edge."""
+_TILT = 0.012
+"""Sine of the angle to a row or column up to which a line lies along it, ..."""
+_FAINT = 0.9
+"""... and S/N of a star's width of it up to which it is faint."""
 _HERE = 0.7
 """Native pixels within which a sensor's pixel is the same."""
 
 
 def by_starlight(
-    sightings: Sightings, snr: np.ndarray, starlight: Starlight, grid: ProductGrid, believed: float = 4.5
+    sightings: Sightings,
+    snr: np.ndarray,
+    starlight: Starlight,
+    grid: ProductGrid,
+    believed: float = 4.5,
+    scatter: np.ndarray | None = None,
 ) -> Sightings:
     """Count the model's error: S/N over the scatter that this frame shows where the template is as bright.
 
@@ -53,6 +63,8 @@ def by_starlight(
         Of both.
     believed : float
         S/N, after that, below which a sighting is flagged `STAR`.
+    scatter : ndarray, shape (n_bins,), optional
+        What the whole frame shows (`scatter_of`), where `snr` is a part of it.
 
     Returns
     -------
@@ -64,12 +76,18 @@ def by_starlight(
     The error of alignment, PSF and flat field goes with the light that is subtracted. It is read off the frame itself
     at all pixels of like brightness, thousands of them, so that no changing object hides itself.
     """
-    _, scatter = scatter_by_light(snr[::2, ::2].ravel(), starlight.bins[::2, ::2].ravel())
+    if scatter is None:
+        scatter = scatter_of(snr, starlight)
     i, j = _cells(sightings, grid, snr.shape)
     own = np.where(sightings.is_streak, 1.0, scatter[starlight.bins[j, i]])
     flags = sightings.flags.copy()
     flags[np.abs(sightings.snr) / own < believed] |= STAR
     return _with(sightings, flags, sightings.snr / own)
+
+
+def scatter_of(snr: np.ndarray, starlight: Starlight) -> np.ndarray:
+    """How a filtered difference (ny, nx) scatters where the template is so bright, (n_bins,)."""
+    return scatter_by_light(snr[::2, ::2].ravel(), starlight.bins[::2, ::2].ravel())[1]
 
 
 def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: float) -> Sightings:
@@ -215,6 +233,35 @@ def by_native(
             others = sum((error[c] / area[c] < 0.15 * total) | (c == top) for c in range(3)) == 3
             flags[points & alone & sure & others] |= MOSAIC
     return _with(sightings, flags, sharpness=share)
+
+
+def by_rows(sightings: Sightings, x: np.ndarray, y: np.ndarray, step: int, fwhm: float) -> Sightings:
+    """Flag faint streaks along the sensor's rows or columns: offsets of their readout look like that.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of one frame.
+    x, y : ndarray, shape (2, n)
+        Both ends of streaks, native pixels of the frame.
+    step : int
+        Native pixels to a product pixel.
+    fwhm : float
+        Of a star, product pixels.
+
+    Returns
+    -------
+    Sightings
+        With flags `ROWS`.
+    """
+    dx, dy = np.abs(x[1] - x[0]), np.abs(y[1] - y[0])
+    length = np.hypot(dx, dy) / (step * fwhm)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        along = np.minimum(dx, dy) < _TILT * np.maximum(dx, dy)
+        faint = sightings.snr < _FAINT * np.sqrt(length)
+    return _with(
+        sightings, np.where(sightings.is_streak & along & faint, sightings.flags | ROWS, sightings.flags)
+    )
 
 
 def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:

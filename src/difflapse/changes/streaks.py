@@ -9,22 +9,28 @@ import numpy as np
 from difflapse.model import ProductGrid
 from difflapse.model.sightings import Sightings
 
-_MOST_CELLS = 330_000
-"""Larger differences are summed into coarser cells first: a line is as bright in them, only less sharp."""
+_MOST_CELLS = 600_000
+"""Larger differences are smoothed, and looked at every few pixels."""
 _BRIGHTEST, _DARKEST = np.float32(6.0), np.float32(-3.0)
 """No cell counts for more, so that one star is no line."""
 _SHORTEST = 16
 """Cells along the shortest line."""
-_MOST = 12
+_MOST = 10
 """Lines of one frame."""
+_REFUSED = 3
+"""So many in a row that are none end the search."""
+_FIRST = 0.8
+"""A line's part within one strip may have this part of the S/N asked of the whole."""
 _STARS = 4
 """Bin of starlight from which on a difference is left out."""
+_NARROW = 2.0
+"""A line is brighter by this than what lies three cells beside it."""
 _LIT = 0.3
 """Of a line's parts so many must shine by themselves: a few stars in a row do not; dashes may."""
 
 
 Line = tuple[float, float, float, float, float, float]
-"""x, y of one end, x, y of the other (cells), S/N, share of it that shines."""
+"""x, y of one end, x, y of the other (cells), S/N, share of it that is at least half as bright as its middle part."""
 
 
 def find_streaks(
@@ -67,29 +73,31 @@ def find_streaks(
     if light is not None:
         data[light > _STARS] = 0
     size = max(1, int(np.ceil(np.sqrt(data.size / _MOST_CELLS))))
-    ny, nx = data.shape[0] // size, data.shape[1] // size
-    cells = cv2.resize(data[: ny * size, : nx * size], (nx, ny), interpolation=cv2.INTER_AREA) * np.float32(
-        size
-    )
+    # Filtered across a line, samples so far apart are nearly independent, and none of its light is lost.
+    sigma = max(fwhm, 0.75 * size) / 2.3548
+    first = size // 2
+    cells = np.ascontiguousarray(cv2.GaussianBlur(data, (0, 0), sigma)[first::size, first::size])
+    ny, nx = cells.shape
     scatter = 1.4826 * float(np.median(np.abs(cells[cells != 0]))) if np.any(cells) else 0.0
     if scatter <= 0 or min(ny, nx) < 2 * _SHORTEST:
         return Sightings.empty()
     cells = np.clip(cells / np.float32(scatter), _DARKEST, _BRIGHTEST)
     lines: list[Line] = []
+    refused = 0
     for _ in range(_MOST):
         found = _best_line(cells, floor)
-        if found is None:
+        if found is None or refused >= _REFUSED:
             break
         line, believed = found
         if believed:
             lines.append(line)
+        refused = 0 if believed else refused + 1
         _erase(cells, line, fwhm / size)
     if not lines:
         return Sightings.empty()
     ends = np.array(_joined(lines))
-    middle = (size - 1) / 2
-    x, y = grid.to_native(size * ends[:, 0] + middle, size * ends[:, 1] + middle)
-    x_end, y_end = grid.to_native(size * ends[:, 2] + middle, size * ends[:, 3] + middle)
+    x, y = grid.to_native(size * ends[:, 0] + first, size * ends[:, 1] + first)
+    x_end, y_end = grid.to_native(size * ends[:, 2] + first, size * ends[:, 3] + first)
     n = len(ends)
     return Sightings(
         np.full(n, frame, np.int32),
@@ -113,7 +121,7 @@ def _best_line(cells: np.ndarray, floor: float) -> tuple[Line, bool] | None:
         score, x0, y0, x1, y1 = _radon(image)
         if score > best[0]:
             best = (score, y0, x0, y1, x1) if turned else (score, x0, y0, x1, y1)
-    if best[0] < floor:
+    if best[0] < _FIRST * floor:
         return None
     score, x0, y0, x1, y1 = best
     return _follow(cells, x0, y0, x1, y1, floor)
@@ -153,11 +161,14 @@ def _follow(cells: np.ndarray, x0: float, y0: float, x1: float, y1: float, floor
             ux, uy = ux - turn * uy, uy + turn * ux
             norm = float(np.hypot(ux, uy))
             ux, uy = ux / norm, uy / norm
-        profile = band[:, 2:5].sum(axis=1) / np.sqrt(3.0)
+        profile = band[:, 3]
         first, last = _extent(profile, t, first, last)
     on = (t >= first) & (t <= last)
     own = profile[on]
-    score = float(own.sum() / np.sqrt(max(len(own), 1)))
+    # Between the cells noise is smoothed a little: what lies beside the line tells by how much.
+    quiet = band[on][:, [0, 1, 5, 6]]
+    unit = float(np.clip(1.4826 * np.median(np.abs(quiet - np.median(quiet))), 0.6, 1.5)) if len(own) else 1.0
+    score = float(own.sum() / np.sqrt(max(len(own), 1)) / unit)
     inside = (cx + t * ux > -0.5) & (cx + t * ux < nx - 0.5) & (cy + t * uy > -0.5) & (cy + t * uy < ny - 0.5)
     # What stars hide (it is exactly 0) is neither bright nor dark.
     shown = own[own != 0] if np.any(own) else own
@@ -165,8 +176,13 @@ def _follow(cells: np.ndarray, x0: float, y0: float, x1: float, y1: float, floor
     lit = np.mean([p.sum() / np.sqrt(max(len(p), 1)) > 1.5 for p in parts])
     span = t[on & inside]
     lo, hi = (float(span[0]), float(span[-1])) if len(span) else (first, last)
-    line = (cx + lo * ux, cy + lo * uy, cx + hi * ux, cy + hi * uy, score, float(lit))
-    return line, bool(score >= floor and lit >= _LIT and hi - lo >= _SHORTEST)
+    means = np.array([p.mean() for p in np.array_split(shown, max(4, min(40, len(shown) // 8)))])
+    steady = float(np.mean(means > 0.5 * np.median(means)))
+    line = (cx + lo * ux, cy + lo * uy, cx + hi * ux, cy + hi * uy, score, steady)
+    # A cloud's edge is as bright beside the line as on it.
+    beside = float(band[on][:, [0, 6]].mean(axis=0).max())
+    narrow = float(band[on][:, 2:5].mean()) > _NARROW * beside
+    return line, bool(score >= floor and lit >= _LIT and narrow and hi - lo >= _SHORTEST)
 
 
 def _extent(profile: np.ndarray, t: np.ndarray, first: float, last: float) -> tuple[float, float]:

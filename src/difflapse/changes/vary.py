@@ -9,10 +9,16 @@ import numpy as np
 _LEAST_FRAMES = 5
 _TOGETHER = 4.5
 """Mean product of neighbouring residuals, in units of the scatter of stars like it, from which on a star varies."""
+_SUSPECT = 1.0
+"""The same for a star whose light curve, measured otherwise, says so too."""
 _AWAY = 3.0
 _OFTEN = 3
 _DIP = 4.5
-"""... or so many, one after another, this many sigma to one side: an eclipse."""
+"""... or so many, one after another, fainter by this many sigma, ..."""
+_DEEP = 6.0
+"""... or two by so many: an eclipse."""
+_FLARE = 5
+"""Brighter it must be on more frames: something may pass by for three or four."""
 """So many frames must be so many sigma from the star's median."""
 _GONE = 0.2
 """Light over its greatest below which a star counts as gone: then it is a transient, not a variable."""
@@ -40,7 +46,7 @@ class Variation:
         return Variation(*(getattr(self, item.name)[index] for item in fields(self)))
 
 
-def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
+def find_variation(share: np.ndarray, judged: np.ndarray, suspect: np.ndarray | None = None) -> Variation:
     """Find the stars whose light changes by more than that of stars like them.
 
     Parameters
@@ -50,6 +56,8 @@ def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
     judged : ndarray, shape (n_frames, n)
         The same in units of the scatter that its frame shows at stars of like brightness; NaN where unknown,
         clouded, or where something passes by.
+    suspect : ndarray of bool, shape (n,), optional
+        Stars that another test (of their light curves) found to vary: less is asked of them.
 
     Returns
     -------
@@ -82,7 +90,11 @@ def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
         last = np.where(known[k], rest[k], last)
     together = (product - np.maximum(largest, 0)) / np.maximum(count - 2, 1)
     often = (np.abs(rest) > _AWAY).sum(axis=0)
-    found = np.flatnonzero(enough & (often >= _OFTEN) & ((together > _TOGETHER) | _dips(rest, known)))
+    dips = _run(-rest, known, _DIP, _OFTEN) | _run(-rest, known, _DEEP, 2) | _run(rest, known, _DIP, _FLARE)
+    dips |= ((-rest > _DEEP).sum(axis=0) >= _OFTEN) & (together > 0)
+    if suspect is not None:
+        dips |= suspect & (together > _SUSPECT) & (often >= 2)
+    found = np.flatnonzero(enough & (((together > _TOGETHER) & (often >= _OFTEN)) | dips))
     found = found[np.argsort(-together[found], kind="stable")]
     amplitude, gone, appears = (
         np.full(len(found), np.nan),
@@ -104,13 +116,10 @@ def find_variation(share: np.ndarray, judged: np.ndarray) -> Variation:
     )
 
 
-def _dips(rest: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Which stars are far from their median, to one side, on `_OFTEN` known frames one after another."""
-    run = np.zeros((2, rest.shape[1]), int)
-    best = np.zeros(rest.shape[1], int)
+def _run(rest: np.ndarray, known: np.ndarray, least: float, length: int) -> np.ndarray:
+    """Which stars exceed `least` on `length` known frames one after another."""
+    run, best = np.zeros(rest.shape[1], int), np.zeros(rest.shape[1], int)
     for k in range(len(rest)):
-        for side, sign in enumerate((1, -1)):
-            there = sign * rest[k] > _DIP
-            run[side] = np.where(known[k], np.where(there, run[side] + 1, 0), run[side])
-        best = np.maximum(best, run.max(axis=0))
-    return np.asarray(best >= _OFTEN)
+        run = np.where(known[k], np.where(rest[k] > least, run + 1, 0), run)
+        best = np.maximum(best, run)
+    return np.asarray(best >= length)

@@ -13,6 +13,9 @@ from difflapse.cli.terminal import count, human_number, human_size, human_time
 MANY = 8
 """Skipped or left-out files named in full; the rest are counted (the tables name them all)."""
 
+MANY_CHANGES = 3
+"""Changes of a kind that are told; changes.ecsv has them all."""
+
 LONG = 120
 """Letters of a reason that are shown; the tables hold it whole."""
 
@@ -38,6 +41,7 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         _print_files("skipped", night.get("skipped", ()))
         if night.get("diff"):
             click.echo(f"  difference {night['diff']}")
+        _print_changes(night.get("changes"))
         if night.get("movie"):
             click.echo(f"  movie      {Path(night['folder']) / night['movie']}")
         click.echo(f"  tables     {night['folder']}")
@@ -63,6 +67,34 @@ def _camera(camera: Mapping[str, Any]) -> str:
     if camera.get("not_measured"):
         parts.append(f"not measured: {camera['not_measured']}")
     return ", ".join(parts)
+
+
+def _print_changes(told: Mapping[str, Any] | None) -> None:
+    """Say what changed, one line per kind with its best first."""
+    if told is None:
+        return
+    if told["note"]:
+        click.echo(f"  changed    not looked for: {told['note']}")
+        return
+    if not told["changes"]:
+        click.echo("  changed    nothing")
+    for kind, n in told["kinds"].items():
+        own = [c for c in told["changes"] if c["kind"] == kind]
+        best = [_told_change(c) for c in own[:MANY_CHANGES]]
+        more = f" and {n - len(best)} more" if n > len(best) else ""
+        click.echo(f"  changed    {count(n, kind)}: {'; '.join(best)}{more}")
+
+
+def _told_change(change: Mapping[str, Any]) -> str:
+    """One change in a few words: its place, and what it does."""
+    where = f"({change['x_pix']:.0f}, {change['y_pix']:.0f})"
+    if change["amplitude_mag"] is not None:
+        return f"{where} by {change['amplitude_mag']:.2f} mag"
+    if change["rate_pix_per_hour"] is not None:
+        return f"{where} {change['rate_pix_per_hour']:.0f} px/h"
+    if change["kind"] == "streak":
+        return f"frame {change['first_frame']}, {str(change['note']).split(':')[0]}"
+    return f"{where} S/N {change['snr']:.0f}"
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:

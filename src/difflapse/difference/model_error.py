@@ -32,6 +32,8 @@ _NOISY = 6.0
 """Steepness (sigma of a frame from the lowest to the highest neighbour) at which a pixel is no longer sky: of a
 template, and of a single frame."""
 _BINS = 96
+_SKY = 200_000
+"""Pixels of a field that tell how empty sky scatters."""
 _ENOUGH = 12.0
 """Stars in a sort of a zone from which on they outweigh those of the other zones."""
 
@@ -208,8 +210,7 @@ def learn(
     point = np.square(np.stack([m.point for m in measured]).astype(float))
     sky = np.arange(ZONES**2) * _SORTS
     enough = count[:, sky] >= 100
-    known = enough.any(axis=1, keepdims=True)  # a small crop may have too little empty sky
-    level = np.nanmedian(np.where(known, np.where(enough, pixel[:, sky], np.nan), 1.0), axis=1)
+    level = np.nan_to_num(_median(np.where(enough, pixel[:, sky], np.nan), axis=1), nan=1.0)
     floor = np.sqrt(np.maximum(level - 1, 0))
     excess = np.where(count >= 8, np.maximum(pixel - level[:, None], 0), np.nan)
     table, strength = _separate(excess, count)
@@ -351,12 +352,13 @@ def _sort(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _count(significance: np.ndarray, smooth: np.ndarray, sorts: np.ndarray, counts: np.ndarray) -> None:
-    """Count absolute values in each sort's bins; of empty sky every fifth pixel of every fourth row."""
+    """Count absolute values in each sort's bins; of empty sky only as many pixels as tell its scatter."""
     ny, nx = sorts.shape
+    skip = max(1, ny * nx // _SKY)
     for j in range(ny):
         for i in range(nx):
             sort = sorts[j, i]
-            if sort % _SORTS == 0 and (j % 4 != 0 or i % 5 != 0):
+            if sort % _SORTS == 0 and (i + 7 * j) % skip != 0:
                 continue
             value = significance[j, i]
             if np.isfinite(value):

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from difflapse.difference.mesh import line, nodes
+from difflapse.difference.mesh import image, line, nodes
 
 _SAMPLES = 1500
+_FINER = 3
+"""Cells are so many times smaller where a sky is in unrest."""
+_UNREST = 0.15
+"""Scatter of the small cells about the large ones' surface, in sigma of a pixel, from which it is; their own error
+is 0.06."""
 
 
 def fit_offset(
@@ -16,6 +21,7 @@ def fit_offset(
     template: np.ndarray,
     mask: np.ndarray,
     smooth: bool = True,
+    clouds: bool = False,
 ) -> np.ndarray:
     """Fit what remains of the background in ``science * inverse_scale - template``.
 
@@ -30,26 +36,57 @@ def fit_offset(
     smooth : bool
         True: medians of cells of 64 to 160 pixels, joined by a spline; whatever is larger than two cells is
         taken for background. False: one constant per channel, for scenes that fill the field.
+    clouds: bool
+        The frame may show clouds: where the sky is in unrest all over, cells a third as large follow it.
 
     Returns
     -------
     ndarray, shape (c, ky, kx), float32
         Mesh of the offset, in the template's ADU.
     """
+    _, ny, nx = science.shape
+    cell = float(np.clip(min(ny, nx) / 8, 64, 160)) if smooth else np.inf
+    coarse = _surfaces(science, inverse_scale, template, mask, cell)
+    if not (smooth and clouds):
+        return coarse
+    fine = _surfaces(science, inverse_scale, template, mask, min(cell, 100) / _FINER)
+    return fine if _in_unrest(science, inverse_scale, template, mask, coarse, fine) else coarse
+
+
+def _in_unrest(
+    science: np.ndarray,
+    inverse_scale: np.ndarray,
+    template: np.ndarray,
+    mask: np.ndarray,
+    coarse: np.ndarray,
+    fine: np.ndarray,
+) -> bool:
+    """Whether the finer surface differs from the coarse one all over, in the channel that shows it most."""
+    rows, columns = slice(4, None, 16), slice(2, None, 5)
+    for k in range(len(science)):
+        rest = science[k, rows, columns] * np.mean(inverse_scale[k]) - template[k, rows, columns]
+        good = ~mask[rows, columns] & np.isfinite(rest)
+        level = image(coarse[k], mask.shape)[rows, columns]
+        away = np.abs(image(fine[k], mask.shape)[rows, columns] - level)[good]
+        if away.size and np.median(away) > _UNREST * np.median(np.abs(rest - level)[good]):
+            return True
+    return False
+
+
+def _surfaces(
+    science: np.ndarray, inverse_scale: np.ndarray, template: np.ndarray, mask: np.ndarray, cell: float
+) -> np.ndarray:
+    """Meshes of the background through medians of cells of about so many pixels."""
     # Not needed where frames are not resampled; loading them costs the main process a third of a second.
     from scipy.interpolate import RectBivariateSpline
     from scipy.ndimage import median_filter
 
     c, ny, nx = science.shape
-    if not smooth:
-        cells_y = cells_x = 1
-    else:
-        cell = float(np.clip(min(ny, nx) / 8, 64, 160))
-        cells_y, cells_x = max(1, round(ny / cell)), max(1, round(nx / cell))
+    cells_y, cells_x = max(1, round(ny / cell)), max(1, round(nx / cell))
     edges_y = np.linspace(0, ny, cells_y + 1).astype(int)
     edges_x = np.linspace(0, nx, cells_x + 1).astype(int)
     medians = np.full((c, cells_y, cells_x), np.nan)
-    budget = _SAMPLES if smooth else 100_000
+    budget = _SAMPLES if np.isfinite(cell) else 100_000
     stride = max(1, int(np.sqrt((ny / cells_y) * (nx / cells_x) / budget)))
     for k in range(c):
         _cell_medians(

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from difflapse.difference.convolve import block_kernels, correlate, neighbours
+from difflapse.difference.convolve import Windows, block_kernels, blocks, correlate, neighbours
 from difflapse.difference.mesh import mean
 from difflapse.difference.psf import Kernel
 from difflapse.difference.subtract import Difference, Science
@@ -30,27 +30,31 @@ _LEAST = 0.05
 """Of the mean noise power: frequencies that resampling took nearly all noise from are not blown up any further."""
 
 
-def proper(difference: Difference, science: Science, template: Template, kernel: Kernel) -> Difference:
+def proper(
+    difference: Difference,
+    science: Science,
+    template: Template,
+    kernel: Kernel,
+    windows: Windows | None = None,
+) -> Difference:
     """Whiten a matched difference; matches nothing.
 
     Parameters
     ----------
     difference : Difference
-        Of one of the two images convolved with `kernel` and the other as it is, in sigma.
+        Of one of the two images convolved with `kernel` and the other as it is.
     science, template : Science, Template
         The two before that.
     kernel : Kernel
         What they were matched with.
+    windows : Windows, optional
+        Where they lie, if all these are windows of images, see `difflapse.difference.convolve`.
 
     Returns
     -------
     Difference
-        `Difference.combined` of unit variance, its pixels uncorrelated over empty sky; the rest is unchanged.
-
-    Raises
-    ------
-    ValueError
-        A difference that is not in sigma.
+        Its significance is the proper difference: of unit variance, uncorrelated over empty sky. Other units and single
+        colours stay those of the matched difference.
 
     Notes
     -----
@@ -62,14 +66,13 @@ def proper(difference: Difference, science: Science, template: Template, kernel:
     ----------
     Zackay, Ofek & Gal-Yam 2016, doi:10.3847/0004-637X/830/1/27, equation 13.
     """
-    if difference.units != "sigma":
-        raise ValueError(f"a proper difference is in sigma, not in {difference.units}")
     own = mean(science.noise.sky)
     theirs = np.array([np.median(v[::16, ::16][template.count[::16, ::16] > 0]) for v in template.variance])
     weight = 1 / (own + theirs)
     # Each colour's own and the template's part of the map's variance.
     share = np.stack([own * weight**2, theirs * weight**2]) / weight.sum()
-    local = block_kernels(kernel)
+    block, x, y = blocks(difference.mask.shape, windows)
+    local = block_kernels(kernel, x, y)
     c, by, bx = local.shape[:3]
     cosines = np.cos(2 * np.pi * np.outer(np.arange(1, 4), np.fft.fftfreq(_GRID)))
     power = np.zeros((by, bx, _GRID, _GRID))
@@ -87,8 +90,10 @@ def proper(difference: Difference, science: Science, template: Template, kernel:
     seen = np.abs(np.fft.fft2(white, (_GRID, _GRID))) ** 2
     white = white / np.sqrt((seen * power).mean(axis=(-2, -1)))[..., None, None]
     hidden = difference.mask != 0
-    filled = np.where(hidden, np.float32(0), difference.combined)
+    filled = np.where(hidden, np.float32(0), difference.significance)
     out = np.empty_like(filled)
-    correlate(filled, np.ascontiguousarray(white, np.float32), out)
+    correlate(filled, np.ascontiguousarray(white, np.float32), block, windows is not None, out)
     out[hidden] = np.nan
-    return replace(difference, combined=out)
+    return replace(
+        difference, significance=out, combined=out if difference.units == "sigma" else difference.combined
+    )

@@ -7,11 +7,11 @@ do not tell. Applying it is `difflapse.difference.convolve`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.linalg import cho_solve, cholesky
 from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
@@ -53,7 +53,7 @@ class Kernel:
     after: float
     """The same with the kernel."""
     error: float
-    """Standard error of ``before - after``."""
+    """Standard error of the median star's ``log(before / after)``."""
     n_stars: int
     strength: float
     """Regularisation that was taken."""
@@ -68,12 +68,18 @@ class Kernel:
     @property
     def pays(self) -> bool:
         """Whether held-out stars are better by more than the noise of that figure."""
-        return self.before - self.after > max(_PAYS * self.error, 0.02 * self.before)
+        return bool(np.log(self.before / self.after) > max(_PAYS * self.error, 0.02))
 
     def at(self, x: float, y: float) -> np.ndarray:
         """The kernel (c, n, n) at a product pixel."""
         basis = terms(np.array([x]), np.array([y]), self.shape, self.taps.shape[1])[0]
         return np.asarray(np.einsum("t,ctk->ck", basis, self.taps).reshape(-1, self.size, self.size))
+
+    def identity(self) -> Kernel:
+        """A kernel of this size that changes nothing."""
+        taps = np.zeros((len(self.taps), 1, self.taps.shape[2]))
+        taps[:, :, self.taps.shape[2] // 2] = 1
+        return replace(self, taps=taps, science=False, after=self.before)
 
     @property
     def line(self) -> str:
@@ -212,7 +218,7 @@ def residual_at_stars(
 
 def kernel_reach(fwhm: float) -> int:
     """Pixels from a kernel's middle to its edge, for stars of this FWHM."""
-    return 2 if fwhm < 2.6 else 3 if fwhm < 5 else 4
+    return int(np.clip(np.ceil(fwhm), 2, 5))
 
 
 def stamp_radius(fwhm: float) -> int:
@@ -262,7 +268,11 @@ class _Stamps:
 
         s = s * here(science.inverse_scale) - here(science.offset)
         signal = np.maximum(t - here(template.sky), 0)
-        v += (here(science.noise.sky) + here(science.noise.photon) * signal) * (1 - 2 * own)
+        noise = science.noise
+        own_variance = here(noise.sky) + here(noise.photon) * signal
+        if noise.response is not None:
+            own_variance += here(noise.response) * signal**2
+        v += own_variance * (1 - 2 * own)
         return cls(s, t, v, reach, x, y, (ny, nx))
 
     def inner(self, stamps: np.ndarray) -> np.ndarray:
@@ -305,10 +315,8 @@ def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
     # What a tap takes the middle one gives: the photometric scale stays that of the stars' whole light.
     design = sliding_window_view(sharp, start.shape[2:], axis=(2, 3)) - start[:, :, None, None]
     design = np.delete(design.reshape(c, n, size * size, -1), middle, axis=2)
-    design -= (design @ w.swapaxes(-1, -2)) / w.sum(-1, keepdims=True)
-    weighted = design * w
-    normal = weighted @ design.swapaxes(-1, -2)
-    right = (weighted @ rest[..., None])[..., 0]
+    design -= np.einsum("cnkp,cnp->cnk", design, w[:, :, 0])[..., None] / w.sum(-1, keepdims=True)
+    normal, right = _normal_equations(design, w[:, :, 0], rest)
     halves = np.arange(n) % 2
 
     def held_out(basis: np.ndarray, strength: float, keep: np.ndarray) -> np.ndarray:
@@ -317,7 +325,10 @@ def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
             mine = halves == half
             taps, _ = _solved(normal, right, basis, keep & ~mine, strength)
             local = np.einsum("st,ctk->csk", basis[mine], taps)
-            off = rest[:, mine] - (local[:, :, None, :] @ design[:, mine])[:, :, 0]
+            off = rest[:, mine]
+            model = np.empty_like(off)
+            _modelled(design[:, mine], local, model)
+            off -= model
             off = off if convolve_science else -off
             sigma[mine] = stamps.sigma(off.reshape(c, -1, *start.shape[2:]), mine)
         return sigma
@@ -326,7 +337,7 @@ def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
     keep = np.ones(n, bool)
     sigma, strength, count = plain, _STRENGTHS[-1], 1
     best = np.inf
-    tries = [(1, s) for s in _STRENGTHS] + [(t, 0.0) for t, needed in ((3, 60), (6, 150)) if n >= needed]
+    tries = [(1, s) for s in _STRENGTHS] + [(t, 0.0) for t, needed in ((3, 30), (6, 60)) if n >= needed]
     for t, tried in tries:
         basis = terms(stamps.x, stamps.y, stamps.shape, t)
         now = held_out(basis, tried or strength, keep)
@@ -344,7 +355,7 @@ def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
     taps, condition = _solved(normal, right, terms(stamps.x, stamps.y, stamps.shape, count), keep, strength)
     taps = np.insert(taps, middle, -taps.sum(axis=2), axis=2)
     taps[:, 0, middle] += 1
-    gain = plain[keep] - sigma[keep]
+    gain = np.log(plain[keep] / sigma[keep])
     error = 1.2533 * 1.4826 * float(np.median(np.abs(gain - np.median(gain)))) / np.sqrt(keep.sum())
     after = float(np.median(sigma))
     return Kernel(
@@ -368,23 +379,84 @@ def _centred(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     )
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _normal_equations(
+    design: np.ndarray, weight: np.ndarray, rest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each star's own (c, n, k, k) and (c, n, k) from (c, n, k, p), (c, n, p), (c, n, p)."""
+    c, n, k, p = design.shape
+    normal, right = np.empty((c, n, k, k)), np.empty((c, n, k))
+    weighted = np.empty(p)
+    for a in range(c):
+        for b in range(n):
+            for q in range(k):
+                for i in range(p):
+                    weighted[i] = design[a, b, q, i] * weight[a, b, i]
+                right[a, b, q] = (weighted * rest[a, b]).sum()
+                for r in range(q + 1):
+                    other = design[a, b, r]
+                    total = 0.0
+                    for i in range(p):
+                        total += weighted[i] * other[i]
+                    normal[a, b, q, r] = normal[a, b, r, q] = total
+    return normal, right
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _modelled(design: np.ndarray, local: np.ndarray, out: np.ndarray) -> None:
+    """What taps (c, n, k) of its own make of each star's design (c, n, k, p), into (c, n, p)."""
+    c, n, k, p = design.shape
+    for a in range(c):
+        for b in range(n):
+            to = out[a, b]
+            to[:] = 0
+            for q in range(k):
+                f = local[a, b, q]
+                row = design[a, b, q]
+                for i in range(p):
+                    to[i] += f * row[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 def _solved(
     normal: np.ndarray, right: np.ndarray, basis: np.ndarray, keep: np.ndarray, strength: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Taps (c, t, k) and condition numbers from stars' own normal equations (c, n, k, k) and (c, n, k)."""
-    c, _, k, _ = normal.shape
+    """Taps (c, t, k) and condition numbers from stars' own normal equations (c, n, k, k) and (c, n, k).
+
+    By Cholesky's way, here: a library wakes threads that then wait for each other, at the cost of the other workers.
+    """
+    c, n, k, _ = normal.shape
     t = basis.shape[1]
-    p = basis[keep]
-    outer = (p[:, :, None] * p[:, None, :]).reshape(len(p), t * t)
+    m = t * k
     taps, condition = np.zeros((c, t, k)), np.ones(c)
-    if not len(p):
-        return taps, condition
-    for n in range(c):
-        left = (outer.T @ normal[n, keep].reshape(len(p), k * k)).reshape(t, t, k, k)
-        left = left.transpose(0, 2, 1, 3).reshape(t * k, t * k)
-        left += np.trace(left) / (t * k) * strength * np.eye(t * k)
-        factor = cholesky(left, lower=True)
-        diagonal = np.diag(factor)
-        condition[n] = (diagonal.max() / diagonal.min()) ** 2
-        taps[n] = cho_solve((factor, True), (p.T @ right[n, keep]).reshape(t * k)).reshape(t, k)
+    for a in range(c):
+        left, x = np.zeros((m, m)), np.zeros(m)
+        for b in range(n):
+            if keep[b]:
+                for u in range(t):
+                    x[u * k : (u + 1) * k] += basis[b, u] * right[a, b]
+                    for v in range(u + 1):
+                        left[u * k : (u + 1) * k, v * k : (v + 1) * k] += (
+                            basis[b, u] * basis[b, v] * normal[a, b]
+                        )
+        held = strength * np.trace(left) / m
+        for i in range(m):
+            left[i, i] += held
+            row = left[i]
+            for j in range(i + 1):
+                other = left[j]
+                total = row[j]
+                for q in range(j):
+                    total -= row[q] * other[q]
+                row[j] = total / other[j] if j < i else np.sqrt(max(total, 1e-300))
+            for q in range(i):
+                x[i] -= row[q] * x[q]
+            x[i] /= row[i]
+        for i in range(m - 1, -1, -1):
+            x[i] /= left[i, i]
+            for q in range(i):
+                x[q] -= left[i, q] * x[i]
+        diagonal = np.diag(left)
+        condition[a] = (diagonal.max() / diagonal.min()) ** 2
+        taps[a] = x.reshape(t, k)
     return taps, condition

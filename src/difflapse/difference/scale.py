@@ -71,6 +71,65 @@ def scale_from_stars(
     return mesh, count
 
 
+def scale_from_sums(
+    image: np.ndarray, target: np.ndarray, bad: np.ndarray, i: np.ndarray, j: np.ndarray, radius: float
+) -> tuple[np.ndarray, int] | None:
+    """Fit the ratio of star fluxes, image over target, from sums about stars on one grid; whatever their widths.
+
+    Parameters
+    ----------
+    image, target : ndarray, shape (c, ny, nx)
+        Of another camera or night, and of this one.
+    bad : ndarray of bool, shape (ny, nx)
+        True = bad in either; stars near one do not count.
+    i, j : ndarray, shape (n,)
+        Where stars are, product pixels.
+    radius : float
+        Of the sums, product pixels: both images' stars should fit in. The sky is the median of a ring around.
+
+    Returns
+    -------
+    (mesh, n) or None
+        As `scale_from_stars`; the target's noise weighs, for faint stars are many.
+    """
+    c, ny, nx = image.shape
+    reach = int(np.ceil(2.5 * radius))
+    ci, cj = np.round(i).astype(int), np.round(j).astype(int)
+    inside = (ci >= reach) & (cj >= reach) & (ci < nx - reach) & (cj < ny - reach)
+    gy, gx = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    distance = np.hypot(gx, gy)
+    disc, ring = distance <= radius, (distance > 1.5 * radius) & (distance <= 2.5 * radius)
+    sums: list[np.ndarray] = []
+    places = []
+    for a, b in zip(ci[inside], cj[inside], strict=True):
+        box = (slice(b - reach, b + reach + 1), slice(a - reach, a + reach + 1))
+        if bad[box].any():
+            continue
+        cut = np.stack([image[:, box[0], box[1]], target[:, box[0], box[1]]])
+        sky = cut[:, :, ring]
+        level = np.median(sky, axis=-1)
+        noise = 1.4826 * np.median(np.abs(sky - level[..., None]), axis=-1) * np.sqrt(disc.sum())
+        sums.append(np.stack([cut[:, :, disc].sum(axis=-1) - disc.sum() * level, noise]))
+        places.append((a, b))
+    if len(sums) < _MIN_STARS:
+        return None
+    (flux, noise), place = np.stack(sums, axis=1), np.array(places, float)
+    half = max(ny, nx) / 2
+    u, v = (place[:, 0] - nx / 2) / half, (place[:, 1] - ny / 2) / half
+    gi, gj = nodes((ny, nx), SPACING)
+    gu, gv = np.meshgrid((gi - nx / 2) / half, (gj - ny / 2) / half)
+    mesh = np.ones((c, len(gj), len(gi)), np.float32)
+    for k in range(c):
+        snr = np.min(flux[:, :, k] / np.maximum(noise[:, :, k], 1e-9), axis=1)
+        good = snr > 10
+        if good.sum() < _MIN_STARS:
+            return None
+        ratio = np.log(flux[good, 0, k] / flux[good, 1, k])
+        surface, _ = _fit_surface(u[good], v[good], ratio, np.minimum(snr[good], 50.0) ** 2)
+        mesh[k] = np.exp(np.clip(_evaluate(surface, gu, gv), *_range(surface, u[good], v[good])))
+    return mesh, len(sums)
+
+
 def scale_from_pixels(
     science: np.ndarray, template: np.ndarray, mask: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:

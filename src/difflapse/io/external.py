@@ -101,6 +101,55 @@ def read_external_pixels(external: External) -> Frame:
     return Frame(facts, whole, bad)
 
 
+def read_external_planes(external: External) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, float]:
+    """The planes of an image that is no mosaic frame, their variance and mask, and the variance's NOISECOR.
+
+    Returns
+    -------
+    data : ndarray, shape (c, ny, nx), float32
+        Bad pixels at the median of their plane.
+    variance : ndarray, shape (c, ny, nx), float32, or None
+        Of the extension UNCERT (variance, standard deviation or inverse variance); NaN where it has none.
+    mask : ndarray of bool, shape (ny, nx)
+        True = bad: the extension MASK, and what is not finite.
+    correlation : float
+        Its header's; 1 without.
+
+    Raises
+    ------
+    InputError
+        The pixels cannot be read, or are no image of one or more planes.
+    """
+    try:
+        with fits.open(external.path, memmap=False) as hdus:
+            image = hdus[0 if external.grid is not None else external.facts.hdu]
+            data, header = np.array(image.data, np.float32), image.header
+            names = {hdu.name: hdu for hdu in hdus}
+            mask = np.asarray(names["MASK"].data) != 0 if "MASK" in names else np.zeros(data.shape, bool)
+            variance, kind = None, ""
+            if "UNCERT" in names:
+                variance = np.array(names["UNCERT"].data, np.float32)
+                kind = str(names["UNCERT"].header.get("UTYPE", "StdDevUncertainty"))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{external.path} cannot be read: {' '.join(str(error).split())}") from None
+    data = data[None] if data.ndim == 2 else data
+    if data.ndim != 3 or mask.shape[-2:] != data.shape[-2:]:
+        raise InputError(
+            f"{external.path} holds {data.shape} pixels; an image of one or more planes is needed"
+        )
+    bad = np.asarray(~np.isfinite(data).all(axis=0) | mask.reshape(-1, *mask.shape[-2:]).any(axis=0))
+    for plane in data:
+        plane[bad] = np.median(plane[~bad]) if not bad.all() else 0.0
+    if variance is not None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if "Std" in kind:
+                variance = np.square(variance)
+            elif "Inverse" in kind:
+                variance = np.float32(1) / variance
+        variance = np.broadcast_to(variance, data.shape)
+    return data, variance, bad, float(header.get("NOISECOR", 1.0))
+
+
 def _product(path: str, header: fits.Header) -> External:
     """A product of a run: native pixels are those of the frame whose grid it lies on."""
     name = Path(path).name

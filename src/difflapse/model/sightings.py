@@ -19,6 +19,7 @@ CLOUD = 256
 STAR = 512
 NEGATIVE = 1024
 CUT = 2048
+ROWS = 4096
 
 REASONS: dict[int, str] = {
     HOT: "a hot or dead pixel of the sensor: it stays in its place on the sensor, not on the sky",
@@ -32,11 +33,12 @@ REASONS: dict[int, str] = {
     CLOUD: "the frame, or this part of it, was clouded",
     STAR: "within the error that the night shows at stars as bright as the one here",
     NEGATIVE: "the other side of something: where a moving thing was in the template, or in the frame subtracted",
+    ROWS: "faint, and along the sensor's rows or columns: their readout's offsets",
     CUT: "what the frame showed more of than can be kept was left out, this is among the strongest of it",
 }
 """What each bit of `Sightings.flags` says; a sighting with any of `REFUSED` takes no part in changes."""
 
-REFUSED = HOT | COSMIC | DUST | DIPOLE | BLEED | MOSAIC | EDGE | REFLECTION | CLOUD | STAR | NEGATIVE
+REFUSED = HOT | COSMIC | DUST | DIPOLE | BLEED | MOSAIC | EDGE | REFLECTION | CLOUD | STAR | NEGATIVE | ROWS
 
 KINDS = ("variable", "transient", "mover", "streak", "comet", "unknown")
 
@@ -73,7 +75,7 @@ class Sightings:
     template has there."""
     sharpness: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """(n,) float64: share of the light in the brightest native pixel of the 3x3 about it, 0.2 to 0.4 for stars; for a
-    streak the share of its length that shines."""
+    streak the share of its length that is at least half as bright as most of it."""
 
     def __post_init__(self) -> None:
         n = len(self.x)

@@ -10,6 +10,7 @@ import numpy as np
 
 from difflapse.align.wcs import celestial
 from difflapse.changes import kinds, refuse
+from difflapse.changes.coma import coma_strength
 from difflapse.changes.comet import find_comet
 from difflapse.changes.find import distance_to_line
 from difflapse.changes.link import LinkOptions, link
@@ -26,6 +27,8 @@ from difflapse.pipeline.records import Canvas, Scene
 from difflapse.pipeline.sight import Sighted, Watch
 from difflapse.pipeline.sky import place_of
 
+_COMA = 8.0
+"""sigma of the light about a moving point from which on it is a comet."""
 _COARSER = (1, 2, 4)
 """Comas too wide for the cells are looked for on larger ones."""
 
@@ -65,13 +68,14 @@ def judge_night(
     taken = np.zeros(len(sightings), bool)
     for comet in comets:
         near, _ = _near_path(sightings, comet, times, 1.0 * comet.width)
-        taken |= near
+        taken |= near | _within(sightings, comet, times)
     # Movers first: a star that one passes does not vary.
     stars = watch.starlight
     x, y = stars.x, stars.y
     at_star, nearest = _nearest(sightings, x, y, 0.8 * watch.fwhm)
     linked = link(sightings, times, reach, taken | (at_star & _recurs(sightings, nearest, at_star)))
     moving = [c for c in linked if c.kind in ("mover", "streak")]
+    moving = [_with_coma(desk, watch, c, times) if c.kind == "mover" else c for c in moving]
     share, judged = _light_curves(night, given, len(stars))
     for k, row in enumerate(sorted(given)):
         _blot(judged[k], x, y, row, [*moving, *comets], sightings, times, watch.fwhm)
@@ -81,7 +85,7 @@ def judge_night(
     for c in moving:
         claimed[c.members] = True
     if len(stars) and len(used):
-        variation = find_variation(share, judged)
+        variation = find_variation(share, judged, _suspects(night, x, y, 0.8 * watch.fwhm))
         alone = _strongest_alone(variation.star, x, y, 3.0 * watch.fwhm)
         variation = variation.take(alone)
         members = [
@@ -115,6 +119,9 @@ def judge_night(
         if c.kind == "streak":
             c = kinds.of_streak(c, sightings, shape, minutes)
         out.append(c)
+    if night.has("variability"):
+        v = night.shared("variability")
+        out = kinds.with_curves(out, v.star, v.x, v.y, v.amplitude_mag, 0.8 * watch.fwhm)
     out.sort(key=lambda c: -c.snr_all)
     owner = np.full(len(sightings), -1)
     for n, c in enumerate(out):
@@ -152,15 +159,9 @@ def _comets(desk: Desk, watch: Watch, times: np.ndarray) -> list[Change]:
     """The comet of the night, if there is one."""
     night = desk.night
     given = desk.values.get("sighted", {})
-    slots = [
-        (slot, k)
-        for slot, k in enumerate(watch.comet_frames)
-        if given.get(k) is not None and given[k].clear and k not in desk.failed
-    ]
-    if len(slots) < 4:
+    frames, stack = _pictures(desk, watch)
+    if len(frames) < 4:
         return []
-    stack = np.asarray(night.array("cells"))[[slot for slot, _ in slots]]
-    frames = np.array([k for _, k in slots])
     grid = night.shared("canvas").grid
     for coarser in _COARSER:
         pictures = np.stack([bin_image(p, coarser) for p in stack])
@@ -175,6 +176,48 @@ def _comets(desk: Desk, watch: Watch, times: np.ndarray) -> list[Change]:
         used = np.array([k for k in sorted(given) if given[k] is not None], int)
         return [kinds.of_comet(comet, side * grid.step, (float(x0), float(y0)), times, used)]
     return []
+
+
+def _with_coma(desk: Desk, watch: Watch, change: Change, times: np.ndarray) -> Change:
+    """A mover, or the comet that it is: too faint a coma to be found alone is seen about the point in it."""
+    frames, stack = _pictures(desk, watch)
+    inside = (frames >= change.first_frame) & (frames <= change.last_frame)
+    if inside.sum() < 4:
+        return change
+    grid, side = desk.night.shared("canvas").grid, watch.cell
+    x, y = (v[frames[inside]] for v in _position(change, times))
+    i, j = grid.from_native(x, y)
+    strength = coma_strength(stack[inside], (i - (side - 1) / 2) / side, (j - (side - 1) / 2) / side)
+    if strength < _COMA:
+        return change
+    width = 3 * side * grid.step
+    note = f"a moving point with a coma of {strength:.0f} sigma about it"
+    return replace(change, kind="comet", width=float(width), note=note)
+
+
+def _pictures(desk: Desk, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
+    """The clear frames among those of which small pictures were kept, and the pictures."""
+    given = desk.values.get("sighted", {})
+    slots = [
+        (slot, k)
+        for slot, k in enumerate(watch.comet_frames)
+        if given.get(k) is not None and given[k].clear and k not in desk.failed
+    ]
+    stack = np.asarray(desk.night.array("cells"))[[slot for slot, _ in slots]]
+    return np.array([k for _, k in slots], int), stack
+
+
+def _suspects(night: Night, x: np.ndarray, y: np.ndarray, reach: float) -> np.ndarray:
+    """Which of the stars at (x, y) vary by their light curves, by fewer false alarms than are asked for."""
+    out = np.zeros(len(x), bool)
+    if not night.has("variability"):
+        return out
+    v = night.shared("variability")
+    with np.errstate(invalid="ignore"):
+        loud = np.flatnonzero(v.false_alarm * max(v.tested, 1) < night.options.false_alarms)
+    for n in loud:
+        out |= np.hypot(x - v.x[n], y - v.y[n]) < reach
+    return out
 
 
 def _nearest(
@@ -210,6 +253,16 @@ def _near_path(
     away = np.hypot(sightings.x - change.x - t * dx, sightings.y - change.y - t * dy)
     points = ~sightings.is_streak
     return ((away < radius) | now) & points, now & points
+
+
+def _within(sightings: Sightings, comet: Change, times: np.ndarray) -> np.ndarray:
+    """Which streaks lie within a coma: its own core, drawn out."""
+    x, y = (v[sightings.frame] for v in _position(comet, times))
+    middle_x, middle_y = 0.5 * (sightings.x + sightings.x_end), 0.5 * (sightings.y + sightings.y_end)
+    length = np.hypot(sightings.x_end - sightings.x, sightings.y_end - sightings.y)
+    with np.errstate(invalid="ignore"):
+        near = np.hypot(middle_x - x, middle_y - y) < 2.0 * comet.width
+        return np.asarray(sightings.is_streak & near & (length < 5.0 * comet.width))
 
 
 def _position(change: Change, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -84,6 +84,9 @@ class RunOptions:
         metavar="WHICH",
     )
     diff: str = _option("template", "what is subtracted (base is another name for template)", DIFF)
+    template: str = _option(
+        "", "what is subtracted instead of the night's own: any FITS file of the same sky", metavar="FILE"
+    )
     lag: str = _option("1", "running difference: frames, or a time such as 10min", metavar="LAG")
     window: int = _option(9, "rolling difference: frames in the centred window", metavar="N")
     match: str = _option(
@@ -179,11 +182,6 @@ class RunOptions:
                 _check_choice(item.name, value, choices)
         if not self.reference:
             raise OptionError("reference is empty; it must be best, first, middle, a frame number or a file")
-        if self.match == "zogy" and self.units != "sigma":
-            raise OptionError(
-                f"match is zogy and units are {self.units}; a proper difference is in sigma",
-                "units sigma, or match psf",
-            )
         parse_lag(self.lag)
         if not 3 <= self.window <= 255:
             raise OptionError(f"window is {self.window}; a rolling median takes 3 to 255 frames")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from difflapse.difference import Difference, Science, Template, subtract
-from difflapse.difference.convolve import convolve_science, convolve_template, shared_part
+from difflapse.difference.convolve import Windows, convolve_science, convolve_template, shared_part
 from difflapse.difference.proper import proper
 from difflapse.difference.psf import (
     FEWEST,
@@ -33,23 +33,40 @@ _LOOK = 64
 
 def take_matched(
     night: Night, k: int, science: Science, template: Template, own: float, quality: Quality
-) -> tuple[Difference, Told]:
+) -> tuple[Difference, Told, Kernel | None]:
     """Subtract, after matching point-spread functions where that is asked for or, with `auto`, pays."""
     wanted, units = night.options.match, night.options.units
     keep = "differences" in night.options.save
     kernel, told = _kernel_for(night, k, science, template, own, quality)
+    room = None if kernel is None else _room(template.data.shape)
+    result = difference_with(kernel, science, template, own, wanted == "zogy", units, keep, room)
+    return result, told, kernel
+
+
+def difference_with(
+    kernel: Kernel | None,
+    science: Science,
+    template: Template,
+    own: float,
+    whiten: bool,
+    units: str = "sigma",
+    keep: bool = False,
+    room: np.ndarray | None = None,
+    windows: Windows | None = None,
+) -> Difference:
+    """Subtract with a kernel, or with the scale alone (None); of whole images, or of windows of them."""
     if kernel is None:
-        return subtract(science, template, own, units, keep), told
-    room = _room(template.data.shape)
+        return subtract(science, template, own, units, keep)
     if kernel.science:
-        matched, against = convolve_science(science, kernel, room[0]), template
+        matched, against = (
+            convolve_science(science, kernel, None if room is None else room[0], windows),
+            template,
+        )
     else:
-        matched, against = science, convolve_template(template, kernel, room)
+        matched, against = science, convolve_template(template, kernel, room, windows)
     own *= shared_part(kernel, science.noise.correlation)
     result = subtract(matched, against, own, units, keep)
-    if wanted == "zogy":
-        result = proper(result, science, template, kernel)
-    return result, told
+    return proper(result, science, template, kernel, windows) if whiten else result
 
 
 def _kernel_for(
@@ -76,6 +93,9 @@ def _kernel_for(
         return kernel, told
     if wanted == "auto":
         return None, replace(plain, before=kernel.before)
+    if kernel.after > kernel.before and wanted == "zogy":
+        # Stars are alike: nothing is convolved, and the noise is whitened all the same.
+        return kernel.identity(), replace(told, after=kernel.before, kernel="")
     if kernel.after > kernel.before:
         note = f"match {wanted} failed, scaled instead: held-out stars are worse, {kernel.line}"
         return None, replace(plain, before=kernel.before, note=note)

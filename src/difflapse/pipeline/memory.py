@@ -17,6 +17,7 @@ from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.pictures import kept_bytes, movie_layout
 from difflapse.pipeline.pool import Pool, cores
+from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
 
 SMALL_NIGHT = 30_000_000
@@ -72,7 +73,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     grid = foreseen_grid(sequence.frames, options)
     n_channels = len(channels(facts.mosaic))
     mode = mode_for(options, len(sequence.frames))
-    members = min(len(sequence.frames), TEMPLATE_FRAMES) if mode == "template" else 1
+    members = min(len(sequence.frames), TEMPLATE_FRAMES) if mode == "template" and not options.template else 1
     native = facts.shape[0] * facts.shape[1]
     product = grid.shape[0] * grid.shape[1]
     if options.follow == ("comet",):
@@ -85,14 +86,19 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
         worker += 2 * picture  # a convolved image and its variance
     sensor = _PROCESS + min(len(sequence.frames), DEFECT_FRAMES) * raw + 2 * 4 * native
     template = (2 * picture + product) if mode == "template" else 0
+    sorts = 2 * product if mode != "none" else 0
+    worker += 8 * product  # the difference in sigma, filtered
     waiting = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
     main = _PROCESS + 100_000_000 + picture + waiting
     if options.follow == ("comet",):
         main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
     peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
+    # Each star's light on each frame; even rich fields have fewer than one to 100 pixels.
+    light = 4 * (2 * n_channels + 3) * min(MOST_SUMS, len(sequence.frames) * min(MOST_STARS, product // 100))
+    scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts + light
     latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)
-    drawn = kept_bytes(len(sequence.frames), movie_layout(grid, options), latest)
-    return Need(int(main + template + peak), int(members * (picture + product) + template + drawn))
+    scratch += kept_bytes(len(sequence.frames), movie_layout(grid, options), latest)
+    return Need(int(main + template + sorts + peak), int(scratch))
 
 
 def _machine_memory() -> int:

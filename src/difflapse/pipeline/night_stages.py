@@ -22,6 +22,7 @@ from difflapse.model import Frame, Inventory, Quality
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import VMAX
 from difflapse.pipeline import cube, encode, moving, pictures, save, sensor, tasks
+from difflapse.pipeline import foreign as foreign_template
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
@@ -152,7 +153,8 @@ def make_template(desk: Desk) -> None:
     # A hazy frame without stars of its own must not cost the others their smooth background.
     with_stars = sum(desk.value("scale", k) is not None for k in used)
     smooth = 2 * with_stars >= len(used) and len(reference.stars) >= 5
-    chosen = _choose(desk, used) if mode == "template" else (reference.frame,)
+    own = mode == "template" and not night.options.template
+    chosen = _choose(desk, used) if own else (reference.frame,)
     desk.progress.start("template", len(chosen))
     members = _members(desk, chosen)
     chosen = tuple(members)
@@ -164,7 +166,8 @@ def make_template(desk: Desk) -> None:
         image.data, one, np.broadcast_to(np.float32(0), image.data.shape), image.mask != 0, smooth
     )
     picture, hidden = image.data, image.mask != 0
-    if mode == "template":
+    foreign = foreign_template.lay_template(desk, base, smooth) if mode == "template" and not own else None
+    if own:
         matched = _weigh(desk, _match(desk, members, base, smooth))
         coma = moving.find_coma(desk, matched) if not night.options.follow else (None, "", 0.0)
         if coma[0] is not None:
@@ -184,7 +187,8 @@ def make_template(desk: Desk) -> None:
         if not night.options.follow or night.options.size:
             picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
     else:
-        chosen, correlation, own_weight = (), np.ones(len(sky)), {}
+        chosen, own_weight = (), {}
+        correlation = np.ones(len(sky)) if foreign is None else foreign.correlation
     desk.progress.finish("template")
     level = sky_level(sky, smooth)
     noise = desk.value("quality", reference.frame).noise_adu
@@ -199,7 +203,7 @@ def make_template(desk: Desk) -> None:
         mode,
         tuple(used),
         chosen,
-        float(np.mean(times)) if times else None,
+        (float(np.mean(times)) if times else None) if foreign is None else foreign.mjd,
         sky,
         smooth,
         night.cadence_s(),
@@ -211,6 +215,7 @@ def make_template(desk: Desk) -> None:
         own_weight,
         level=level,
         signs=read_signs(night, layout),
+        template_file=foreign.file if foreign else "",
     )
     night.share("scene", scene)
     latest = desk.pool.most_waiting(desk.pool.workers) * (CHUNK if scene.windowed else 1)
@@ -298,7 +303,7 @@ def check_reference(inventory: Inventory, options: RunOptions) -> None:
 
 def mode_for(options: RunOptions, frames: int) -> str:
     """The mode of the difference in force for a number of frames: too few make no template and no window."""
-    if options.diff in ("template", "rolling") and frames < FEWEST_FOR_TEMPLATE:
+    if options.diff in ("template", "rolling") and frames < FEWEST_FOR_TEMPLATE and not options.template:
         return "running"
     return options.diff
 

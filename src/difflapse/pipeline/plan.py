@@ -18,6 +18,7 @@ from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import check_follow
+from difflapse.pipeline.foreign import check_template
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, check_reference, mode_for
 from difflapse.pipeline.pictures import movie_layout
@@ -108,6 +109,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     check_reference(inventory, options)
     check_follow(inventory, options)
     check_panels(inventory, options)
+    check_template(inventory, options)
     workers = choose_workers(inventory, options)
     return Plan(
         str(target),
@@ -121,7 +123,7 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     n = len(sequence.frames)
     facts = typical_frame(sequence.frames, options)
     diff = mode_for(options, n)
-    members = min(n, TEMPLATE_FRAMES) if diff == "template" else 0
+    members = min(n, TEMPLATE_FRAMES) if diff == "template" and not options.template else 0
     grid = foreseen_grid(sequence.frames, options)
     layout = movie_layout(grid, options)
     n_channels = len(channels(facts.mosaic))
@@ -131,7 +133,7 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     if "cube" in options.save:
         saved += n * (image + (0 if diff == "none" else 4 * grid.shape[0] * grid.shape[1]))
     movie = int(layout.width * layout.height * n * _MOVIE_BYTES_PER_PIXEL)
-    template = 2 * image + image // 4 if members else 0
+    template = 2 * image + image // 4 if diff == "template" else 0
     ny, nx = grid.shape
     steps = (
         f"find hot and dead pixels of the sensor from {min(n, DEFECT_FRAMES)} frames",
@@ -139,7 +141,11 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
         f"align by {options.align}, transform {options.transform}, reference {options.reference}",
         *([f"find the field on the sky with {check_solver(options)}"] if options.solve else []),
         *([f"follow {'; '.join(options.follow)}"] if options.follow else []),
-        f"template of {members} frames" if members else f"{diff} difference, no template",
+        f"template of {members} frames"
+        if members
+        else f"template {options.template}, aligned as the frames are"
+        if options.template
+        else f"{diff} difference, no template",
         f"movie of {layout.width}x{layout.height} pixels at {options.fps:g} frames/s, "
         f"panels {', '.join(layout.names)} of {nx}x{ny} product pixels",
         *([f"save {', '.join(options.save)}"] if options.save else []),

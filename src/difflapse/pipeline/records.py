@@ -9,6 +9,7 @@ import numpy as np
 
 from difflapse.align.warp import BadPixels
 from difflapse.difference import Difference, Noise
+from difflapse.difference.psf import Kernel
 from difflapse.io.external import External
 from difflapse.measure import Defects
 from difflapse.model import FrameFacts, ProductGrid, Stars, Track
@@ -64,6 +65,8 @@ class Subtracted:
     told: Told
     template: np.ndarray | None = None
     """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
+    kernel: Kernel | None = None
+    """What matched the two; None: the scale alone. What is planted in windows of them is subtracted likewise."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,14 @@ class Scene:
     level: np.ndarray | None = None
     """(c, my, mx) mesh about a mean of zero: the sky's gradient, which the eye is spared; None: it is kept."""
     signs: Signs = Signs()
+
+    template_file: str = ""
+    """Where it is from outside the night."""
+
+    @property
+    def template_title(self) -> str:
+        """The template in words."""
+        return self.template_file or f"template of {len(self.template_frames)} frames"
 
     @property
     def windowed(self) -> bool:

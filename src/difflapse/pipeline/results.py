@@ -186,6 +186,38 @@ class Night:
 
         return read_stars(self.folder)
 
+    @functools.cached_property
+    def changes(self) -> Table:
+        """`changes.ecsv`: a row per thing that changed, most certain first.
+
+        Raises
+        ------
+        InputError
+            Nothing was subtracted from the frames.
+        """
+        return self._change_table("changes.ecsv")
+
+    @functools.cached_property
+    def detections(self) -> Table:
+        """`detections.ecsv`: a row per sighting, with the reasons (`flags`) against those that were refused.
+
+        Raises
+        ------
+        InputError
+            Nothing was subtracted from the frames.
+        """
+        return self._change_table("detections.ecsv")
+
+    def _change_table(self, name: str) -> Table:
+        from astropy.table import Table
+
+        if not (self.folder / name).exists():
+            mode = self.table.meta.get("diff", "none")
+            raise InputError(
+                f"{self.folder} has no {name}: the difference is {mode!r}", "run with a difference"
+            )
+        return Table.read(self.folder / name, format="ascii.ecsv")
+
     def light_curve(self, star: int, channel: str = "") -> TimeSeries:
         """One star's light curve from `lightcurves.fits`.
 
@@ -338,8 +370,25 @@ class Night:
             "reference": self.reference.file if used else None,
             "diff": table.meta.get("diff"),
             "wcs": table.meta.get("wcs"),
+            "changes": self._told_changes(),
             "camera": dict(table.meta.get("camera", {})),
             "methods": {name: methods.count(name) for name in dict.fromkeys(methods)},
+        }
+
+    def _told_changes(self) -> dict[str, Any] | None:
+        """What changed, kind by kind, as plain values; None where that was not looked for."""
+        if not (self.folder / "changes.ecsv").exists():
+            return None
+        table = self.changes
+        kinds = [str(kind) for kind in table["kind"]]
+        return {
+            "note": str(table.meta.get("note", "")),
+            "false_alarms": table.meta.get("false_alarms"),
+            "kinds": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+            "changes": [
+                {name: (None if np.ma.is_masked(row[name]) else row[name].item()) for name in table.colnames}
+                for row in table
+            ],
         }
 
 

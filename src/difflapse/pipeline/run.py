@@ -26,6 +26,7 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import external_of
 from difflapse.pipeline.follow import check_follow
+from difflapse.pipeline.foreign import check_template
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.moving import moving_record
 from difflapse.pipeline.night_stages import check_reference
@@ -56,6 +57,7 @@ def run(
     resample: str = "cubic",
     reference: str | int = "best",
     diff: str = "template",
+    template: str | Path = "",
     lag: str | int = "1",
     window: int = 9,
     match: str = "auto",
@@ -103,8 +105,9 @@ def run(
     align, transform, detector, resample, reference : str
         How frames are aligned, by which model, with which kernel they are resampled, and on which frame's pixel
         grid (`reference` may be a number, or a file of the same sky from anywhere).
-    diff, lag, window, match, units : str, window int
-        What is subtracted, how it is matched before, and in which units the movie shows it.
+    diff, template, lag, window, match, units : str, window int
+        What is subtracted (`template` may be a file of the same sky, such as another night's), how it is matched
+        before, and in which units the movie shows it.
     mosaic : str
         The colour mosaic in array order, ``none``, or ``auto``.
     center, size, roi : str
@@ -179,6 +182,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     check_reference(inventory, options)
     check_follow(inventory, options)
     check_panels(inventory, options)
+    check_template(inventory, options)
     done: list[_Done] = []
     failed: list[tuple[FrameSequence, DifflapseError]] = []
     with folder.staging(target) as staged:
@@ -272,6 +276,8 @@ def _run_sequence(
     external = external_of(night.frames, options)
     if external is not None:
         record["provenance"]["reference"] = sha256(external.path)
+    if options.template:
+        record["provenance"]["template"] = sha256(Path(options.template).expanduser())
     write_toml(place / "run.toml", record)
     return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
 
@@ -445,6 +451,8 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     if finished:
         scene: Scene = night.shared("scene")
         meta["diff"] = scene.mode
+        if scene.template_file:
+            meta["template_file"] = scene.template_file
         meta["wcs"] = place_of(night).text
         meta.update({} if (scale := _pixel_arcsec(night)) is None else {"pixel_arcsec": scale})
     return meta

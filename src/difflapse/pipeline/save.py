@@ -84,7 +84,9 @@ def save_template(night: Night) -> str:
     scene: Scene = night.shared("scene")
     count = np.asarray(night.array("template_count"))
     mask = np.where(count == 0, np.uint8(bits.NO_TEMPLATE), np.uint8(0))
-    cards: list[Card] = [("NCOMBINE", len(scene.template_frames), "frames in the template")]
+    cards: list[Card] = [("NCOMBINE", len(scene.template_frames) or 1, "frames in the template")]
+    if scene.template_file:
+        cards.append(("TMPLFILE", scene.template_file, "the file it was made from"))
     if scene.template_mjd is not None:
         cards.append(("TMPLTIME", iso_utc(scene.template_mjd), "UTC, mean time of its frames"))
     variance = np.asarray(night.array("template_variance"))

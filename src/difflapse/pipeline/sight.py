@@ -13,7 +13,7 @@ from difflapse.changes.find import FindOptions, filtered, find, flatten
 from difflapse.changes.starlight import Starlight, field_of, find_starlight, scatter_by_light
 from difflapse.difference.mesh import image, mean
 from difflapse.measure.photometry import aperture_sums, bad_map, default_annulus
-from difflapse.model import Alignment, FrameFacts, ProductGrid, bits
+from difflapse.model import FrameFacts, ProductGrid, bits
 from difflapse.model.sightings import CLOUD, STAR, Sightings
 from difflapse.mosaic import bin_medians
 from difflapse.pipeline import tasks
@@ -55,6 +55,8 @@ class Sighted:
     sightings: Sightings
     clear: bool
     """Whether its stars are believed."""
+    scatter: np.ndarray
+    """(n_bins,): of its filtered difference, where the template is so bright."""
 
 
 def prepare_watch(desk: Desk) -> None:
@@ -123,24 +125,28 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     found = find(sigma, grid, FindOptions(watch.width), k, watch.starlight.bins)
     snr = filtered(flatten(sigma), watch.width).snr
     transparency = 1.0 if values["scale"] is None else float(np.mean(values["scale"]))
-    clear = transparency >= _CLEAR
+    # Where no star tells how bright a frame is, it is clouded, unless that was not to be measured.
+    clear = transparency >= _CLEAR if values["scale"] is not None else night.options.match == "none"
     if len(watch.starlight):
         residual, judged = star_residuals(snr, watch.starlight, grid)
         if not clear:
             judged[:] = np.nan
         night.write("star_residuals", (k, 0, 0), residual)
         night.write("star_residuals", (k, 1, 0), judged)
-    found = refuse.by_starlight(found, snr, watch.starlight, grid)
+    scatter = refuse.scatter_of(snr, watch.starlight)
+    found = refuse.by_starlight(found, snr, watch.starlight, grid, scatter=scatter)
     found = refuse.by_dipole(found, watch.fwhm)
     found = refuse.by_mask(found, mask, grid, watch.width)
     found = _kept(found)
+    back = values["alignment"].transform.inverse
+    (x, y), (x_end, y_end) = back(found.x, found.y), back(found.x_end, found.y_end)
+    found = refuse.by_rows(found, np.stack([x, x_end]), np.stack([y, y_end]), grid.step, watch.width)
     found = measured(
-        found, night.frames[k], values["pixels"], values["alignment"], watch, grid, difference.template,
-        1.0 / transparency,
-    )  # fmt: skip
+        found, x, y, night.frames[k], values["pixels"], watch, grid, difference.template, 1.0 / transparency
+    )
     if not clear:
-        found = replace(found, flags=np.where(found.is_streak, found.flags, found.flags | CLOUD))
-    return {"sighted": Sighted(found, clear)}
+        found = replace(found, flags=found.flags | CLOUD)
+    return {"sighted": Sighted(found, clear, scatter)}
 
 
 def star_residuals(snr: np.ndarray, starlight: Starlight, grid: ProductGrid) -> tuple[np.ndarray, np.ndarray]:
@@ -178,18 +184,18 @@ def star_residuals(snr: np.ndarray, starlight: Starlight, grid: ProductGrid) -> 
 
 def measured(
     found: Sightings,
+    x: np.ndarray,
+    y: np.ndarray,
     facts: FrameFacts,
     pixels: Pixels,
-    alignment: Alignment,
     watch: Watch,
     grid: ProductGrid,
     template: np.ndarray | None,
     brighten: float,
 ) -> Sightings:
-    """Measure sightings on native pixels: where they are on the frame, their light, their shape."""
+    """Measure sightings on native pixels, at (x, y) of the frame: their light, their shape."""
     if not len(found):
         return found
-    x, y = alignment.transform.inverse(found.x, found.y)
     bad = bad_map(pixels.data.shape, pixels.bad.x, pixels.bad.y, pixels.bad.bit)
     radius = np.maximum(_RADIUS * watch.fwhm * np.maximum(found.width / (watch.width * grid.step), 1.0), 2.0)
     points = ~found.is_streak

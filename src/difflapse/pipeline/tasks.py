@@ -48,6 +48,8 @@ from difflapse.pipeline.sensor import gain_of, response_of
 _PICTURE_PIXELS = 1_000_000
 CHUNK = 8
 """Frames that a worker takes in a row where each needs its neighbours."""
+_DIMMED = 1.1
+"""Beyond this, the light that a frame has lost may be glow elsewhere: its background is looked at more finely."""
 _BAND = 64
 """Rows of several frames that are combined at a time, so that their copies stay small."""
 _LONGEST_KEPT = 8
@@ -253,7 +255,9 @@ def match_to(
                 "--match auto takes it as it is",
                 {"found": 0, "needed": 5},
             )
-    offset = fit_offset(science.data, inverse, target, bad, smooth)
+    # Clouds that dim the stars also glow.
+    clouds = float(np.mean(inverse)) > _DIMMED
+    offset = fit_offset(science.data, inverse, target, bad, smooth, clouds)
     return Science(science.data, science.mask, inverse, offset, noise)
 
 
@@ -270,11 +274,11 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             "difference": Subtracted(None, shown, "no difference: position interpolated", Told("")),
         }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
-    result, told = None, Told("")
+    result, told, kernel = None, Told(""), None
     if template is not None:
-        result, told = take_matched(night, k, matched, template, own, values["quality"])
+        result, told, kernel = take_matched(night, k, matched, template, own, values["quality"])
     subtracted = template.data if template is not None else None
-    return {"science": science, "difference": Subtracted(result, shown, title, told, subtracted)}
+    return {"science": science, "difference": Subtracted(result, shown, title, told, subtracted, kernel)}
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -411,7 +415,7 @@ def _template_for(
         )
         science = match_to(science, template.data, template.count == 0, night, scene.smooth, stars)
         own = scene.own_weight.get(k, 0.0)
-        title = f"difference: minus template of {len(scene.template_frames)} frames, {units}"
+        title = f"difference: minus {scene.template_title}, {units}"
         return science, template, own, Shown("template", scene.template_mjd), title
     if scene.mode == "none":
         return science, None, 0.0, Shown(None, None), "no difference"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from difflapse.synth.camera import Sensor
+from difflapse.synth.camera import MOFFAT_BETA, Sensor
 from difflapse.synth.scene import Response
 from difflapse.synth.truth import TrueObject, Truth
 
@@ -78,8 +79,8 @@ def score(truth: Truth, changes: Iterable[Mapping[str, Any]], reference: int, fl
     truth : Truth
         Of the night.
     changes : iterable of rows
-        With the columns ``kind``, ``x_pix``, ``y_pix``, ``x_end_pix``, ``y_end_pix``, ``first_frame`` and ``last_frame``;
-        frames are numbered as in the truth.
+        With the columns ``kind``, ``x_pix``, ``y_pix``, ``x_end_pix``, ``y_end_pix``, ``first_frame`` and
+        ``last_frame``; frames are numbered as in the truth.
     reference : int
         The frame whose native pixels positions are given in.
     floor : float
@@ -91,9 +92,9 @@ def score(truth: Truth, changes: Iterable[Mapping[str, Any]], reference: int, fl
 
     Notes
     -----
-    A change is the planted object that lies where it says: for what moves, both at its first and at its last frame; for
-    a streak, along its line on its frame. Where several changes lie on one object the first of the right kind is it, and
-    the others are false.
+    A change is the planted object that lies where it says: for what moves, both at its first and at its last frame;
+    for a streak, along its line on its frame. Where several changes lie on one object the first of the right kind is
+    it, and the others are false.
     """
     rows = [dict(row) for row in changes]
     used: set[int] = set()
@@ -109,16 +110,8 @@ def score(truth: Truth, changes: Iterable[Mapping[str, Any]], reference: int, fl
         if found >= 0:
             used.add(found)
         strong = seen[np.isfinite(seen) & (seen > 3)]
-        planted.append(
-            Planted(
-                kind,
-                thing.name,
-                _typical(kind, seen),
-                len(strong),
-                found,
-                str(rows[found]["kind"]) if found >= 0 else "",
-            )  # fmt: skip
-        )
+        found_as = str(rows[found]["kind"]) if found >= 0 else ""
+        planted.append(Planted(kind, thing.name, _typical(kind, seen), len(strong), found, found_as))
     return Score(tuple(planted), tuple(i for i in range(len(rows)) if i not in used))
 
 
@@ -145,8 +138,9 @@ def snr_of(truth: Truth, thing: TrueObject, colour: float, floor: float = FLOOR)
 
     Notes
     -----
-    ``S/N^2 = sum_c f_c F_c^2 / (V_c A)``, f_c the share of pixels of colour c, F_c its light in ADU as if all pixels were of
-    that colour, V_c the variance of a pixel and A the effective area, 4 pi sigma^2 of a Gaussian. A streak's line of
+    ``S/N^2 = sum_c f_c F_c^2 / (V_c A)``, f_c the share of pixels of colour c, F_c its light in ADU as if all pixels
+    were of that colour, V_c the variance of a pixel and A the effective area, ``1 / sum(p^2)`` of what pixels see of a
+    star (`point_area`; 4 pi sigma^2 of a Gaussian is half of it, for a Moffat has wings). A streak's line of
     length L and width sigma has ``F^2 / A`` replaced by ``F^2 / (2 sqrt(pi) sigma L)``.
     """
     values = truth.parameters
@@ -175,7 +169,7 @@ def snr_of(truth: Truth, thing: TrueObject, colour: float, floor: float = FLOOR)
                 float((share * light**2 / ((sky + light / area / gain) * area)).sum()) * inside
             )
             continue
-        area = 4 * math.pi * width**2
+        area = 4 * math.pi * width**2 if thing.kind == "comet" else point_area(round(frame.fwhm_pix, 2))
         variance = (sky * (1 + 1 / 12) + light / area / gain) * area
         if thing.kind == "variable":
             # Its clouds are known from its neighbours: only its own change counts.
@@ -194,6 +188,19 @@ def snr_of(truth: Truth, thing: TrueObject, colour: float, floor: float = FLOOR)
             known = share > 0
             out[i] = math.sqrt(float((share[known] * light[known] ** 2 / variance[known]).sum()))
     return out
+
+
+@functools.cache
+def point_area(fwhm_pix: float) -> float:
+    """Effective area of a star seen by square pixels, px**2: 1 / sum(p**2), the mean of all phases."""
+    fine = 7
+    half = math.ceil(5 * fwhm_pix) * fine
+    u = np.arange(-half, half + 1) / fine
+    alpha = 0.5 * fwhm_pix / np.sqrt(2 ** (1 / MOFFAT_BETA) - 1)
+    density = (1 + (u[:, None] ** 2 + u[None, :] ** 2) / alpha**2) ** -MOFFAT_BETA
+    total = np.cumsum(np.cumsum(np.pad(density, ((1, 0), (1, 0))), axis=0), axis=1)
+    seen = total[fine:, fine:] - total[:-fine, fine:] - total[fine:, :-fine] + total[:-fine, :-fine]
+    return float(fine**2 / np.sum((seen / density.sum()) ** 2))
 
 
 def _typical(kind: str, seen: np.ndarray) -> float:
@@ -223,7 +230,7 @@ def _spec(truth: Truth, thing: TrueObject) -> dict[str, Any]:
 
 def _place(truth: Truth, thing: TrueObject) -> int:
     """Which of the planted objects it is: those of later frames than the night has are not in the truth."""
-    own = [n for n, o in enumerate(truth.objects) if o is thing][0]
+    own = next(n for n, o in enumerate(truth.objects) if o is thing)
     kept = [
         n
         for n, o in enumerate(truth.parameters["objects"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.changes.comet import find_comet
+from difflapse.changes.comet import Comet, coma_light, find_comet, stands_out
 from difflapse.errors import InputError
 
 SHAPE = (61, 94)
@@ -126,3 +126,32 @@ def test_few_pictures_are_refused() -> None:
     with pytest.raises(InputError, match="3 frames") as caught:
         find_comet(sky(1, 3), times(1, 3))
     assert caught.value.facts == {"found": 3, "needed": 4}
+
+
+def test_the_light_of_a_comet_is_that_of_its_profile() -> None:
+    rng = np.random.default_rng(12)
+    n, ny, nx = 10, 60, 80
+    times = np.linspace(0.0, 1.0, n)
+    comet = Comet(0.5, 38.3, 27.6, 9.0, -5.0, 0.05, 100.0, 3.5)
+    x, y = comet.at(times)
+    gy, gx = np.mgrid[:ny, :nx]
+    static = rng.normal(300, 20, (2, ny, nx))
+    r = np.hypot(gx - x[:, None, None], gy - y[:, None, None])
+    form = np.where(r < 12, np.exp(-r / 2.5), 0)
+    peaks = np.array([20.0, 7.0])
+    pictures = static + peaks[:, None, None] * form[:, None] + rng.normal(0, 0.3, (n, 2, ny, nx))
+    pictures[3, :, 5:9, 5:9] = np.nan
+    radii, light = coma_light(pictures.astype(np.float32), times, comet)
+    assert np.allclose(light[:, 1:5], peaks[:, None] * np.exp(-radii[1:5] / 2.5), atol=0.08 * peaks.max())
+    assert (light >= 0).all()
+    assert (light[:, -1] == 0).all()
+
+
+def test_only_pictures_with_something_wide_are_searched() -> None:
+    rng = np.random.default_rng(13)
+    calm = rng.normal(300, 1, (8, 60, 80)).astype(np.float32)
+    assert not stands_out(calm)
+    gy, gx = np.mgrid[:60, :80]
+    for k in range(8):
+        calm[k] += 4 * np.exp(-((gx - 30 - 3 * k) ** 2 + (gy - 25) ** 2) / 8)
+    assert stands_out(calm)

@@ -115,3 +115,24 @@ def test_any_shape_of_image_is_taken(shape: tuple[int, int]) -> None:
     whole = image(mesh[0], shape)
     assert np.isfinite(whole).all()
     assert whole.mean() == pytest.approx(7, abs=1.0)
+
+
+def test_small_cells_follow_clouds_and_only_clouds() -> None:
+    rng = np.random.default_rng(4)
+    ny, nx = 400, 620
+    j, i = np.indices((ny, nx))
+    sky = rng.normal(500, 10, (1, ny, nx)).astype(np.float32)
+    template = np.full((1, ny, nx), 500, np.float32)
+    good = np.zeros((ny, nx), bool)
+    one = constant([1.0])
+    glow = (8 * np.sin(2 * np.pi * i / 110) * np.sin(2 * np.pi * j / 97)).astype(np.float32)
+    plain = image(fit_offset(sky + glow, one, template, good)[0], (ny, nx))
+    fine = image(fit_offset(sky + glow, one, template, good, clouds=True)[0], (ny, nx))
+    assert np.std(plain - glow) > 2.5
+    assert np.std(fine - glow) < 1.7
+    calm = fit_offset(sky, one, template, good)
+    assert np.array_equal(calm, fit_offset(sky, one, template, good, clouds=True))
+    # A coma is no cloud: it stays in the difference.
+    coma = (30 * np.exp(-((i - 310) ** 2 + (j - 200) ** 2) / (2 * 15**2))).astype(np.float32)
+    left = image(fit_offset(sky + coma, one, template, good, clouds=True)[0], (ny, nx))
+    assert left[200, 310] < 6

@@ -219,3 +219,29 @@ def test_noise_that_varies_over_the_field_is_followed() -> None:
     result: Difference = subtract(frame, made)
     for part in np.array_split(result.combined, 6, axis=1):
         assert part.std() == pytest.approx(1.0, abs=5 / np.sqrt(2 * part.size))
+
+
+@pytest.mark.parametrize("units", ["adu", "percent"])
+def test_significance_is_the_same_in_all_units(units: str) -> None:
+    rng = np.random.default_rng(8)
+    frame, other = draw(rng), draw(rng)
+    sigma = subtract(science(frame), template(other))
+    same = subtract(science(frame), template(other), units=units)
+    assert np.array_equal(sigma.significance, sigma.combined)
+    assert np.array_equal(sigma.significance, same.significance)
+    assert not np.allclose(same.combined, same.significance)
+
+
+def test_unlike_pixels_widen_bright_stars_only() -> None:
+    rng = np.random.default_rng(9)
+    scene = SKY[:, None, None] + np.zeros((3, *SHAPE))
+    scene[:, :, 100:140] += 5000
+    response = 0.01
+    noise = Noise(constant(np.square(SIGMA)), constant([0.0] * 3), 1.0, 1.0, constant([response**2] * 3))
+    light = (scene - SKY[:, None, None]) * (1 + response * rng.standard_normal(scene.shape))
+    frame = draw(rng) + light
+    got = subtract(
+        science(frame.astype(np.float32), noise), template(scene.astype(np.float32), 1e-3 * SIGMA)
+    ).significance
+    assert np.std(got[:, 100:140]) == pytest.approx(1.0, abs=0.04)
+    assert np.std(got[:, :90]) == pytest.approx(1.0, abs=0.05)

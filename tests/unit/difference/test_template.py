@@ -201,3 +201,47 @@ def test_more_frames_than_can_be_counted_are_refused(statistic: str) -> None:
     assert combined([one] * 255, statistic=statistic)[2].min() == 255
     with pytest.raises(ValueError, match="256 frames"):
         combined([one] * 256, statistic=statistic)
+
+
+@pytest.mark.parametrize("n", [4, 7, 12])
+def test_weights_give_the_weighted_mean_and_its_variance(n: int) -> None:
+    weights = np.linspace(0.5, 2.0, n)
+    frames = draw(n)
+    data, variance, count = combined(frames, weights=weights, clip=9.0)
+    wanted = np.tensordot(weights, np.stack(frames), axes=1) / weights.sum()
+    assert np.allclose(data, wanted, atol=1e-3)
+    share = np.sum(weights**2) / weights.sum() ** 2
+    assert np.allclose(variance, (SIGMA**2)[:, None, None] * share, rtol=1e-4)
+    assert (count == n).all()
+
+
+def test_a_weighted_frame_that_is_masked_leaves_the_rest() -> None:
+    weights = [1.0, 3.0, 1.0, 2.0, 1.0]
+    frames, masks = draw(5), clean(5)
+    masks[1][3:9, 5:20] = 1
+    data, variance, _ = combined(frames, masks, weights=weights, clip=9.0)
+    rest = (frames[0] + frames[2] + 2 * frames[3] + frames[4]) / 5
+    assert np.allclose(data[:, 3:9, 5:20], rest[:, 3:9, 5:20], atol=1e-3)
+    assert np.allclose(variance[:, 3:9, 5:20], (SIGMA**2)[:, None, None] * 7 / 25, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n", [3, 6, 9])
+def test_a_noisy_frame_hardly_moves_a_median(n: int) -> None:
+    rng = np.random.default_rng(n)
+    scale = np.ones(n)
+    scale[1] = 20.0**2  # in thick clouds, brought to the reference's brightness
+    white = rng.standard_normal((n, 2, *SHAPE)) * np.sqrt(scale)[:, None, None, None]
+    frames = list((LEVEL[:, None, None] + SIGMA[:, None, None] * white).astype(np.float32))
+    data, variance, _ = combined(frames, scale=scale, statistic="median")
+    got = np.mean((data - LEVEL[:, None, None]) ** 2 / variance)
+    assert got == pytest.approx(1.0, abs=0.12)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_unlike_pixels_add_with_the_square_of_the_light(statistic: str) -> None:
+    frames = [f + np.float32(1000) for f in draw(6)]
+    plain = combined(frames, statistic=statistic, clip=50.0)[1]
+    flat = [constant([1e-4] * 2)] * 6
+    data, variance, _ = combined(frames, statistic=statistic, flat=flat, clip=50.0)
+    each = 1e-4 * np.square(data - LEVEL[:, None, None])
+    assert np.allclose((variance - plain) / each, plain / (SIGMA**2)[:, None, None], rtol=2e-3)

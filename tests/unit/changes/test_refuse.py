@@ -1,0 +1,172 @@
+"""Refusing: each reason speaks where its cause is, and leaves what is on the sky alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from difflapse.changes import refuse
+from difflapse.changes.starlight import Starlight, find_starlight, scatter_by_light
+from difflapse.model import ProductGrid, bits
+from difflapse.model.sightings import (
+    BLEED,
+    COSMIC,
+    DIPOLE,
+    EDGE,
+    HOT,
+    MOSAIC,
+    REFUSED,
+    ROWS,
+    STAR,
+    Sightings,
+)
+
+SHAPE = (300, 440)
+GRID = ProductGrid(SHAPE, 2, (0, 0))
+FWHM = 1.4
+
+
+def points(*rows: tuple[float, float, float], frame: int = 0, width: float = 2.8) -> Sightings:
+    """Points at product pixels (i, j) with S/N."""
+    i, j, snr = np.array(rows, float).T
+    x, y = GRID.to_native(i, j)
+    n = len(rows)
+    return Sightings(np.full(n, frame, np.int32), x, y, snr, np.full(n, width), np.zeros(n, np.int32))
+
+
+def test_residuals_at_stars_count_against_what_the_frame_shows_at_stars() -> None:
+    """At bright stars the filtered map scatters by 5: 10 there is 2, and 10 on empty sky remains 10."""
+    rng = np.random.default_rng(1)
+    snr = rng.normal(size=SHAPE).astype(np.float32)
+    light = np.zeros(SHAPE, np.uint8)
+    light[:, 220:] = 6
+    snr[:, 220:] *= 5
+    none = np.zeros(0)
+    starlight = Starlight(none, none, none, none, light)
+    judged = refuse.by_starlight(points((100, 50, 10.0), (300, 50, 10.0)), snr, starlight, GRID)
+    assert judged.snr == pytest.approx([10, 2], rel=0.08)
+    assert list(judged.flags & STAR) == [0, STAR]
+
+
+def test_scatter_is_each_sort_of_lights_own() -> None:
+    rng = np.random.default_rng(2)
+    bins = rng.integers(0, 4, 40_000).astype(np.uint8)
+    width = np.array([1.0, 1.0, 2.0, 4.0])
+    middle = np.array([0.0, 0.5, -1.0, 3.0])
+    found = scatter_by_light(middle[bins] + width[bins] * rng.normal(size=len(bins)), bins)
+    assert found[1][:4] == pytest.approx(width, rel=0.04)
+    assert found[0][:4] == pytest.approx(middle, abs=0.15)
+
+
+def test_edges_and_saturated_pixels_are_flagged_and_the_open_sky_is_not() -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:, :20] = bits.OUTSIDE
+    mask[150:156, 300:304] = bits.SATURATED
+    mask[80, 200] = bits.BLANK
+    flagged = refuse.by_mask(
+        points((22, 100, 9), (298, 152, 9), (320, 152, 9), (202, 82, 9)), mask, GRID, FWHM
+    )
+    assert list(flagged.flags) == [EDGE, BLEED, 0, 0]
+
+
+def test_light_and_dark_side_by_side_are_a_dipole_but_one_side_alone_is_not() -> None:
+    found = points((100, 100, 9), (101.4, 100, -8), (200, 200, 30), (201.5, 200, -6), (300, 90, 9))
+    flagged = refuse.by_dipole(found, 2.1)
+    assert list(flagged.flags & DIPOLE) == [DIPOLE, DIPOLE, 0, DIPOLE, 0]
+
+
+def native(seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(400, 15, (200, 260)).astype(np.float32)
+
+
+def add_star(data: np.ndarray, x: float, y: float, light: float, fwhm: float) -> None:
+    v, u = np.indices(data.shape)
+    sigma = fwhm / 2.3548
+    data += light / (2 * np.pi * sigma**2) * np.exp(-0.5 * ((u - x) ** 2 + (v - y) ** 2) / sigma**2)
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.3, 0.5])
+def test_a_hot_pixel_is_a_spike_and_a_sharp_star_is_none(phase: float) -> None:
+    data = native()
+    add_star(data, 60 + phase, 70 + phase, 3000, 1.8)
+    data[120, 180] += 700
+    share, contrast = refuse.spikes(
+        data, np.array([60 + phase, 180.4]), np.array([70 + phase, 119.7]), "GBRG"
+    )
+    assert share[0] < 0.5
+    assert share[1] > 0.75
+    assert np.all(contrast > 6)
+    n = np.ones((3, 2))
+    judged = refuse.by_native(points((30, 35, 20.0), (90, 60, 20.0)), share, contrast, 900 * n, 50 * n, 5 * n)
+    assert list(judged.flags & COSMIC) == [0, COSMIC]
+
+
+def test_light_in_one_colour_alone_is_not_of_the_sky() -> None:
+    flux = np.array([[300.0, 800.0], [900.0, 10.0], [250.0, -5.0]])
+    error, area = np.full((3, 2), 20.0), np.array([[5.0, 5.0], [10.0, 10.0], [5.0, 5.0]])
+    share = np.full(2, 0.3)
+    judged = refuse.by_native(points((30, 35, 20.0), (90, 60, 20.0)), share, 10 * share, flux, error, area)
+    assert list(judged.flags & MOSAIC) == [0, MOSAIC]
+
+
+def test_what_stays_on_the_sensor_while_the_sky_moves_is_hot() -> None:
+    rng = np.random.default_rng(4)
+    parts = []
+    for k in range(5):
+        drift = 3.7 * k
+        sensor_x, sensor_y = np.array([101.0, 50.0 + drift]), np.array([77.0, 60.0])
+        part = Sightings(
+            np.full(2, k, np.int32),
+            sensor_x - drift,
+            sensor_y,
+            np.full(2, 9.0),
+            np.full(2, 2.1),
+            np.zeros(2, np.int32),
+            x_frame=sensor_x + rng.normal(0, 0.1, 2),
+            y_frame=sensor_y + rng.normal(0, 0.1, 2),
+            sharpness=np.array([0.6, 0.3]),
+        )
+        parts.append(part)
+    judged = refuse.by_sensor(Sightings.joined(parts), 2.1)
+    assert list(judged.flags) == [HOT, 0] * 5
+
+
+def test_a_faint_line_along_the_rows_is_their_offset_a_bright_or_a_tilted_one_is_not() -> None:
+    zero = np.zeros(3)
+    lines = Sightings(
+        np.zeros(3, np.int32), zero, zero, np.array([11.0, 60.0, 11.0]), zero + 2.8, np.zeros(3, np.int32),
+        zero + 800, zero,
+    )  # fmt: skip
+    x = np.array([[3.0, 3.0, 3.0], [803.0, 803.0, 803.0]])
+    y = np.array([[50.0, 50.0, 50.0], [53.0, 53.0, 120.0]])
+    judged = refuse.by_rows(lines, x, y, 2, FWHM)
+    assert list(judged.flags) == [ROWS, 0, 0]
+
+
+def test_every_reason_is_refused_and_told() -> None:
+    from difflapse.model.sightings import CUT, REASONS
+
+    assert REFUSED == sum(REASONS) - CUT
+    assert all(text and not text.endswith(".") for text in REASONS.values())
+
+
+def test_the_stars_of_a_template_are_found_and_its_light_mapped() -> None:
+    """Three colours; a star of S/N 60 on one frame is found to 0.15 product pixels with that S/N, to 10 %."""
+    rng = np.random.default_rng(5)
+    variance = np.array([140.0, 100.0, 150.0])
+    template = rng.normal(0, np.sqrt(variance / 12)[:, None, None], (3, *SHAPE)).astype(np.float32)
+    v, u = np.indices(SHAPE)
+    sigma = FWHM / 2.3548
+    shape = np.exp(-0.5 * ((u - 211.3) ** 2 + (v - 140.8) ** 2) / sigma**2) / (2 * np.pi * sigma**2)
+    light = np.array([500.0, 1200.0, 700.0])
+    template += (light[:, None, None] * shape).astype(np.float32)
+    expected = (light / variance).sum() / np.sqrt((1 / variance).sum()) / (2 * np.sqrt(np.pi) * sigma)
+    sky = np.zeros((3, 1, 1), np.float32)
+    found = find_starlight(template, sky, variance, np.full(3, 0.3), np.zeros(SHAPE, bool), GRID, FWHM)
+    assert len(found) == 1
+    x, y = GRID.to_native(211.3, 140.8)
+    assert np.hypot(found.x[0] - x, found.y[0] - y) < 2 * 0.15
+    assert found.snr[0] == pytest.approx(expected, rel=0.12)
+    assert 0.2 * expected < found.gain[0] < found.snr[0]
+    assert found.bins[141, 211] == np.ceil(np.log2(found.snr[0] / 5))
+    assert found.bins[20, 20] == 0
