@@ -1,4 +1,5 @@
-# Everything a person or a machine needs: make demo, make test, make check, make bench, make clean.
+# Everything a person or a machine needs: make demo, make test, make check, make bench, make bench-large,
+# make clean.
 # PYTHON=/path/to/python3.12 chooses the interpreter; otherwise the first suitable one on the PATH is taken.
 
 VENV := .venv
@@ -12,7 +13,7 @@ ifneq ($(shell cat $(VENV)/made-in 2>/dev/null),$(CURDIR))
   STALE := stale
 endif
 
-.PHONY: help demo test check lint types floors docs bench clean stale
+.PHONY: help demo test check lint types floors docs bench bench-large clean stale
 .DELETE_ON_ERROR:
 
 help:
@@ -20,6 +21,7 @@ help:
 	@echo 'make test    all tests'
 	@echo 'make check   lint, types, floors, docs'
 	@echo 'make bench   speed, beside the peers'
+	@echo 'make bench-large   what is found in many simulated nights; hours'
 	@echo 'make clean   remove what these made'
 
 demo: $(VENV)/with-base
@@ -45,6 +47,10 @@ docs: $(VENV)/with-dev
 
 bench: $(VENV)/with-bench
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+# Hours, and 4 GB of disk: 28 nights, each removed when it is scored. Interrupt it and go on as you like.
+bench-large: $(VENV)/with-bench
+	@$(BIN)/python benchmarks/changes_many.py difflapse-bench --figures docs/images $(ARGS)
 
 clean:
 	rm -rf $(VENV) difflapse-demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

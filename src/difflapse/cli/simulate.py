@@ -14,7 +14,7 @@ from difflapse.cli import terminal
 from difflapse.errors import OptionError
 from difflapse.pipeline.progress import Progress
 
-PRESETS = ("panoptes", "demo")
+PRESETS = ("panoptes", "changes", "demo")
 COUNT = click.IntRange(min=0)
 
 
@@ -42,7 +42,8 @@ def simulate(
 ) -> None:
     """Write a simulated night into OUT: FITS frames, and truth.json with what is in them and where.
 
-    What is not given is the preset's own: 36 frames of 5208x3476 (panoptes) or 24 of 1302x868 (demo).
+    What is not given is the preset's own: 36 frames of 5208x3476 (panoptes), 24 of
+    2604x1738 (changes) or 24 of 1302x868 (demo).
     """
     shape = parse_size(size)
 

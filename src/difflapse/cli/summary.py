@@ -42,6 +42,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         if night.get("diff"):
             click.echo(f"  difference {night['diff']}")
         _print_changes(night.get("changes"))
+        if night.get("depth"):
+            click.echo(f"  depth      {night['depth']['text']}")
         if night.get("movie"):
             click.echo(f"  movie      {Path(night['folder']) / night['movie']}")
         click.echo(f"  tables     {night['folder']}")

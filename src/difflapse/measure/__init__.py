@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflapse.measure.background import channel_levels
 from difflapse.measure.defects import Defects, find_defects
+from difflapse.measure.draw import draw_stars, gaussian_profile, reach_pix
 from difflapse.measure.noise_map import noise_shape, relative_variance
 from difflapse.measure.repair import find_saturated, repair
 from difflapse.measure.stars import find_stars
@@ -11,10 +12,13 @@ from difflapse.measure.stars import find_stars
 __all__ = [
     "Defects",
     "channel_levels",
+    "draw_stars",
     "find_defects",
     "find_saturated",
     "find_stars",
+    "gaussian_profile",
     "noise_shape",
+    "reach_pix",
     "relative_variance",
     "repair",
 ]

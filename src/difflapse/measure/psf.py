@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from difflapse.model import StarProfile
+
 _LEAST = 25
 """Fewest bright lone stars from which a profile is learnt; below, windowed centroids are as good."""
 _TEACHERS = 200
@@ -78,6 +80,8 @@ class Fitted:
     """bool: the fit came to rest near where it began."""
     blended: np.ndarray
     """bool: a chi square far above that of stars as bright."""
+    profile: StarProfile
+    """What was fitted."""
 
 
 def fit_profile(
@@ -121,7 +125,8 @@ def fit_profile(
     bright = np.flatnonzero(teachers & np.isfinite(moments).all(axis=0))
     if len(bright) < _LEAST:
         return None
-    shape, middle = _stretch(x, y, moments, bright, light.data.shape)
+    map_, middle = _stretch(x, y, moments, bright, light.data.shape)
+    shape = _shapes(map_, middle, x, y, light.data.shape)
     bright = bright[:: max(1, len(bright) // _TEACHERS)][:_TEACHERS]
     grid = _grid(middle)
     spacing, form = grid.spacing, grid.form
@@ -145,7 +150,9 @@ def fit_profile(
         light.data, light.step, light.channel, light.noise, light.per_adu, light.saturation, x, y, sky, shape,
         profile, spacing, form, _FITTED, _GRAIN, 4,
     )  # fmt: skip
-    return Fitted(fx, fy, error * np.sqrt(np.maximum(chi2, 1.0)), chi2, ok, _unlike(chi2, flux.sum(0), ok))
+    learnt = StarProfile(profile, spacing, form, map_, middle, (light.data.shape[0], light.data.shape[1]))
+    error = error * np.sqrt(np.maximum(chi2, 1.0))
+    return Fitted(fx, fy, error, chi2, ok, _unlike(chi2, flux.sum(0), ok), learnt)
 
 
 def _unlike(chi2: np.ndarray, flux: np.ndarray, ok: np.ndarray) -> np.ndarray:
@@ -165,15 +172,9 @@ def _unlike(chi2: np.ndarray, flux: np.ndarray, ok: np.ndarray) -> np.ndarray:
 def _stretch(
     x: np.ndarray, y: np.ndarray, moments: np.ndarray, bright: np.ndarray, size: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What takes offsets at each star to those of the typical star, (n, 4) matrices, and that star's moments."""
+    """The stars' moments over the field, coefficients (3, t) of a polynomial, and those of the typical star."""
     degree = 2 if len(bright) >= 80 else 1 if len(bright) >= 40 else 0
-    half = 0.5 * max(size)
-
-    def terms(px: np.ndarray, py: np.ndarray) -> np.ndarray:
-        u, v = (px - 0.5 * size[1]) / half, (py - 0.5 * size[0]) / half
-        return np.stack([u**i * v**j for i in range(degree + 1) for j in range(degree + 1 - i)])
-
-    basis = terms(x[bright], y[bright])
+    basis = _terms(x[bright], y[bright], degree, size)
     values = moments[:, bright]
     middle = np.median(values, axis=1)
     keep = np.ones(len(bright), bool)
@@ -188,8 +189,22 @@ def _stretch(
             coefficients = np.zeros_like(coefficients)
             coefficients[:, 0] = middle
             break
-    map_ = coefficients @ terms(x, y)
-    middle = np.median(coefficients @ basis, axis=1)
+    return coefficients, np.median(coefficients @ basis, axis=1)
+
+
+def _terms(x: np.ndarray, y: np.ndarray, degree: int, size: tuple[int, ...]) -> np.ndarray:
+    """Terms of a polynomial over the field, (t, n)."""
+    half = 0.5 * max(size)
+    u, v = (x - 0.5 * size[1]) / half, (y - 0.5 * size[0]) / half
+    return np.stack([u**i * v**j for i in range(degree + 1) for j in range(degree + 1 - i)])
+
+
+def _shapes(
+    coefficients: np.ndarray, middle: np.ndarray, x: np.ndarray, y: np.ndarray, size: tuple[int, ...]
+) -> np.ndarray:
+    """What takes offsets at each place to those of the typical star, (n, 4) matrices."""
+    degree = {1: 0, 3: 1, 6: 2}[coefficients.shape[1]]
+    map_ = coefficients @ _terms(x, y, degree, size)
     # The map must stay a stretch, wherever a polynomial may lead.
     low, high = 0.5, 2.0
     for c in (0, 1):
@@ -199,7 +214,7 @@ def _stretch(
     root0, root = np.array(_root(*middle)).reshape(2, 2), _root(*map_)
     det = root[0] * root[3] - root[1] ** 2
     inverse = np.array([[root[3], -root[1]], [-root[1], root[0]]]) / det
-    return np.einsum("ij,jkn->nik", root0, inverse).reshape(-1, 4), middle
+    return np.einsum("ij,jkn->nik", root0, inverse).reshape(-1, 4)
 
 
 def _root(xx: np.ndarray, yy: np.ndarray, xy: np.ndarray) -> tuple[np.ndarray, ...]:

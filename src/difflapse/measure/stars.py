@@ -157,6 +157,7 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 1500) -> tuple
         background_adu=levels,
         noise_adu=noises,
         elongation=float(np.median(elong)) if len(elong) else float("nan"),
+        profile=None if fitted is None else fitted.profile,
     )
     return stars, quality
 

@@ -7,7 +7,7 @@ from difflapse.model.frame import Frame, FrameFacts
 from difflapse.model.grid import ProductGrid
 from difflapse.model.sequence import Inventory, LeftOut, Sequence
 from difflapse.model.sky import TanSip
-from difflapse.model.stars import Quality, Stars
+from difflapse.model.stars import Quality, StarProfile, Stars
 from difflapse.model.track import SkyPath, Track
 from difflapse.model.transform import Transform
 
@@ -22,6 +22,7 @@ __all__ = [
     "Quality",
     "Sequence",
     "SkyPath",
+    "StarProfile",
     "Stars",
     "TanSip",
     "Track",

@@ -72,6 +72,24 @@ class Stars:
         return cls(none, none, none, none, none, np.zeros((channels, 0)), np.zeros(0, bool))
 
 
+@dataclass(frozen=True, eq=False)
+class StarProfile:
+    """What pixels see of a star, learnt from a frame; drawn by `difflapse.measure.draw_stars`."""
+
+    knots: np.ndarray
+    """(m, m) float64: coefficients of a bicubic spline, rows along y, whose integral over the plane is 1."""
+    spacing: float
+    """Between the knots, px of the typical star."""
+    form: np.ndarray
+    """(xx, yy, xy) of the inverse of the typical star's moments, px**-2: 1 at one width from the middle."""
+    map: np.ndarray
+    """(3, t): polynomial of the stars' moments xx, yy, xy over the field, see `difflapse.measure.psf`."""
+    middle: np.ndarray
+    """(3,): the typical star's moments, px**2."""
+    size: tuple[int, int]
+    """(ny, nx) of the frame."""
+
+
 @dataclass(frozen=True)
 class Quality:
     """How good a frame is, measured on its own pixels."""
@@ -88,3 +106,5 @@ class Quality:
     noise_shape: np.ndarray | None = None
     """(6,): how the variance of an empty pixel varies over the frame, see `difflapse.measure.noise_shape`; None:
     not at all."""
+    profile: StarProfile | None = None
+    """What pixels see of a star; None where too few bright stars stand alone."""

@@ -339,6 +339,20 @@ class Certificate:
             warnings.warn(f"{pair.note}; --inputs FOLDER says where the inputs are", stacklevel=2)
         return draw_pair(pair, theme)
 
+    def draw_completeness(self, theme: str = "light") -> Figure:
+        """Draw how many artificial stars and movers were found, against their magnitude.
+
+        Raises
+        ------
+        InputError
+            Nothing was planted.
+        MissingDependencyError
+            matplotlib is not installed.
+        """
+        from difflapse.pipeline.figures import draw_completeness
+
+        return draw_completeness(self.night.completeness, self.night.name, theme)
+
     def save(
         self,
         pair: int | None = None,
@@ -351,7 +365,8 @@ class Certificate:
         Returns
         -------
         list of Path
-            The files: ``night``, and where there are stars ``residuals`` and ``pair``.
+            The files: ``night``, where there are stars ``residuals`` and ``pair``, and ``completeness`` where
+            artificial stars were planted.
 
         Raises
         ------
@@ -365,6 +380,8 @@ class Certificate:
         if self.has_residuals:
             figures["residuals"] = self.draw_residuals(theme)
             figures["pair"] = self.draw_pair(pair, inputs, theme)
+        if (self.night.folder / "completeness.ecsv").exists():
+            figures["completeness"] = self.draw_completeness(theme)
         paths = [folder / f"{name}.{form}" for name in figures]
         listed = set(self.night.summary()["products"])
         names = [path.relative_to(self.night.folder).as_posix() for path in paths]

@@ -149,6 +149,13 @@ class RunOptions:
     split: bool = _option(
         False, "keep sequences apart that differ only in their sequence id (meridian flips)"
     )
+    crossmatch: tuple[str, ...] = _option(
+        (),
+        "catalogues of known things: VOTable, FITS or ECSV files; vsx and skybot ask the network",
+        many=True,
+        metavar="FILE|vsx|skybot",
+    )
+    injection: bool = _option(True, "plant artificial stars and movers, and tell how deep the night was")
     workers: int = _option(0, "worker processes; 0: one per core", metavar="N")
     memory: str = _option(
         "",

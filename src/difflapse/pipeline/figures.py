@@ -206,6 +206,64 @@ def draw_pair(pair: Pair, theme: str = "light") -> Figure:
     return figure
 
 
+def draw_completeness(table: Any, name: str, theme: str = "light") -> Figure:
+    """See `Certificate.draw_completeness`."""
+    look = _theme(theme)
+    shown = {"transient": ("new stars", look.first, "o"), "mover": ("movers", look.second, "s")}
+    with rc_context(look.style()):
+        figure = Figure(figsize=(8, 4.6), layout="constrained")
+        ax = figure.subplots()
+        for kind, (label, colour, marker) in shown.items():
+            own = table[table["kind"] == kind]
+            if len(own) == 0:
+                continue
+            mag, share, error = (_values(own, c) for c in ("mag", "completeness", "completeness_err"))
+            limits = table.meta["limits"].get(kind, {})
+            half = limits.get("mag_50")
+            said = f"{label}, {int(np.sum(own['n_planted']))} planted"
+            if half is not None:
+                said += f": half to {half:.2f}"
+                ax.axvline(half, color=colour, linewidth=0.9, linestyle=":")
+            bars = np.stack([np.minimum(error, share), np.minimum(error, 1 - share)])
+            ax.errorbar(
+                mag,
+                share,
+                bars,
+                color=colour,
+                marker=marker,
+                markersize=5,
+                capsize=2,
+                linewidth=1.3,
+                label=said,
+            )
+        ax.axhline(0.5, color=look.third, linewidth=0.7)
+        ax.set_ylim(-0.04, 1.06)
+        ax.set_xlabel("magnitude, $-2.5\,\log_{10}$ adu/s")
+        ax.set_ylabel("found")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f} %"))
+        ax.legend(loc="lower left")
+        ax.set_title(f"{name}: artificial stars and movers found")
+        # What a magnitude means in one frame's noise: the relation of what was planted.
+        mag, snr = _values(table, "mag"), np.log10(np.maximum(_values(table, "snr"), 1e-3))
+        if len(np.unique(mag)) > 2:
+            slope, level = np.polyfit(mag, snr, 1)
+            low, high = ax.get_xlim()
+            ticks = {s: (np.log10(s) - level) / slope for s in (3, 5, 7, 10, 15, 20, 30, 50, 70)}
+            ticks = {s: m for s, m in ticks.items() if low <= m <= high}
+            top = ax.secondary_xaxis("top")
+            top.set_xticks(list(ticks.values()), [f"{s}" for s in ticks])
+            top.set_xlabel("S/N of one sighting")
+            ax.set_title("")
+            figure.suptitle(
+                f"{name}: artificial stars and movers found",
+                x=0.01,
+                ha="left",
+                fontsize=12,
+                fontweight="bold",
+            )
+    return figure
+
+
 def write_figure(figure: Figure, path: Path, form: str) -> None:
     """Write a figure as ``png`` or ``svg``; the same figure gives the same bytes."""
     # The layout's solver differs in the last digits from time to time, and an SVG names its parts by them.

@@ -22,7 +22,7 @@ from difflapse.difference.psf import (
 from difflapse.errors import FrameError
 from difflapse.model import Quality
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Canvas, Reference, Told
+from difflapse.pipeline.records import Canvas, Pair, Reference, Told
 
 _LEAST_SNR = 30.0
 _NOTHING_TO_GAIN = 1.1
@@ -33,14 +33,14 @@ _LOOK = 64
 
 def take_matched(
     night: Night, k: int, science: Science, template: Template, own: float, quality: Quality
-) -> tuple[Difference, Told, Kernel | None]:
+) -> tuple[Difference, Told, Pair]:
     """Subtract, after matching point-spread functions where that is asked for or, with `auto`, pays."""
     wanted, units = night.options.match, night.options.units
     keep = "differences" in night.options.save
     kernel, told = _kernel_for(night, k, science, template, own, quality)
     room = None if kernel is None else _room(template.data.shape)
-    result = difference_with(kernel, science, template, own, wanted == "zogy", units, keep, room)
-    return result, told, kernel
+    pair = _matched(kernel, science, template, own, room)
+    return _taken(pair, science, wanted == "zogy", units, keep), told, pair
 
 
 def difference_with(
@@ -55,18 +55,38 @@ def difference_with(
     windows: Windows | None = None,
 ) -> Difference:
     """Subtract with a kernel, or with the scale alone (None); of whole images, or of windows of them."""
+    pair = _matched(kernel, science, template, own, room, windows)
+    return _taken(pair, science, whiten, units, keep, windows)
+
+
+def _matched(
+    kernel: Kernel | None,
+    science: Science,
+    template: Template,
+    own: float,
+    room: np.ndarray | None = None,
+    windows: Windows | None = None,
+) -> Pair:
+    """The two with the sharper one convolved, and what they then have in common."""
     if kernel is None:
-        return subtract(science, template, own, units, keep)
+        return Pair(science, template, own, template)
     if kernel.science:
-        matched, against = (
-            convolve_science(science, kernel, None if room is None else room[0], windows),
-            template,
-        )
+        matched = convolve_science(science, kernel, None if room is None else room[0], windows)
+        against = template
     else:
         matched, against = science, convolve_template(template, kernel, room, windows)
     own *= shared_part(kernel, science.noise.correlation)
-    result = subtract(matched, against, own, units, keep)
-    return proper(result, science, template, kernel, windows) if whiten else result
+    return Pair(matched, against, own, template, kernel)
+
+
+def _taken(
+    pair: Pair, science: Science, whiten: bool, units: str, keep: bool, windows: Windows | None = None
+) -> Difference:
+    """The difference of a matched pair; `science` is the frame before."""
+    result = subtract(pair.science, pair.template, pair.own, units, keep)
+    if whiten and pair.kernel is not None:
+        return proper(result, science, pair.plain, pair.kernel, windows)
+    return result
 
 
 def _kernel_for(

@@ -16,6 +16,7 @@ from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.pictures import kept_bytes, movie_layout
+from difflapse.pipeline.plant import planted_bytes
 from difflapse.pipeline.pool import Pool, cores
 from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
@@ -98,6 +99,8 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts + light
     latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)
     scratch += kept_bytes(len(sequence.frames), movie_layout(grid, options), latest)
+    if options.injection and mode != "none" and not options.follow:
+        scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
     return Need(int(main + template + sorts + peak), int(scratch))
 
 

@@ -169,6 +169,7 @@ def make_template(desk: Desk) -> None:
     foreign = foreign_template.lay_template(desk, base, smooth) if mode == "template" and not own else None
     if own:
         matched = _weigh(desk, _match(desk, members, base, smooth))
+        night.share("matched", matched)
         coma = moving.find_coma(desk, matched) if not night.options.follow else (None, "", 0.0)
         if coma[0] is not None:
             night.share("coma", coma)

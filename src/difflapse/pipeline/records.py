@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from difflapse.align.warp import BadPixels
-from difflapse.difference import Difference, Noise
+from difflapse.difference import Difference, Noise, Science, Template
 from difflapse.difference.psf import Kernel
 from difflapse.io.external import External
 from difflapse.measure import Defects
@@ -55,6 +55,22 @@ class Told:
 
 
 @dataclass(frozen=True, eq=False)
+class Pair:
+    """What was subtracted from what (large; not copies)."""
+
+    science: Science
+    """The frame, matched, and convolved where that is its side."""
+    template: Template
+    """What was subtracted, convolved where that is its side."""
+    own: float
+    """Weight of the frame itself in it."""
+    plain: Template
+    """The template before any convolution."""
+    kernel: Kernel | None = None
+    """What point-spread functions were matched with."""
+
+
+@dataclass(frozen=True, eq=False)
 class Subtracted:
     """A difference (large) and what it is the difference of."""
 
@@ -63,10 +79,13 @@ class Subtracted:
     shown: Shown
     title: str
     told: Told
-    template: np.ndarray | None = None
-    """(c, ny, nx) float32, ADU: what was subtracted (large; not a copy)."""
-    kernel: Kernel | None = None
-    """What matched the two; None: the scale alone. What is planted in windows of them is subtracted likewise."""
+    pair: Pair | None = None
+    """What was subtracted from what; None likewise."""
+
+    @property
+    def template(self) -> np.ndarray | None:
+        """(c, ny, nx) float32, ADU: what was subtracted, before any convolution (large; not a copy)."""
+        return None if self.pair is None else self.pair.plain.data
 
 
 @dataclass(frozen=True)

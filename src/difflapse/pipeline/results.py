@@ -12,7 +12,7 @@ import numpy as np
 
 from difflapse.errors import DifflapseError, InputError
 from difflapse.model import Transform
-from difflapse.pipeline.tables import read_json, read_products, read_transform
+from difflapse.pipeline.tables import read_json, read_products, read_transform, tell_depth
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
@@ -147,6 +147,26 @@ class Night:
                 "frames.ecsv says how each frame was aligned",
             )
         return Table.read(path, format="fits")
+
+    @functools.cached_property
+    def completeness(self) -> Table:
+        """`completeness.ecsv`: of artificial stars and movers how many were found, a row per kind and half a magnitude;
+        the magnitudes to which half and 90 % are found in ``meta["limits"]``.
+
+        Raises
+        ------
+        InputError
+            Nothing was planted.
+        """
+        from astropy.table import Table
+
+        path = self.folder / "completeness.ecsv"
+        if not path.exists():
+            raise InputError(
+                f"{self.folder} has no completeness.ecsv: nothing was planted, or an older version ran",
+                "the run's notes say why; --injection asks for it",
+            )
+        return Table.read(path, format="ascii.ecsv")
 
     def certificate(self) -> Certificate:
         """How well the night is aligned: ``to_mapping()`` for numbers, ``draw_residuals()``, ``draw_night()``
@@ -369,6 +389,7 @@ class Night:
             ],
             "reference": self.reference.file if used else None,
             "diff": table.meta.get("diff"),
+            "depth": self._depth(),
             "wcs": table.meta.get("wcs"),
             "changes": self._told_changes(),
             "camera": dict(table.meta.get("camera", {})),
@@ -389,6 +410,18 @@ class Night:
                 {name: (None if np.ma.is_masked(row[name]) else row[name].item()) for name in table.colnames}
                 for row in table
             ],
+        }
+
+    def _depth(self) -> dict[str, Any] | None:
+        """How deep the night was, in a line and as plain values; None where it is not known."""
+        if not (self.folder / "completeness.ecsv").exists():
+            return None
+        meta = self.completeness.meta
+        return {
+            "text": tell_depth(self.completeness),
+            "limits": {kind: dict(limits) for kind, limits in meta["limits"].items()},
+            "n_planted": meta["n_planted"],
+            "false_alarms": dict(meta["false_alarms"]),
         }
 
 

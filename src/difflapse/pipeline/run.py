@@ -22,6 +22,7 @@ from difflapse.pipeline import folder, pictures, tables
 from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
+from difflapse.pipeline.crossmatch import check_crossmatch
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import external_of
@@ -30,6 +31,7 @@ from difflapse.pipeline.foreign import check_template
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.moving import moving_record
 from difflapse.pipeline.night_stages import check_reference
+from difflapse.pipeline.plant import forget_planted
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, Scene, Told
@@ -86,6 +88,8 @@ def run(
     reel: bool = True,
     save: str | Sequence[str] = (),
     split: bool = False,
+    crossmatch: str | Sequence[str] = (),
+    injection: bool = True,
     workers: int = 0,
     memory: str = "",
     max_failed: float = 0.5,
@@ -130,6 +134,10 @@ def run(
         FITS images to keep: ``aligned``, ``differences``; ``cube``: all of the night in one file.
     split : bool
         Keep sequences apart that differ only in their sequence id.
+    crossmatch : str or sequence of str
+        Catalogues that changes and stars are compared with: files, ``vsx``, ``skybot``.
+    injection : bool
+        Plant artificial stars and movers in small windows beside the frames, and tell how many are found.
     workers, memory : int, str
         Worker processes (0: one per core), and what all of them may take.
     max_failed : float
@@ -176,6 +184,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     folder.check_free(target, options.overwrite)
     check_solver(options)
     check_codec(options.codec)
+    check_crossmatch(options)
     if options.workers != 1 and cores() > 1:
         prestart()  # imports beside the reading of headers; a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
@@ -206,6 +215,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
                     forget()
                     shutil.rmtree(place / ".scratch", ignore_errors=True)
                     forget_pictures()
+                    forget_planted()
         if failed and not done:
             raise failed[0][1]
         seconds = time.monotonic() - started

@@ -17,11 +17,13 @@ from typing import Any
 from difflapse.pipeline import (
     changes,
     curves,
+    depth,
     encode,
     follow,
     interpolate,
     learn,
     night_stages,
+    plant,
     products,
     reel,
     sight,
@@ -30,6 +32,7 @@ from difflapse.pipeline import (
     tasks,
 )
 from difflapse.pipeline.context import Night
+from difflapse.pipeline.crossmatch import crossmatch
 from difflapse.pipeline.sky import find_sky
 
 
@@ -70,6 +73,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("watch", Scope.NIGHT, sight.prepare_watch, ("quality",), ()),
     Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
     Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ("catalogue",)),
+    Stage("plant", Scope.NIGHT, plant.plant, ("quality", "alignment", "scale"), ()),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
     ),
@@ -83,6 +87,13 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage("sight", Scope.EACH, sight.sight, ("pixels", "difference", "alignment", "scale"), ("sighted",)),
     Stage("residuals", Scope.EACH, learn.residuals, ("difference",), ("scatter",)),
+    Stage(
+        "probe",
+        Scope.EACH,
+        depth.probe,
+        ("pixels", "difference", "sighted", "alignment", "scale"),
+        ("probed",),
+    ),
     Stage(
         "photometry", Scope.EACH, starlight.measure_light, ("pixels", "alignment", "quality"), ("measured",)
     ),
@@ -98,6 +109,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), ()),
     Stage("curves", Scope.NIGHT, curves.make_curves, ("quality", "alignment", "measured"), ()),
     Stage("changes", Scope.NIGHT, changes.find_changes, ("sighted", "alignment", "scale"), ()),
+    Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed",), ()),
+    Stage("crossmatch", Scope.NIGHT, crossmatch, (), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
     Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale"), ()),
 )

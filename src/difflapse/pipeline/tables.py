@@ -322,3 +322,23 @@ def _inverse_record(transform: Transform, shape: tuple[int, int]) -> dict[str, A
     fitted = Transform("polynomial", inverse, coefficients, origin, scale)
     bx, by = fitted(X, Y)
     return {**transform_record(fitted), "max_error_pix": float(np.hypot(bx - gx, by - gy).max())}
+
+
+def tell_depth(table: Table) -> str:
+    """How deep a night was, in one line, from its `completeness.ecsv`."""
+    said = []
+    for kind, name in (("transient", "new stars"), ("mover", "movers")):
+        limits = table.meta.get("limits", {}).get(kind)
+        if limits is None:
+            continue
+        if limits["mag_50"] is not None:
+            error = f" +- {limits['mag_50_err']:.2f}" if limits["mag_50_err"] is not None else ""
+            line = f"half of {name} of magnitude {limits['mag_50']:.2f}{error} are found"
+            if limits["mag_90"] is not None:
+                line += f", 90 % at {limits['mag_90']:.2f}"
+        else:
+            own = [row for row in table if row["kind"] == kind]
+            n, hits = sum(r["n_planted"] for r in own), sum(r["n_found"] for r in own)
+            line = f"{hits} of {n} {name} are found"
+        said.append(line)
+    return "; ".join(said)

@@ -274,11 +274,10 @@ def subtract(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
             "difference": Subtracted(None, shown, "no difference: position interpolated", Told("")),
         }
     matched, template, own, shown, title = _template_for(night, k, scene, science, stars)
-    result, told, kernel = None, Told(""), None
+    result, told, pair = None, Told(""), None
     if template is not None:
-        result, told, kernel = take_matched(night, k, matched, template, own, values["quality"])
-    subtracted = template.data if template is not None else None
-    return {"science": science, "difference": Subtracted(result, shown, title, told, subtracted, kernel)}
+        result, told, pair = take_matched(night, k, matched, template, own, values["quality"])
+    return {"science": science, "difference": Subtracted(result, shown, title, told, pair)}
 
 
 def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,27 +344,43 @@ def template_band(
             )
         else:
             frames, masks = whole, all_masks
-        data, variance, count = combine(
-            frames,
-            masks,
-            [m.noise.sky for m in matched],
-            [m.noise.photon for m in matched],
-            level,
-            ny,
-            first if copied else 0,
-            rows=None if copied else (first, end),
-            factor=[m.inverse_scale for m in matched],
-            offset=[m.offset for m in matched],
-            flat=[m.noise.flat for m in matched],
-            weights=[m.weight for m in matched],
-            ignore=bits.SATURATED,
-            # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
-            statistic="median" if night.options.follow else "mean",
+        data, variance, count = combine_members(
+            night, matched, frames, masks, level, ny, first if copied else 0, None if copied else (first, end)
         )
         for c in range(len(data)):
             night.write("template", (c, first, 0), data[c])
             night.write("template_variance", (c, first, 0), variance[c])
         night.write("template_count", (first, 0), count)
+
+
+def combine_members(
+    night: Night,
+    matched: tuple[Member, ...],
+    frames: np.ndarray,
+    masks: np.ndarray,
+    level: np.ndarray,
+    ny: int,
+    row0: int = 0,
+    rows: tuple[int, int] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Combine the template's frames (n, c, h, nx), matched to the reference as `matched` says; see `combine`."""
+    return combine(
+        frames,
+        masks,
+        [m.noise.sky for m in matched],
+        [m.noise.photon for m in matched],
+        level,
+        ny,
+        row0,
+        rows=rows,
+        factor=[m.inverse_scale for m in matched],
+        offset=[m.offset for m in matched],
+        flat=[m.noise.flat for m in matched],
+        weights=[m.weight for m in matched],
+        ignore=bits.SATURATED,
+        # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
+        statistic="median" if night.options.follow else "mean",
+    )
 
 
 def without_moving(
@@ -419,13 +434,13 @@ def _template_for(
         return science, template, own, Shown("template", scene.template_mjd), title
     if scene.mode == "none":
         return science, None, 0.0, Shown(None, None), "no difference"
-    others = _neighbours(night, k, scene)
+    others = neighbours(night, k, scene)
     if not others:
         return science, None, 0.0, Shown(None, None), "no earlier frame to subtract"
     data, noise = _flat(night, scene, science, stars)
     recent = _recent(night.scratch, neighbours_kept(scene.mode, night.options))
     recent.keep(k, (data, science.mask, noise))
-    members = [recent.get(j) or recent.keep(j, _levelled_again(night, scene, j)) for j in others]
+    members = levelled_neighbours(night, scene, others)
     n = len(data)
     science = Science(data, science.mask, constant([1.0] * n), constant([0.0] * n), noise)
     times = night.times(others)
@@ -445,7 +460,7 @@ def _template_for(
         title = f"running difference, {lag}: minus {_clock(night, others[0])}, {units}"
         shown = Shown(night.frames[others[0]].file, when)
     else:
-        data, variance, count = _median_of(members, scene.sky)
+        data, variance, count = median_of(members, scene.sky)
         noises = [m[2] for m in members]
         correlation = joint_correlation([mean(n.sky) for n in noises], [n.correlation for n in noises])
         template = Template(data, variance, count, scene.sky, correlation)
@@ -455,7 +470,13 @@ def _template_for(
     return science, template, 0.0, shown, title
 
 
-def _median_of(members: list[Levelled], sky: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def levelled_neighbours(night: Night, scene: Scene, others: list[int]) -> list[Levelled]:
+    """Frames `others` on the reference's brightness and sky: those at hand, else made again."""
+    recent = _recent(night.scratch, neighbours_kept(scene.mode, night.options))
+    return [recent.get(j) or recent.keep(j, _levelled_again(night, scene, j)) for j in others]
+
+
+def median_of(members: list[Levelled], sky: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Median of levelled frames, their noise carried, by bands of rows: see `combine`."""
     c, ny, nx = members[0][0].shape
     data, variance = np.empty((c, ny, nx), np.float32), np.empty((c, ny, nx), np.float32)
@@ -476,7 +497,7 @@ def _median_of(members: list[Levelled], sky: np.ndarray) -> tuple[np.ndarray, np
     return data, variance, count
 
 
-def _neighbours(night: Night, k: int, scene: Scene) -> list[int]:
+def neighbours(night: Night, k: int, scene: Scene) -> list[int]:
     """Frames that are subtracted from frame `k` in running and rolling mode."""
     used = list(scene.used)
     place = used.index(k)

@@ -11,9 +11,12 @@ from difflapse.synth.scene import Comet, Mover, Nova, SkyObject, Streak, Variabl
 
 PRESETS = {
     "panoptes": "a night of a PANOPTES unit, as in docs/simulator.md, number by number; for all figures",
+    "changes": "24 frames as of panoptes with many variables, new stars, movers, streaks and comets, faint to bright",
     "demo": "24 small frames with a comet, a variable, a mover, a satellite and one cloudy frame",
 }
 """Name and one line of each."""
+_MANY = {"movers": 12, "variables": 12, "novae": 10}
+"""Things of `changes` per 4.5 Mpx."""
 LONG = 60
 """Frames after which the field would sink too low: longer nights look further east at the sky's rate."""
 
@@ -40,9 +43,9 @@ def preset(
     name : str
         One of `PRESETS`.
     frames : int
-        36 (`panoptes`) or 24 (`demo`).
+        36 (`panoptes`) or 24 (`changes`, `demo`).
     shape : (ny, nx)
-        (3476, 5208) or (868, 1302). The density of stars and hot pixels stays; distortion, vignetting
+        (3476, 5208), (1738, 2604) (`changes`) or (868, 1302) (`demo`). The density of stars and hot pixels stays; distortion, vignetting
         and the PSF's growth scale with the frame, so that a small frame is as hard for each pixel of drift.
     seed : int
         Everything random follows from it.
@@ -51,7 +54,8 @@ def preset(
     clouds : int
         Frames in thick clouds (each with a thinly clouded neighbour in `panoptes`).
     comets, movers, variables, novae, streaks : int
-        How many of each.
+        How many of each. In `changes` 1, 12, 12, 10 and 4 (movers, variables and novae per 4.5 Mpx, 40 each at
+        most), of brightness so spread that one sighting has an S/N of some 3 to 60.
     flip_at : int
         First frame after a meridian flip.
 
@@ -62,26 +66,32 @@ def preset(
     """
     if name not in PRESETS:
         raise OptionError(f"no preset {name!r}", f"one of: {', '.join(PRESETS)}")
-    demo = name == "demo"
-    n = (24 if demo else 36) if frames is None else frames
-    size = ((868, 1302) if demo else (3476, 5208)) if shape is None else shape
+    demo, many = name == "demo", name == "changes"
+    n = (36 if name == "panoptes" else 24) if frames is None else frames
+    usual = {"panoptes": (3476, 5208), "changes": (1738, 2604), "demo": (868, 1302)}
+    size = usual[name] if shape is None else shape
     rng = np.random.default_rng([seed, *b"preset"])
     thick = (1 if demo else max(1, n // 18)) if clouds is None else clouds
-    wanted = {
-        "comets": 1 if comets is None else comets,
-        "movers": (1 if demo else 3) if movers is None else movers,
-        "variables": (1 if demo else 6) if variables is None else variables,
-        "novae": (0 if demo else 1) if novae is None else novae,
-        "streaks": (1 if demo else 3) if streaks is None else streaks,
-    }
+    usual_counts = {"comets": 1, "movers": 3, "variables": 6, "novae": 1, "streaks": 3}
+    if demo:
+        usual_counts |= {"movers": 1, "variables": 1, "novae": 0, "streaks": 1}
+    elif many:
+        area = size[0] * size[1] / (1738 * 2604)
+        counts = {kind: max(2, min(40, round(area * n_))) for kind, n_ in _MANY.items()}
+        usual_counts |= counts | {"comets": 1, "streaks": 4}
+    given = {"comets": comets, "movers": movers, "variables": variables, "novae": novae, "streaks": streaks}
+    wanted = {kind: usual_counts[kind] if count is None else count for kind, count in given.items()}
     hours = max(n - 1, 1) * Clock().mean_cadence_s / 3600.0
     return NightSpec(
         name=name,
         seed=seed,
         frames=n,
         shape=size,
-        air=Air(clouds=_clouds(n, thick, thin=not demo, rng=rng)),
-        objects=_objects(wanted, n, hours, rng),
+        air=Air(
+            clouds=_clouds(n, thick, thin=not demo, rng=rng),
+            fwhm_pix=(float(rng.uniform(1.8, 2.1)), float(rng.uniform(2.2, 2.7))) if many else Air().fwhm_pix,
+        ),
+        objects=(_many_objects if many else _objects)(wanted, n, hours, rng),
         plate=PlateSolution() if wcs else None,
         flip_at=flip_at,
         mount=Mount(ra_deg=Mount().ra_deg + max(n - LONG, 0) * 0.744),
@@ -99,6 +109,58 @@ def _clouds(frames: int, thick: int, thin: bool, rng: np.random.Generator) -> tu
     depth = dict.fromkeys((k + 1 for k in at if k + 1 < frames), 0.4) if thin and frames > 8 else {}
     depth |= dict.fromkeys(at, 5.0)
     return tuple(sorted(depth.items()))
+
+
+def _many_objects(
+    wanted: dict[str, int], frames: int, hours: float, rng: np.random.Generator
+) -> tuple[SkyObject, ...]:
+    """The things of `changes`: brightness evenly spread from what is hardly seen to what cannot be missed."""
+
+    def spread(n: int, low: float, high: float) -> np.ndarray:
+        return np.asarray(rng.permutation(low + (np.arange(n) + rng.uniform(0, 1, n)) / max(n, 1) * (high - low)))
+
+    def place() -> tuple[float, float]:
+        return float(rng.uniform(0.06, 0.94)), float(rng.uniform(0.06, 0.94))
+
+    def rate(low: float, high: float) -> tuple[float, float]:
+        speed, angle = rng.uniform(low, high), rng.uniform(0, 2 * np.pi)
+        return float(speed * np.cos(angle)), float(speed * np.sin(angle))
+
+    made: list[SkyObject] = []
+    for mag in spread(wanted["comets"], 9.0, 12.0):
+        made.append(Comet(place(), rate(2.2, 3.5), float(mag), float(rng.uniform(20, 32))))
+    # A star of magnitude 14.6 stands out from a clear sky by 10 sigma.
+    for mag in spread(wanted["movers"], 12.7, 15.8):
+        made.append(Mover(place(), rate(2.0, 7.0), float(mag), float(rng.uniform(0.6, 0.9))))
+    amplitude = 10 ** spread(wanted["variables"], np.log10(0.06), np.log10(0.9))
+    for i, mag in enumerate(spread(wanted["variables"], 9.5, 13.3)):
+        star = Variable(
+            place(),
+            mag=float(mag),
+            amplitude_mag=float(amplitude[i]),
+            period_h=float(hours * rng.uniform(0.45, 1.3)),
+            phase=float(rng.random()),
+            shape=("sine", "eclipse")[i % 2],
+            colour=float(rng.uniform(0.2, 1.2)),
+        )
+        made.append(star)
+    for mag in spread(wanted["novae"], 12.7, 15.8):
+        start, rise = rng.uniform(0.15, 0.75) * hours, rng.uniform(0.02, 0.1) * hours
+        made.append(Nova(place(), float(mag), float(start), float(rise)))
+    for i, light in enumerate(10 ** spread(wanted["streaks"], np.log10(25.0), np.log10(600.0))):
+        frame = int((i + rng.uniform(0.1, 0.9)) * frames / wanted["streaks"])
+        angle, middle = rng.uniform(0, 2 * np.pi), place()
+        half = float(rng.choice([0.9, 0.25, 0.12])) * np.array([np.cos(angle), np.sin(angle)])
+        made.append(
+            Streak(
+                min(frame, frames - 1),
+                (float(middle[0] - half[0]), float(middle[1] - half[1])),
+                (float(middle[0] + half[0]), float(middle[1] + half[1])),
+                adu_per_pix=float(light),
+                tumble_pix=float(rng.choice([0.0, 0.0, 170.0])),
+            )
+        )
+    return tuple(made)
 
 
 def _objects(
