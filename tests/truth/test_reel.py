@@ -23,7 +23,13 @@ from .conftest import Done, Make, spec_of
 @pytest.fixture(scope="module")
 def reel(done: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path, list[str], np.ndarray]:
     """A run's reel: its folder, what was made, and where the mover truly is (frames x 2, reference pixels)."""
-    night = done(spec_of(frames=6, clouds=1, movers=1), save="aligned,differences", width=900)
+    night = done(
+        spec_of(frames=6, clouds=1, movers=1),
+        save="aligned,differences",
+        width=900,
+        injection=False,
+        reel=False,
+    )
     frames = list(range(6))
     (mover,) = [thing for thing in night.truth.objects if thing.kind == "mover"]
     native = np.stack([mover.x, mover.y], 1)

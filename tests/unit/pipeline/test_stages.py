@@ -43,15 +43,16 @@ def test_the_houses_own_table_is_sound() -> None:
     groups = plan_groups()
     names = [
         "defects", "measure", "reference", "align", "lens", "interpolate", "sky", "follow", "state", "template",
-        "watch", "sorts", "catalogue", "draw", "tables", "learn", "curves", "changes", "movie", "reel",
+        "watch", "sorts", "catalogue", "plant", "draw", "tables", "learn", "curves", "changes", "depth",
+        "crossmatch", "movie", "reel",
     ]  # fmt: skip
     assert [g.name for g in groups] == names
     assert [g.name for g in groups if not g.is_night] == ["measure", "align", "draw"]
     second = groups[names.index("draw")]
     assert [s.name for s in second.stages] == [
-        "read", "warp", "subtract", "sight", "residuals", "photometry", "save", "draw",
+        "read", "warp", "subtract", "sight", "residuals", "probe", "photometry", "save", "draw",
     ]  # fmt: skip
-    assert set(second.gives) == {"shown", "told", "saved", "sighted", "scatter", "measured"}
+    assert set(second.gives) == {"shown", "told", "saved", "sighted", "scatter", "probed", "measured"}
     assert not {v for s in STAGES if s.large for v in s.makes} & {v for g in groups for v in g.gives}
 
 
