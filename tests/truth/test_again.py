@@ -28,7 +28,7 @@ def spec():
 @pytest.fixture
 def finished(done: Make, spec, tmp_path: Path) -> Done:
     """A run in a folder of its own, which a test may change."""
-    made = done(spec, save="aligned,differences", width=900)
+    made = done(spec, save="aligned,differences", width=900, injection=False, reel=False)
     shutil.copytree(made.folder, tmp_path / "night")
     shutil.copytree(made.out, tmp_path / "out")
     with (tmp_path / "out" / "run.toml").open() as file:
@@ -67,7 +67,7 @@ def test_the_same_movie_comes_out_again_and_nothing_is_found(
 def test_another_difference_is_that_of_a_run_with_it(finished: Done, done: Make, spec) -> None:
     """But for the marks: what changed is what the first run found."""
     path = make_movie(finished.out, {"workers": 1, "diff": "running", "labels": "time"})
-    fresh = done(spec, diff="running", width=900, labels="time")
+    fresh = done(spec, diff="running", width=900, labels="time", injection=False, reel=False)
     for one, two in zip(pictures(path), pictures(fresh.out / "timelapse.mp4"), strict=True):
         assert np.abs(one.astype(int) - two).max() <= 12
         assert np.abs(one.astype(float) - two).mean() < 0.05

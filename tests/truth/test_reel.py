@@ -23,7 +23,13 @@ from .conftest import Done, Make, spec_of
 @pytest.fixture(scope="module")
 def reel(done: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Path, list[str], np.ndarray]:
     """A run's reel: its folder, what was made, and where the mover truly is (frames x 2, reference pixels)."""
-    night = done(spec_of(frames=6, clouds=1, movers=1), save="aligned,differences", width=900)
+    night = done(
+        spec_of(frames=6, clouds=1, movers=1),
+        save="aligned,differences",
+        width=900,
+        injection=False,
+        reel=False,
+    )
     frames = list(range(6))
     (mover,) = [thing for thing in night.truth.objects if thing.kind == "mover"]
     native = np.stack([mover.x, mover.y], 1)
@@ -36,7 +42,7 @@ def reel(done: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple[Done, Pa
         "x_end_pix": [track[-1, 0], np.nan], "y_end_pix": [track[-1, 1], np.nan],
     }  # fmt: skip
     place = tmp_path_factory.mktemp("reel")
-    options = replace(read_options(night.out), save=(), workers=1)
+    options = replace(read_options(night.out), save=(), workers=1, reel=True)
     with reopened(night.out, options, night.folder, place, Silence()) as again:
         Table(row).write(place / "changes.ecsv", format="ascii.ecsv")
         again.run(("template", "read", "warp", "subtract", "draw", "movie"))
@@ -92,7 +98,7 @@ def test_the_mover_is_in_its_frame_all_night(reel) -> None:
 
 def test_no_changes_no_reel(reel, tmp_path: Path) -> None:
     night, *_ = reel
-    options = replace(read_options(night.out), save=(), workers=1)
+    options = replace(read_options(night.out), save=(), workers=1, reel=True)
     with reopened(night.out, options, night.folder, tmp_path, Silence()) as again:
         make_reel(again.desk)  # there is no table
         assert again.desk.products == []

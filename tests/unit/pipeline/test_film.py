@@ -37,7 +37,7 @@ def gappy(small_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(gappy: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("film") / "out"
     return difflapse.run(
-        gappy, out, workers=1, pace="true", fps=2, width=900, save="aligned,differences,cube"
+        gappy, out, workers=1, injection=False, pace="true", fps=2, width=900, save="aligned,differences,cube"
     )
 
 
@@ -123,13 +123,13 @@ def test_a_cube_holds_the_night(run: Run) -> None:
 @pytest.mark.parametrize("codec", ["gif", "png", "vp9"])
 def test_other_codecs_are_products_too(gappy: Path, tmp_path: Path, codec: str) -> None:
     out = tmp_path / "out"
-    run = difflapse.run(gappy, out, workers=1, codec=codec, width=500, diff="none")
+    run = difflapse.run(gappy, out, workers=1, injection=False, codec=codec, width=500, diff="none")
     names = {"gif": "timelapse.gif", "png": "timelapse", "vp9": "timelapse.webm"}
     assert run.movie == out / names[codec]
     assert not (out / "timelapse.mp4").exists()
     products = set(run.summary()["sequences"][0]["products"])
     assert ("timelapse/00003.png" if codec == "png" else names[codec]) in products
-    again = difflapse.run(gappy, out, workers=1, diff="none", width=500, overwrite=True)
+    again = difflapse.run(gappy, out, workers=1, injection=False, diff="none", width=500, overwrite=True)
     assert again.movie == out / "timelapse.mp4"
     assert not (out / names[codec]).exists()
 
@@ -145,7 +145,14 @@ def test_a_long_night_is_encoded_as_it_arrives(
             said.append(text)
 
     whole = difflapse.run(
-        gappy, tmp_path / "whole", workers=1, width=700, pace="true", labels="time", reel=False
+        gappy,
+        tmp_path / "whole",
+        workers=1,
+        injection=False,
+        width=700,
+        pace="true",
+        labels="time",
+        reel=False,
     )
     monkeypatch.setattr(pictures, "MOST_BYTES", 1_000_000)
     monkeypatch.setattr(Pool, "most_waiting", staticmethod(lambda workers: 2))

@@ -21,7 +21,7 @@ from difflapse.pipeline.results import Run
 @pytest.fixture(scope="module")
 def made(small_night: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("notebook") / "out"
-    difflapse.run(small_night, out, workers=1, width=500, save="differences", reel=False)
+    difflapse.run(small_night, out, workers=1, width=500, save="differences", reel=False, injection=False)
     Table(
         {
             "change": [0, 1],
