@@ -28,7 +28,7 @@ demo: $(VENV)/with-base
 	@$(RUN) difflapse demo -o difflapse-demo
 
 test: $(VENV)/with-dev
-	@$(RUN) pytest -q $(ARGS)
+	@$(RUN) pytest -q -n auto --dist loadfile $(ARGS)
 
 check: lint types floors docs
 
