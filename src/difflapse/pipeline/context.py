@@ -113,13 +113,13 @@ def _open_night(scratch: str) -> Night:
         return Night(*pickle.load(file))
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def _load_pickle(scratch: str, name: str) -> Any:
     with (Path(scratch) / f"{name}.pickle").open("rb") as file:
         return pickle.load(file)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def _load_array(scratch: str, name: str) -> np.memmap:
     # Writable, for compiled code is compiled once more for arrays that are not.
     return np.load(Path(scratch) / f"{name}.npy", mmap_mode="c")

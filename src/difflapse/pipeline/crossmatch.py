@@ -41,7 +41,7 @@ def check_crossmatch(options: RunOptions) -> None:
                 f"give a VOTable, FITS or ECSV file, or {' or '.join(ONLINE)}",
             )
         else:
-            catalogue.format_of(name)
+            catalogue.read_catalogue(name)  # what is wrong with it is told before the night is read
 
 
 def crossmatch(desk: Desk) -> None:

@@ -24,6 +24,7 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.plant import KINDS, SEED, Planted, sheet_of
 from difflapse.pipeline.records import Pixels
+from difflapse.pipeline.sensor import facts_with_gain
 from difflapse.pipeline.sight import Sighted, Watch, measured
 
 _APART = 1e5
@@ -87,7 +88,7 @@ def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> P
     # Beyond its window a place of the sheet is another's.
     inside = (at_x > 0) & (at_y > 0) & (at_x < height - 1) & (at_y < height - 1)
     at_x, at_y = np.where(inside, at_x, np.nan), np.where(inside, at_y + window * height, np.nan)
-    found = measured(found, at_x, at_y, night.frames[k], pixels, watch, grid, template, brighten)
+    found = measured(found, at_x, at_y, facts_with_gain(night, k), pixels, watch, grid, template, brighten)
     if not sighted.clear:
         found = replace(found, flags=found.flags | CLOUD)
     return Probed(window, replace(found, x=x, y=y, x_frame=fx, y_frame=fy))

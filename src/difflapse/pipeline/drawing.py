@@ -266,8 +266,10 @@ def _sigma_panel(science: Science, quality: Quality, scene: Scene) -> tuple[np.n
         factor = float(np.mean(science.inverse_scale[c]))
         back = np.float32(quality.background_adu[c] * science.noise.level)
         signal = np.maximum((data - back) * np.float32(factor), 0)
-        photon = image(science.noise.photon[c], shape)
-        weight += 1 / np.maximum(image(science.noise.sky[c], shape) + photon * signal, 1e-12)
+        photon, flat = (image(part[c], shape) for part in (science.noise.photon, science.noise.flat))
+        weight += 1 / np.maximum(
+            image(science.noise.sky[c], shape) + (photon + flat * signal) * signal, 1e-12
+        )
     panel = sigma_panel(1 / np.sqrt(weight), science.mask != 0, scene.layout, 0.0, scene.sigma_top)
     return panel, f"sigma: expected noise, 0 to {scene.sigma_top:.3g} ADU"
 

@@ -48,6 +48,7 @@ class Film:
         self.name = movie_name(night.options.codec, stem)
         self.told: list[MovieFrame] = []
         self._last: tuple[int, np.ndarray, Shown] | None = None
+        self._marked = False
         layout = self.scene.layout
         wanted = stem == FIRST and "aligned" in layout.names
         self._trails = Trails(layout.panel("aligned")) if wanted else None
@@ -59,7 +60,11 @@ class Film:
         if options.codec == "png":
             self._file: Encoder | PngFrames = PngFrames(path, size, options.fps, words)
         else:
-            shown = [pictures.kept(night, k) for k in sample or []] if options.codec == "gif" else []
+            shown = (
+                [marked(night, k, pictures.kept(night, k)) for k in sample or []]
+                if options.codec == "gif"
+                else []
+            )
             self._file = Encoder(
                 path,
                 size,
@@ -83,7 +88,9 @@ class Film:
         self._write(k)
         if self._trails is not None:
             self._trails.add(picture)
-        self._last = (k, marked(self.night, k, picture), shown)
+        finished = marked(self.night, k, picture)
+        self._marked |= finished is not picture
+        self._last = (k, finished, shown)
 
     def end(self) -> None:
         """Write the last picture, and `timelapse.json`; what was made is listed among the products."""
@@ -93,6 +100,8 @@ class Film:
         record = timelapse_record(
             scene.layout, self.told, night.options.fps, night.options.units, scene.vmax, name
         )
+        # A night too long to keep its pictures is encoded before it is known what changed.
+        record["marks"] = self._marked
         write_json(Path(night.out) / f"{self.stem}.json", record)
         movie = (
             [f"{self.name}/{n:05d}.png" for n in range(self._file.n_written)]

@@ -97,8 +97,6 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     # Each star's light on each frame; even rich fields have fewer than one to 100 pixels.
     light = 4 * (2 * n_channels + 3) * min(MOST_SUMS, len(sequence.frames) * min(MOST_STARS, product // 100))
     scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts + light
-    latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)
-    scratch += kept_bytes(len(sequence.frames), movie_layout(grid, options), latest)
     if options.injection and mode != "none" and not options.follow:
         scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
     latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)

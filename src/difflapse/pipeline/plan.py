@@ -12,9 +12,10 @@ from difflapse.model import LeftOut
 from difflapse.model import Sequence as FrameSequence
 from difflapse.mosaic import channels
 from difflapse.movie.encode import check_codec
-from difflapse.pipeline import folder
+from difflapse.pipeline import folder, stamps
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.crop import typical_frame
+from difflapse.pipeline.crossmatch import check_crossmatch
 from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import check_follow
@@ -105,6 +106,7 @@ def plan(inputs: str | Path | Sequence[str | Path], out: str | Path | None, opti
     folder.check_free(target, options.overwrite)
     check_solver(options)
     check_codec(options.codec)
+    check_crossmatch(options)
     inventory = discover(many, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
@@ -129,7 +131,9 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     n_channels = len(channels(facts.mosaic))
     need = foresee(sequence, options, workers)
     image = 4 * n_channels * grid.shape[0] * grid.shape[1]
-    saved = len(set(options.save) - {"cube"}) * n * (2 * image + image // 4)
+    saved = len(set(options.save) & {"aligned", "differences"}) * n * (2 * image + image // 4)
+    if "stamps" in options.save:
+        saved += stamps.MOST_BYTES
     if "cube" in options.save:
         saved += n * (image + (0 if diff == "none" else 4 * grid.shape[0] * grid.shape[1]))
     movie = int(layout.width * layout.height * n * _MOVIE_BYTES_PER_PIXEL)

@@ -25,6 +25,7 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.match import difference_with
 from difflapse.pipeline.records import Member, Reference, Scene, Subtracted
+from difflapse.pipeline.sensor import facts_with_gain
 
 KINDS = ("transient", "mover")
 SEED = 20
@@ -113,6 +114,8 @@ def why_not(night: Night, scene: Scene) -> str:
     """Why nothing can be planted; empty where it can."""
     if not night.options.injection:
         return "not asked"
+    if night.has("no_watch"):
+        return str(night.shared("no_watch"))
     if scene.mode == "none" or len(scene.used) < 4:
         return "fewer than 4 frames have a difference"
     if night.options.follow:
@@ -228,7 +231,7 @@ def _fluxes(
     snr: np.ndarray,
 ) -> np.ndarray:
     """Fluxes (c, n) of typical colour that stand out from the reference frame's noise by `snr`."""
-    facts = night.frames[reference.frame]
+    facts = facts_with_gain(night, reference.frame)
     colour = np.ones(len(channels(facts.mosaic)))
     seen = reference.light.colour_flux
     if len(seen) == 3 and seen.shape[1] >= 5:
@@ -309,7 +312,7 @@ def plant_frame(
     scene: Scene = night.shared("scene")
     reference: Reference = night.shared("reference")
     grid: ProductGrid = night.shared("canvas").of(k)
-    facts = night.frames[k]
+    facts = facts_with_gain(night, k)
     profile = profile_of(quality, facts.shape)
     n = len(planted)
     snr = np.full(n, np.nan)

@@ -39,7 +39,7 @@ from difflapse.pipeline.results import Run
 from difflapse.pipeline.sensor import camera_record
 from difflapse.pipeline.sky import place_of
 from difflapse.pipeline.solving import check_solver
-from difflapse.pipeline.stages import Group, Scope, plan_groups, run_group
+from difflapse.pipeline.stages import Group, Scope, Stage, plan_groups, run_group
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
 _TABLED = {"quality", "alignment", "scale", "digest", "told"}
@@ -298,7 +298,7 @@ def run_stages(desk: Desk, groups: Sequence[Group]) -> TooManyFailedError | None
     with desk:
         for n, group in enumerate(groups):
             if group.is_night:
-                group.stages[0].work(desk)
+                work(desk, group.stages[0])
             else:
                 each(desk, group)
             needed = {name for later in groups[n + 1 :] for name in later.reads} | _TABLED
@@ -308,6 +308,16 @@ def run_stages(desk: Desk, groups: Sequence[Group]) -> TooManyFailedError | None
             if too_many is not None:
                 return too_many
     return None
+
+
+def work(desk: Desk, stage: Stage) -> None:
+    """Take the night through a stage of its own. Of an optional one an error is told, and costs its products alone."""
+    if not stage.optional:
+        stage.work(desk)
+        return
+    error = guarded(stage.work, desk)
+    if isinstance(error, FrameError):
+        desk.progress.note(f"{stage.name}: left out, {error.message}")
 
 
 def _save_residuals(desk: Desk, place: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,12 @@ def gain_of(night: Night, facts: FrameFacts) -> float | None:
         return facts.gain_e_adu
     transfer = _transfer(night)
     return transfer.gain_e_adu if transfer.known else None
+
+
+def facts_with_gain(night: Night, k: int) -> FrameFacts:
+    """What frame `k` says about itself, with the measured gain where its header has none."""
+    facts = night.frames[k]
+    return replace(facts, gain_e_adu=gain_of(night, facts))
 
 
 def response_of(night: Night) -> float:

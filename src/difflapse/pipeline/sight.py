@@ -20,6 +20,7 @@ from difflapse.pipeline import tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Subtracted
+from difflapse.pipeline.sensor import facts_with_gain
 
 CELL = 8
 """Native pixels along a cell of the pictures on which a comet is looked for."""
@@ -141,7 +142,15 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     (x, y), (x_end, y_end) = back(found.x, found.y), back(found.x_end, found.y_end)
     found = refuse.by_rows(found, np.stack([x, x_end]), np.stack([y, y_end]), grid.step, watch.width)
     found = measured(
-        found, x, y, night.frames[k], values["pixels"], watch, grid, difference.template, 1.0 / transparency
+        found,
+        x,
+        y,
+        facts_with_gain(night, k),
+        values["pixels"],
+        watch,
+        grid,
+        difference.template,
+        1.0 / transparency,
     )
     if not clear:
         found = replace(found, flags=found.flags | CLOUD)

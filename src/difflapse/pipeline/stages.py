@@ -56,6 +56,8 @@ class Stage:
     makes: tuple[str, ...]
     large: bool = False
     """Its values are too large to be kept for all frames: made again where they are needed again."""
+    optional: bool = False
+    """Of the night: what goes wrong in it is told, and the night goes on without its products."""
 
 
 STAGES: tuple[Stage, ...] = (
@@ -72,7 +74,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage("watch", Scope.NIGHT, sight.prepare_watch, ("quality",), ()),
     Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
-    Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ("catalogue",)),
+    Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ()),
     Stage("plant", Scope.NIGHT, plant.plant, ("quality", "alignment", "scale"), ()),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
@@ -106,13 +108,13 @@ STAGES: tuple[Stage, ...] = (
         ("shown", "told"),
     ),
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
-    Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), ()),
-    Stage("curves", Scope.NIGHT, curves.make_curves, ("quality", "alignment", "measured"), ()),
-    Stage("changes", Scope.NIGHT, changes.find_changes, ("sighted", "alignment", "scale"), ()),
-    Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed",), ()),
-    Stage("crossmatch", Scope.NIGHT, crossmatch, (), ()),
+    Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), (), optional=True),
+    Stage("curves", Scope.NIGHT, curves.make_curves, ("quality", "alignment", "measured"), (), optional=True),
+    Stage("changes", Scope.NIGHT, changes.find_changes, ("sighted", "alignment", "scale"), (), optional=True),
+    Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed",), (), optional=True),
+    Stage("crossmatch", Scope.NIGHT, crossmatch, (), (), optional=True),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
-    Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale"), ()),
+    Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale"), (), optional=True),
 )
 
 

@@ -17,6 +17,7 @@ from difflapse.pipeline import stamps, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Canvas, Pixels, Reference, Scene
+from difflapse.pipeline.sensor import facts_with_gain
 from difflapse.pipeline.sky import place_of
 
 MOST_STARS = 10_000
@@ -60,7 +61,7 @@ def measure_light(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, 
     if not len(catalogue) or alignment.method == "interpolated":
         # A guessed place tells no brightness.
         return {"measured": False}
-    facts = night.frames[k]
+    facts = facts_with_gain(night, k)
     pixels: Pixels = values["pixels"]
     quality: Quality = values["quality"]
     x, y = alignment.transform.inverse(catalogue.x, catalogue.y)

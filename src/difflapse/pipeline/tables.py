@@ -333,7 +333,7 @@ def tell_depth(table: Table) -> str:
             continue
         if limits["mag_50"] is not None:
             error = f" +- {limits['mag_50_err']:.2f}" if limits["mag_50_err"] is not None else ""
-            line = f"half of {name} of magnitude {limits['mag_50']:.2f}{error} are found"
+            line = f"half of {name} of instrumental magnitude {limits['mag_50']:.2f}{error} are found"
             if limits["mag_90"] is not None:
                 line += f", 90 % at {limits['mag_90']:.2f}"
         else:

@@ -171,13 +171,14 @@ def _compare(
     wanted = {number[night.frames[k].file]: k for k in chosen}
     found = read_pictures(place / told["video"], sorted(wanted))
     for n, k in sorted(wanted.items()):
+        drawn = pictures.kept(night, k)
+        if told.get("marks", True):
+            drawn = marked(night, k, drawn)
         what = f"{told['video']}, picture {n} (frame {k})"
         if n not in found:
             yield Check(what, False, 255.0, "grey levels", 0.0, f"{what} is missing")
         else:
-            yield compare_pictures(
-                what, found[n], marked(night, k, pictures.kept(night, k)), GREY_LEVELS[codec]
-            )
+            yield compare_pictures(what, found[n], drawn, GREY_LEVELS[codec])
 
 
 def compare_images(what: str, there: Path, made: Path) -> Check:
