@@ -130,11 +130,30 @@ def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: flo
     return _with(sightings, flags)
 
 
-def by_dipole(sightings: Sightings, fwhm_native: float) -> Sightings:
-    """Flag light and dark side by side, `fwhm_native` pixels wide each, unless one side is by far the stronger."""
+def by_dipole(sightings: Sightings, fwhm_native: float, starlight: Starlight, grid: ProductGrid) -> Sightings:
+    """Flag light and dark side by side at stars, unless one side is by far the stronger.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of one frame.
+    fwhm_native : float
+        Of a star, native pixels.
+    starlight : Starlight
+        What the template has: a dipole is a star that is not quite where it was. On empty sky, two sides are two
+        things, or one that moves in a running difference.
+    grid : ProductGrid
+        Of the starlight's map.
+
+    Returns
+    -------
+    Sightings
+        With flags `DIPOLE`.
+    """
     from scipy.spatial import cKDTree
 
-    points = np.flatnonzero(~sightings.is_streak)
+    i, j = _cells(sightings, grid, starlight.bins.shape)
+    points = np.flatnonzero(~sightings.is_streak & (starlight.bins[j, i] > 0))
     flags = sightings.flags.copy()
     if len(points) < 2:
         return sightings

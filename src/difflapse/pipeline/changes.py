@@ -29,6 +29,10 @@ from difflapse.pipeline.sky import place_of
 
 _COMA = 8.0
 """sigma of the light about a moving point from which on it is a comet."""
+_BRIGHT = 8.0
+"""S/N of sightings that tell where a change is, ..."""
+_BESIDE = 0.45
+"""... and their distance from a star, in stars' widths, from which on the change is not the star's."""
 _COARSER = (1, 2, 4)
 """Comas too wide for the cells are looked for on larger ones."""
 
@@ -86,6 +90,7 @@ def judge_night(
         claimed[c.members] = True
     if len(stars) and len(used):
         variation = find_variation(share, judged, _suspects(night, x, y, 0.8 * watch.fwhm))
+        variation = variation.take(_are_there(variation.star, x, y, sightings, ~claimed, watch.fwhm))
         alone = _strongest_alone(variation.star, x, y, 3.0 * watch.fwhm)
         variation = variation.take(alone)
         members = [
@@ -290,6 +295,27 @@ def _blot(
         px, py = _position(c, times)
         radius = 0.6 * c.width if c.kind == "comet" else 3.0 * fwhm
         judged[np.hypot(x - px[frame], y - py[frame]) < radius] = np.nan
+
+
+def _are_there(
+    stars: np.ndarray, x: np.ndarray, y: np.ndarray, sightings: Sightings, free: np.ndarray, fwhm: float
+) -> np.ndarray:
+    """Which of the varying stars the difference shows where they are: the others have a changing thing beside them."""
+    rows = np.flatnonzero(
+        sightings.believed & free & ~sightings.is_streak & (np.abs(sightings.snr) > _BRIGHT)
+    )
+    keep = []
+    for i, s in enumerate(stars):
+        away = np.hypot(sightings.x[rows] - x[s], sightings.y[rows] - y[s])
+        near = rows[away < 2.0 * fwhm]
+        if len(near) >= 2:
+            weight = sightings.snr[near] ** 2
+            mx = float((weight * sightings.x[near]).sum() / weight.sum())
+            my = float((weight * sightings.y[near]).sum() / weight.sum())
+            if np.hypot(mx - x[s], my - y[s]) > _BESIDE * fwhm:
+                continue
+        keep.append(i)
+    return np.array(keep, int)
 
 
 def _strongest_alone(stars: np.ndarray, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:

@@ -70,7 +70,7 @@ def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> P
     starlight = replace(watch.starlight, bins=cut(watch.starlight.bins, planted.place[k], planted.side))
     found, snr = search(sigma, grid, FindOptions(watch.width, streaks=False), k)
     found = refuse.by_starlight(found, snr, starlight, grid, scatter=sighted.scatter)
-    found = refuse.by_dipole(found, watch.fwhm)
+    found = refuse.by_dipole(found, watch.fwhm, starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
     # From the sheet to the reference, and on to the frame.
     _, row = grid.from_native(found.x, found.y)

@@ -135,7 +135,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         night.write("star_residuals", (k, 1, 0), judged)
     scatter = refuse.scatter_of(snr, watch.starlight)
     found = refuse.by_starlight(found, snr, watch.starlight, grid, scatter=scatter)
-    found = refuse.by_dipole(found, watch.fwhm)
+    found = refuse.by_dipole(found, watch.fwhm, watch.starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
     found = _kept(found)
     back = values["alignment"].transform.inverse

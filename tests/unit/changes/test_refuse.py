@@ -72,8 +72,13 @@ def test_edges_and_saturated_pixels_are_flagged_and_the_open_sky_is_not() -> Non
 
 def test_light_and_dark_side_by_side_are_a_dipole_but_one_side_alone_is_not() -> None:
     found = points((100, 100, 9), (101.4, 100, -8), (200, 200, 30), (201.5, 200, -6), (300, 90, 9))
-    flagged = refuse.by_dipole(found, 2.1)
+    light = np.ones(SHAPE, np.uint8)
+    none = np.zeros(0)
+    flagged = refuse.by_dipole(found, 2.1, Starlight(none, none, none, none, light), GRID)
     assert list(flagged.flags & DIPOLE) == [DIPOLE, DIPOLE, 0, DIPOLE, 0]
+    # Where no star is, two sides are one thing that moves, seen twice in a running difference.
+    flagged = refuse.by_dipole(found, 2.1, Starlight(none, none, none, none, 0 * light), GRID)
+    assert not flagged.flags.any()
 
 
 def native(seed: int = 3) -> np.ndarray:

@@ -1,0 +1,45 @@
+"""Judging a night: whose a change is, where stars and things lie side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from difflapse.model.sightings import COSMIC, Sightings
+from difflapse.pipeline.changes import _are_there, _strongest_alone
+
+FWHM = 2.1
+
+
+def sightings(dx: float, dy: float, snr: float, flags: int = 0) -> Sightings:
+    """Six sightings beside a star at (300.4, 200.7)."""
+    rng = np.random.default_rng(1)
+    return Sightings(
+        np.arange(6, dtype=np.int32),
+        300.4 + dx + rng.normal(0, 0.1, 6),
+        200.7 + dy + rng.normal(0, 0.1, 6),
+        np.full(6, snr),
+        np.full(6, FWHM),
+        np.full(6, flags, np.int32),
+    )
+
+
+def kept(seen: Sightings) -> list[int]:
+    x, y = np.array([100.0, 300.4]), np.array([90.0, 200.7])
+    return _are_there(np.array([1]), x, y, seen, np.ones(6, bool), FWHM).tolist()
+
+
+def test_a_star_varies_where_its_change_is_seen_and_not_beside_it() -> None:
+    """A nova 2.4 px from a faint star lights the star's place too."""
+    assert kept(sightings(0.2, -0.1, 40.0)) == [0]
+    assert kept(sightings(1.9, -1.5, 40.0)) == []
+
+
+def test_weak_or_refused_sightings_do_not_tell_whose_a_change_is() -> None:
+    assert kept(sightings(1.9, -1.5, 6.0)) == [0]
+    assert kept(sightings(1.9, -1.5, 40.0, COSMIC)) == [0]
+    assert kept(sightings(7.0, 1.5, 40.0)) == [0]
+
+
+def test_of_stars_side_by_side_the_most_certain_is_the_one_that_varies() -> None:
+    x, y = np.array([10.0, 13.0, 40.0]), np.array([20.0, 22.0, 20.0])
+    assert _strongest_alone(np.array([1, 0, 2]), x, y, 6.3).tolist() == [0, 2]
