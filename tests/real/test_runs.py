@@ -36,7 +36,7 @@ def assert_complete(run: Run) -> None:
         assert all(times)
         assert times == sorted(times)
         for path in night.folder.rglob("*.fits"):
-            if path.name == "residuals.fits":
+            if path.name in ("residuals.fits", "model_error.fits", "lightcurves.fits"):
                 assert set(night.residuals["frame"]) <= {f.number for f in used}
                 continue
             image = CCDData.read(path)

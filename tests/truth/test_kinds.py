@@ -39,7 +39,10 @@ def assert_aligned(night: Done, rms: float = 0.045) -> None:
 def products(out: Path) -> dict[str, np.ndarray]:
     """All images of a run, by name."""
     found = {}
-    for path in sorted(set(out.rglob("*.fits")) - {out / "residuals.fits", out / "model_error.fits"}):
+    for path in sorted(
+        set(out.rglob("*.fits"))
+        - {out / name for name in ("residuals.fits", "model_error.fits", "lightcurves.fits")}
+    ):
         product = read_product(path)
         name = path.relative_to(out).as_posix()
         found[name] = np.concatenate([product.data, product.variance, product.mask[None].astype(float)])

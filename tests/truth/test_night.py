@@ -202,8 +202,10 @@ def test_the_variable_goes_up_and_down_with_its_magnitude(night: Done) -> None:
     sums, _, mag = boxes(night, "variable", 2)
     flux = 10 ** (-0.4 * mag)
     assert np.corrcoef(sums, flux)[0, 1] > 0.98
+    # Its zero is the template's, which leaves out what departs most from the others.
     assert sums.max() > 20
-    assert sums.min() < -10
+    assert sums.min() < 0
+    assert sums.max() - sums.min() > 30
 
 
 def test_the_difference_is_frame_minus_template_in_the_templates_adu(night: Done) -> None:

@@ -113,13 +113,7 @@ def _stars_for(
     stars, grid = reference.light, canvas.of(k)
     x, y = grid.from_native(stars.x, stars.y)
     bright = np.isfinite(stars.fwhm) & (stars.snr > _LEAST_SNR) & ~stars.saturated & ~stars.blended
-    if bright.sum() < FEWEST:
-        raise FrameError(
-            f"{bright.sum()} lone stars of S/N {_LEAST_SNR:.0f} are too few to match point-spread functions; "
-            f"{FEWEST} are needed",
-            "--match scale needs 5 stars",
-            {"found": int(bright.sum()), "needed": FEWEST},
-        )
+    _enough(int(bright.sum()))
     width = float(np.median(stars.fwhm[bright]))
     stretch = quality.elongation if np.isfinite(quality.elongation) else 1.0
     if np.isfinite(quality.fwhm_pix):
@@ -128,7 +122,19 @@ def _stars_for(
     bad = (science.mask != 0) | (template.count == 0)
     reach = stamp_radius(width) + kernel_reach(width)
     good = good_stars(x, y, stars.flux, bright, bad, reach)
+    _enough(len(x[good]))
     return x[good], y[good], width
+
+
+def _enough(found: int) -> None:
+    """Refuse with too few stars to match point-spread functions by."""
+    if found < FEWEST:
+        raise FrameError(
+            f"{found} lone stars of S/N {_LEAST_SNR:.0f} are too few to match point-spread functions; "
+            f"{FEWEST} are needed",
+            "--match scale needs 5 stars",
+            {"found": found, "needed": FEWEST},
+        )
 
 
 @functools.lru_cache(maxsize=1)

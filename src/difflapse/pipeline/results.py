@@ -295,7 +295,7 @@ class Night:
         """The movie's file; the folder of its pictures where it was made of PNG; None without."""
         if not (self.folder / "timelapse.json").exists():
             return None
-        video = str(self.timelapse["video"])
+        video = str(self.timelapse.get("video", "timelapse.mp4"))  # older runs had no other
         path = self.folder / (Path(video).parent if "%" in video else video)
         return path if path.exists() else None
 
