@@ -21,6 +21,8 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Member
 
+_LARGE = 2_000_000
+"""Product pixels of a frame up to which a comet is looked for at once; beyond, only where a glance shows something."""
 _FEWEST = 4
 """Frames in a template below which nothing tells what moves."""
 
@@ -56,11 +58,13 @@ def find_coma(desk: Desk, matched: Mapping[int, Member]) -> tuple[Coma | None, s
     if len(frames) < _FEWEST:
         return None, "", 0.0
     jobs = [(night, matched[k]) for k in frames]
-    glances = dict(desk.pool.run(glance, jobs))
-    if any(isinstance(g, FrameError) for g in glances.values()):
-        return None, "", 0.0
-    if not stands_out(np.stack([glances[n] for n in range(len(frames))])):
-        return None, "", 0.0
+    ny, nx = night.shared("canvas").grid.shape
+    if ny * nx > _LARGE:
+        glances = dict(desk.pool.run(glance, jobs))
+        if any(isinstance(g, FrameError) for g in glances.values()):
+            return None, "", 0.0
+        if not stands_out(np.stack([glances[n] for n in range(len(frames))])):
+            return None, "", 0.0
     results = dict(desk.pool.run(member_picture, jobs))
     pictures = np.stack([results[n] for n in range(len(frames)) if not isinstance(results[n], FrameError)])
     if len(pictures) != len(frames):
