@@ -62,6 +62,8 @@ $(VENV)/with-base: $(VENV)/made-in $(PINS)
 	@echo 'installing difflapse into $(VENV) ...'
 	@$(PIP) hatchling editables
 	@$(PIP) --no-build-isolation -e .
+	@echo 'compiling its fast parts, once ...'
+	@$(RUN) difflapse demo -o $(VENV)/first-demo --frames 6 --quiet && rm -rf $(VENV)/first-demo
 	@touch $@
 
 $(VENV)/with-dev: $(VENV)/with-base

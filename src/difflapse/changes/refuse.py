@@ -42,6 +42,14 @@ _FAINT = 0.9
 """... and S/N of a star's width of it up to which it is faint."""
 _HERE = 0.7
 """Native pixels within which a sensor's pixel is the same."""
+_SAME_WAY = 2.0
+"""Degrees within which lines of several frames have one direction."""
+_AGAIN = 4
+"""Frames, and a sixth of the night, that show faint lines of one direction where a readout draws them."""
+_FIXED, _AWAY = 1.5, 4.0
+"""Native pixels within which something stays on the sensor, while the sky moves by more than the second."""
+_FEW_ALONE = 3
+"""Points on one frame each that a night may tell of; more are what particles leave."""
 
 
 def by_starlight(
@@ -284,6 +292,65 @@ def by_rows(sightings: Sightings, x: np.ndarray, y: np.ndarray, step: int, fwhm:
     return _with(
         sightings, np.where(sightings.is_streak & along & faint, sightings.flags | ROWS, sightings.flags)
     )
+
+
+def by_pattern(sightings: Sightings, fwhm_native: float, frames: int) -> Sightings:
+    """Flag faint streaks of one direction on frame after frame: a readout's pattern, tilted by the alignment.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of the whole night.
+    fwhm_native : float
+        Of a star, native pixels.
+    frames : int
+        Frames of the night.
+
+    Returns
+    -------
+    Sightings
+        With flags `ROWS`.
+    """
+    dx, dy = sightings.x_end - sightings.x, sightings.y_end - sightings.y
+    with np.errstate(invalid="ignore"):
+        faint = np.abs(sightings.snr) < 2 * _FAINT * np.sqrt(np.hypot(dx, dy) / fwhm_native)
+    rows = np.flatnonzero(sightings.is_streak & faint)
+    way = np.degrees(np.arctan2(dy[rows], dx[rows])) % 180
+    apart = np.abs(way[:, None] - way[None, :])
+    alike = np.minimum(apart, 180 - apart) < _SAME_WAY
+    again = np.array([len(np.unique(sightings.frame[rows[near]])) for near in alike], int)
+    flags = sightings.flags.copy()
+    flags[rows[again >= max(_AGAIN, frames / 6)]] |= ROWS
+    return _with(sightings, flags)
+
+
+def stays_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
+    """Whether what moves over the sky rests on the sensor: warm pixels do, which the sky drags along."""
+    x, y = sightings.x_frame[members], sightings.y_frame[members]
+    moved = np.hypot(np.ptp(sightings.x[members]), np.ptp(sightings.y[members]))
+    with np.errstate(invalid="ignore"):
+        return bool(moved > _AWAY and max(np.ptp(x), np.ptp(y)) < max(_FIXED, 0.25 * moved))
+
+
+def by_crowd(sightings: Sightings, alone: np.ndarray) -> Sightings:
+    """Flag points of one frame each where the night has many: particles leave those, the sky seldom does.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of the whole night.
+    alone : ndarray of int
+        Those that nothing but themselves speaks for.
+
+    Returns
+    -------
+    Sightings
+        With flags `COSMIC`, where more than 3 are alone.
+    """
+    flags = sightings.flags.copy()
+    if len(alone) > _FEW_ALONE:
+        flags[alone] |= COSMIC
+    return _with(sightings, flags)
 
 
 def by_echo(sightings: Sightings, fwhm_native: float) -> Sightings:

@@ -17,7 +17,7 @@ from difflapse.changes.link import LinkOptions, link
 from difflapse.changes.vary import find_variation
 from difflapse.errors import InputError
 from difflapse.io.products import write_table
-from difflapse.model.sightings import NEGATIVE, STAR, Change, Sightings
+from difflapse.model.sightings import HOT, NEGATIVE, STAR, Change, Sightings
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image
 from difflapse.pipeline.change_tables import changes_table, detections_table
@@ -56,6 +56,7 @@ def find_changes(desk: Desk) -> None:
     watch: Watch = night.shared("watch")
     sightings = Sightings.joined(v.sightings for v in given.values())
     sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
+    sightings = refuse.by_pattern(sightings, watch.fwhm, len(given))
     sightings, owner, changes = judge_night(desk, watch, sightings, given)
     _write(desk, sightings, owner, changes, "")
 
@@ -79,6 +80,13 @@ def judge_night(
     at_star, nearest = _nearest(sightings, x, y, 0.8 * watch.fwhm)
     linked = link(sightings, times, reach, taken | (at_star & _recurs(sightings, nearest, at_star)))
     moving = [c for c in linked if c.kind in ("mover", "streak")]
+    resting = [c for c in moving if c.kind == "mover" and refuse.stays_on_sensor(sightings, c.members)]
+    if resting:
+        flags = sightings.flags.copy()
+        for c in resting:
+            flags[c.members] |= HOT
+            moving.remove(c)
+        sightings = replace(sightings, flags=flags)
     moving = [_with_coma(desk, watch, c, times) if c.kind == "mover" else c for c in moving]
     share, judged = _light_curves(night, given, len(stars))
     for k, row in enumerate(sorted(given)):
@@ -115,6 +123,9 @@ def judge_night(
         claimed |= near
     rest = link(sightings, times, reach, claimed)
     changes += [c for c in rest if c.kind not in ("streak", "mover")]
+    single = [c for c in changes if c.kind == "unknown"]
+    sightings = refuse.by_crowd(sightings, np.array([n for c in single for n in c.members], int))
+    changes = [c for c in changes if c.kind != "unknown" or sightings.believed[c.members].all()]
     shape = night.shared("reference").facts.shape
     exposure = night.frames[scene.used[0]].exposure_s
     minutes = exposure / 60 if exposure else None

@@ -201,6 +201,7 @@ def page_data(night: Night) -> dict[str, Any]:
             "curves": curves,
             "hasStars": stars is not None,
             "hasChanges": changes is not None,
+            "changesNote": str(changes.meta.get("note", "")) if changes is not None else "",
             "completeness": _completeness(night.folder),
             "certificate": _certificate(night),
             "run": _how(night),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -190,3 +192,41 @@ def test_the_stars_of_a_template_are_found_and_its_light_mapped() -> None:
     assert 0.2 * expected < found.gain[0] < found.snr[0]
     assert found.bins[141, 211] == np.ceil(np.log2(found.snr[0] / 5))
     assert found.bins[20, 20] == 0
+
+
+def lines(frames: list[int], angles: list[float], snr: float = 9.0) -> Sightings:
+    """A line of 300 px on each frame, at an angle in degrees."""
+    way = np.radians(angles)
+    n = len(frames)
+    base = points(*((100.0 + 7.3 * k, 200.0 - 3.1 * k, snr) for k in range(n)))
+    return replace(
+        base,
+        frame=np.array(frames),
+        x_end=base.x + 300 * np.cos(way),
+        y_end=base.y + 300 * np.sin(way),
+    )
+
+
+def test_faint_lines_of_one_direction_on_many_frames_are_a_readouts_pattern() -> None:
+    tilted = [1.1, 0.3, 179.2, 1.9, 0.8]
+    assert np.all(refuse.by_pattern(lines([3, 5, 6, 9, 12], tilted), 2.0, 24).flags & ROWS)
+    assert not np.any(
+        refuse.by_pattern(lines([3, 5, 6, 9, 12], [0.0, 40.0, 80.0, 120.0, 150.0]), 2.0, 24).flags
+    )
+    assert not np.any(refuse.by_pattern(lines([3, 3, 3, 3, 4], tilted), 2.0, 24).flags)
+    assert not np.any(refuse.by_pattern(lines([3, 5, 6, 9, 12], tilted, snr=80.0), 2.0, 24).flags)
+
+
+def test_what_moves_with_the_sky_over_a_resting_pixel_is_of_the_sensor() -> None:
+    moving = points(*((100.0 + 4.0 * k, 50.0, 8.0) for k in range(5)))
+    members = np.arange(5)
+    resting = replace(moving, x_frame=np.full(5, 77.3), y_frame=np.full(5, 12.8))
+    assert refuse.stays_on_sensor(resting, members)
+    assert not refuse.stays_on_sensor(replace(moving, x_frame=moving.x - 3.3, y_frame=moving.y), members)
+
+
+def test_points_that_nothing_else_speaks_for_are_told_while_they_are_few() -> None:
+    some = points(*((30.0 * k + 5.5, 20.5, 12.0) for k in range(6)))
+    assert not np.any(refuse.by_crowd(some, np.arange(3)).flags)
+    many = refuse.by_crowd(some, np.arange(4)).flags
+    assert np.all(many[:4] & COSMIC) and not np.any(many[4:])

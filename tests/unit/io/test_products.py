@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -149,3 +150,21 @@ def test_sha256(tmp_path):
     content = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(content)
     assert sha256(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+def test_tables_are_written_as_astropy_writes_them(tmp_path: Path) -> None:
+    """Cell by cell: numbers of each kind, masked ones, text with all that must be quoted."""
+    from astropy.table import MaskedColumn, Table
+
+    table = Table(meta={"note": "a b"})
+    table["number"] = MaskedColumn([1, 2, 3, 4], mask=[False, True, False, False])
+    table["value"] = MaskedColumn([1.5, np.nan, 1e-17, -0.1], unit="pix", mask=[False, False, True, False])
+    table["small"] = np.array([0.1, 2.5, -3e9, np.inf], np.float32)
+    table["good"] = [True, False, True, False]
+    table["text"] = ["plain", "", 'two "words" here', "# no comment"]
+    write_table(tmp_path / "ours.ecsv", table)
+    table.write(tmp_path / "theirs.ecsv", format="ascii.ecsv")
+    assert (tmp_path / "ours.ecsv").read_text() == (tmp_path / "theirs.ecsv").read_text()
+    again = Table.read(tmp_path / "ours.ecsv", format="ascii.ecsv")
+    assert again["value"].unit == "pix" and list(again["number"].mask) == [False, True, False, False]
+    assert list(again["text"].filled("")) == list(table["text"])

@@ -56,7 +56,7 @@ difflapse.ChangeList = (() => {
         el("span", { class: "count" }, String(night.changes.length)),
         night.highlights ? el("a", { class: "aside", href: difflapse.source(night.highlights) }, "Highlights, a movie") : ""));
       if (!night.changes.length) {
-        place.append(el("p", { class: "empty" }, night.hasChanges
+        place.append(el("p", { class: "empty" }, night.changesNote ? `Not looked for: ${night.changesNote}.` : night.hasChanges
           ? "Nothing changed that deserves belief. What was looked at and refused is in detections.ecsv."
           : "No list of changes was made in this run."));
         return;

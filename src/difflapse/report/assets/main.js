@@ -36,7 +36,7 @@ difflapse.source = (() => {
     const tile = (label, value) => el("div", {}, el("dt", {}, label), el("dd", {}, value));
     place("key-figures").append(
       tile("frames used", used === frames.status.length ? String(used) : `${used} of ${frames.status.length}`),
-      night.hasChanges ? tile("changes", String(night.changes.length)) : "",
+      night.hasChanges && !night.changesNote ? tile("changes", String(night.changes.length)) : "",
       night.hasStars ? tile("stars", stars.star.length.toLocaleString("en")) : "",
       rms ? tile("alignment", `${number(rms.median_pix, 3)} px`) : "");
     const sections = [["viewer", "Movie"], ["changes", "Changes"], ["quality", "Quality"], ["certificate", "Alignment"], ["completeness", "Depth"], ["how", "How it was made"]];
