@@ -9,23 +9,24 @@ from astropy.table import Table
 from difflapse import synth
 from difflapse.synth.score import score
 
+SPEC = synth.preset(
+    "changes",
+    frames=12,
+    shape=(700, 1050),
+    seed=31,
+    clouds=0,
+    comets=0,
+    streaks=0,
+    variables=0,
+    movers=14,
+    novae=14,
+)
+
 
 @pytest.fixture(scope="module")
 def deep(done, tmp_path_factory):
     """Twelve frames with a dozen each of movers and new stars; a catalogue that knows the brightest new star."""
-    spec = synth.preset(
-        "changes",
-        frames=12,
-        shape=(700, 1050),
-        seed=31,
-        clouds=0,
-        comets=0,
-        streaks=0,
-        variables=0,
-        movers=14,
-        novae=14,
-    )
-    truth = synth.truth_of(spec)
+    truth = synth.truth_of(SPEC)
     nova = min((o for o in truth.objects if o.kind == "nova"), key=lambda o: o.mag.min())
     path = tmp_path_factory.mktemp("catalogue") / "known.ecsv"
     Table(
@@ -36,7 +37,7 @@ def deep(done, tmp_path_factory):
             "type": ["N", "N"],
         }
     ).write(path)
-    return done(spec, crossmatch=str(path))
+    return done(SPEC, crossmatch=str(path))
 
 
 def test_injected_completeness_is_that_of_what_is_there(deep):
@@ -85,19 +86,7 @@ def test_a_catalogue_names_what_it_knows(deep):
 
 
 def test_without_injection_there_is_none_and_nothing_else_differs(deep, done):
-    spec = synth.preset(
-        "changes",
-        frames=12,
-        shape=(700, 1050),
-        seed=31,
-        clouds=0,
-        comets=0,
-        streaks=0,
-        variables=0,
-        movers=14,
-        novae=14,
-    )
-    plain = done(spec, injection=False)
+    plain = done(SPEC, injection=False)
     assert not (plain.out / "completeness.ecsv").exists()
     for name in ("detections.ecsv", "changes.ecsv"):
         a, b = (Table.read(out / name) for out in (plain.out, deep.out))

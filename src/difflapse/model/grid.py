@@ -36,6 +36,11 @@ class ProductGrid:
             np.asarray(y) - half - self.origin[1]
         ) / self.step
 
+    @property
+    def native_area(self) -> float:
+        """Native pixels that it covers."""
+        return float(np.prod(self.shape)) * self.step**2
+
     def ltv(self) -> tuple[float, float, float]:
         """(LTM, LTV1, LTV2): FITS 1-based product pixel = LTM * FITS 1-based native pixel + LTV."""
         m = 1.0 / self.step

@@ -29,12 +29,12 @@ from difflapse.pipeline.pool import Pool
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, SkyPlace
 from difflapse.pipeline.stages import STAGES, Group, plan_groups
-from difflapse.pipeline.state import NAME, State, load_state
+from difflapse.pipeline.state import NAME, SECOND_PASS, State, load_state
 from difflapse.pipeline.tables import read_record
 from difflapse.pipeline.tasks import forget_pictures
 
 _CROP = ("center", "size", "roi")
-_PASS = ("template", "read", "warp", "subtract", "draw", "movie")
+_PASS = tuple(name for name in SECOND_PASS if name not in ("save", "tables"))
 
 
 def make_movie(

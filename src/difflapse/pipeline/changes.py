@@ -11,7 +11,6 @@ import numpy as np
 from difflapse.align.wcs import celestial
 from difflapse.changes import kinds, refuse
 from difflapse.changes.coma import coma_strength
-from difflapse.changes.comet import find_comet
 from difflapse.changes.find import distance_to_line
 from difflapse.changes.link import LinkOptions, link
 from difflapse.changes.vary import find_variation
@@ -19,11 +18,11 @@ from difflapse.errors import InputError
 from difflapse.io.products import write_table
 from difflapse.model.sightings import HOT, NEGATIVE, STAR, Change, Sightings
 from difflapse.model.times import iso_utc
-from difflapse.mosaic import bin_image
 from difflapse.pipeline.change_tables import changes_table, detections_table
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.records import Canvas, Scene
+from difflapse.pipeline.follow import SMALLEST, find_on
+from difflapse.pipeline.records import Scene
 from difflapse.pipeline.sight import Sighted, Watch
 from difflapse.pipeline.sky import place_of
 
@@ -33,8 +32,6 @@ _BRIGHT = 8.0
 """S/N of sightings that tell where a change is, ..."""
 _BESIDE = 0.45
 """... and their distance from a star, in stars' widths, from which on the change is not the star's."""
-_COARSER = (1, 2, 4)
-"""Comas too wide for the cells are looked for on larger ones."""
 
 
 def find_changes(desk: Desk) -> None:
@@ -67,8 +64,8 @@ def judge_night(
     """All changes of a night, and the change that each sighting belongs to (-1: none)."""
     night = desk.night
     scene: Scene = night.shared("scene")
-    times = _clock(night)
-    reach = LinkOptions(night.options.false_alarms, watch.fwhm, _area(night))
+    times = night.hours()
+    reach = LinkOptions(night.options.false_alarms, watch.fwhm, night.shared("canvas").grid.native_area)
     comets = _comets(desk, watch, times)
     taken = np.zeros(len(sightings), bool)
     for comet in comets:
@@ -146,21 +143,6 @@ def judge_night(
     return sightings, owner, out
 
 
-def _clock(night: Night) -> np.ndarray:
-    """Mid-exposure times in hours from the first; frame numbers where one is unknown."""
-    mid = [f.mid_mjd for f in night.frames]
-    if any(t is None for t in mid):
-        return np.arange(len(mid), dtype=float)
-    times = np.array(mid, float)
-    return np.asarray((times - times.min()) * 24)
-
-
-def _area(night: Night) -> float:
-    """Native pixels of the products' grid."""
-    canvas: Canvas = night.shared("canvas")
-    return float(np.prod(canvas.grid.shape)) * canvas.grid.step**2
-
-
 def _light_curves(night: Night, given: dict[int, Sighted], n: int) -> tuple[np.ndarray, np.ndarray]:
     """What frames show at the n stars: relative to their light, and judged; clouded frames are NaN."""
     frames = sorted(given)
@@ -175,22 +157,17 @@ def _comets(desk: Desk, watch: Watch, times: np.ndarray) -> list[Change]:
     night = desk.night
     given = desk.values.get("sighted", {})
     frames, stack = _pictures(desk, watch)
-    if len(frames) < 4:
+    if len(frames) < 4 or min(stack.shape[1:]) < SMALLEST:
         return []
     grid = night.shared("canvas").grid
-    for coarser in _COARSER:
-        pictures = np.stack([bin_image(p, coarser) for p in stack])
-        if min(pictures.shape[1:]) < 24:
-            break
-        try:
-            comet = find_comet(pictures, times[frames])
-        except InputError:
-            continue
-        side = coarser * watch.cell
-        x0, y0 = grid.to_native((side - 1) / 2, (side - 1) / 2)
-        used = np.array([k for k in sorted(given) if given[k] is not None], int)
-        return [kinds.of_comet(comet, side * grid.step, (float(x0), float(y0)), times, used)]
-    return []
+    try:
+        comet, coarser = find_on(stack, times[frames])
+    except InputError:
+        return []
+    side = coarser * watch.cell
+    x0, y0 = grid.to_native((side - 1) / 2, (side - 1) / 2)
+    used = np.array([k for k in sorted(given) if given[k] is not None], int)
+    return [kinds.of_comet(comet, side * grid.step, (float(x0), float(y0)), times, used)]
 
 
 def _with_coma(desk: Desk, watch: Watch, change: Change, times: np.ndarray) -> Change:

@@ -42,6 +42,17 @@ class Night:
         numbers = range(len(self.frames)) if frames is None else frames
         return [t for t in (self.frames[k].mid_mjd for k in numbers) if t is not None]
 
+    def clock(self) -> np.ndarray:
+        """Mid-exposure times of all frames, MJD; their numbers where one is unknown."""
+        times = [facts.mid_mjd for facts in self.frames]
+        return np.array(np.arange(len(times)) if None in times else times, float)
+
+    def hours(self) -> np.ndarray:
+        """The same in hours from the first; frame numbers where one is unknown."""
+        clock = self.clock()
+        known = len(self.times()) == len(self.frames)
+        return np.asarray((clock - clock.min()) * 24) if known else clock
+
     def cadence_s(self) -> float | None:
         """Median time from one frame to the next, s; None where fewer than two times are known."""
         times = self.times()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from difflapse.align.wcs import celestial
 from difflapse.errors import InputError
 from difflapse.io import catalogue
 from difflapse.io.catalogue import ONLINE, Known
@@ -85,7 +86,7 @@ def field_of(night: Night) -> tuple[float, float, float]:
     ny, nx = grid.shape
     i, j = np.array([0.5, 0, 1, 0, 1]) * (nx - 1), np.array([0.5, 0, 0, 1, 1]) * (ny - 1)
     x, y = grid.to_native(i, j)
-    ra, dec = (np.asarray(v) for v in _wcs(night).all_pix2world(x, y, 0))
+    ra, dec = (np.asarray(v) for v in celestial(place_of(night).wcs_header).all_pix2world(x, y, 0))
     return float(ra[0]), float(dec[0]), float(separation_arcsec(ra[0], dec[0], ra[1:], dec[1:]).max() / 3600)
 
 
@@ -149,17 +150,10 @@ def _vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     return np.column_stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
 
 
-def _wcs(night: Night):  # type: ignore[no-untyped-def]
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
-    return WCS(fits.Header.fromstring(place_of(night).wcs_header))
-
-
 def _pixel_arcsec(night: Night) -> float:
     """Size of a native pixel of the reference."""
     reference: Reference = night.shared("reference")
     ny, nx = reference.facts.shape
     x, y = np.array([0.5 * nx, 0.5 * nx + 1]), np.array([0.5 * ny, 0.5 * ny])
-    ra, dec = _wcs(night).all_pix2world(x, y, 0)
+    ra, dec = celestial(place_of(night).wcs_header).all_pix2world(x, y, 0)
     return float(separation_arcsec(ra[0], dec[0], ra[1], dec[1]))

@@ -144,25 +144,16 @@ def measure_depth(desk: Desk) -> None:
     planted: Planted = night.shared("planted")
     watch: Watch = night.shared("watch")
     grid: ProductGrid = night.shared("canvas").grid
-    options = LinkOptions(night.options.false_alarms, watch.fwhm, float(np.prod(grid.shape)) * grid.step**2)
+    options = LinkOptions(night.options.false_alarms, watch.fwhm, grid.native_area)
     window = np.concatenate([p.window for p in held])
     sightings = refuse.by_sensor(Sightings.joined([p.sightings for p in held]), watch.fwhm)
-    verdict = judge(planted, window, sightings, link_hours(night), options, _known_places(night))
+    verdict = judge(planted, window, sightings, night.hours(), options, _known_places(night))
     snr = np.nanmedian(np.where(planted.on, night.shared("planted_snr"), np.nan), axis=1)
     table = completeness_table(planted, snr, verdict)
     table.meta["false_alarms_asked"] = night.options.false_alarms
     table.meta["diff"] = night.shared("scene").mode
     write_table(Path(night.out) / "completeness.ecsv", table)
     desk.products.append("completeness.ecsv")
-
-
-def link_hours(night: Night) -> np.ndarray:
-    """Mid-exposure times in hours from the first; frame numbers where not all are known."""
-    times = [facts.mid_mjd for facts in night.frames]
-    if any(t is None for t in times):
-        return np.arange(len(times), dtype=float)
-    mjd = np.array(times, float)
-    return np.asarray((mjd - mjd.min()) * 24)
 
 
 def judge(

@@ -29,6 +29,8 @@ CELL = 8
 """Native pixels along a cell of the pictures on which a comet is looked for."""
 COMET_FRAMES = 40
 """Frames that are looked at for a comet, at most."""
+SMALLEST = 24
+"""Cells across a picture on which a comet is still looked for."""
 _COARSER = (1, 2, 4)
 """Comas too wide for the cells are looked for on larger ones."""
 _CLEAR = 0.5
@@ -179,7 +181,7 @@ def _comet_track(desk: Desk) -> Track:
         desk.progress.advance("comet")
     desk.progress.finish("comet")
     known = all(f.mid_mjd is not None for f in night.frames)
-    when = clock(night)
+    when = night.clock()
     frames = sorted(pictures)
     stack = np.stack([pictures[k] for k in frames]) if frames else np.zeros((0, 8, 8), np.float32)
     comet, coarser = find_on(stack, when[frames])
@@ -195,12 +197,6 @@ def _comet_track(desk: Desk) -> Track:
     return Track("comet", x, y, note)
 
 
-def clock(night: Night) -> np.ndarray:
-    """Times of all frames, MJD; their numbers where a time is unknown."""
-    times = [f.mid_mjd for f in night.frames]
-    return np.array(np.arange(len(times)) if None in times else times, float)
-
-
 def is_clear(desk: Desk, k: int) -> bool:
     """Whether a frame has light enough to help find a comet."""
     scale = desk.value("scale", k)
@@ -213,7 +209,7 @@ def find_on(stack: np.ndarray, times: np.ndarray) -> tuple[Comet, int]:
     first: InputError | None = None
     for coarser in _COARSER:
         pictures = np.stack([bin_image(p, coarser) for p in stack]) if len(stack) else stack
-        if min(pictures.shape[1:]) < 24 and coarser > 1:
+        if min(pictures.shape[1:]) < SMALLEST and coarser > 1:
             break
         try:
             return find_comet(pictures, times), coarser

@@ -53,7 +53,7 @@ def residuals(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]
 
 
 def learn_model_error(desk: Desk) -> None:
-    """Put the frames' scatter together: the value `learned` for the stages to come, and `model_error.fits`."""
+    """Put the frames' scatter together, and write `model_error.fits`."""
     night = desk.night
     given: dict[int, Scatter | None] = desk.values.get("scatter", {})
     measured = {k: s for k, s in sorted(given.items()) if s is not None and k not in desk.failed}
@@ -62,7 +62,6 @@ def learn_model_error(desk: Desk) -> None:
     canvas: Canvas = night.shared("canvas")
     sorts = np.array(night.array("sorts"))
     learned = learn(list(measured), list(measured.values()), sorts, canvas.grid)
-    night.share("learned", learned)
     desk.products.append(save.save_model_error(night, learned))
 
 

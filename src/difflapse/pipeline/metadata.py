@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from difflapse._version import __version__
+from difflapse.align.wcs import celestial
 from difflapse.model.times import iso_utc
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.records import Canvas, Scene
@@ -68,13 +69,11 @@ def field_of(night: Night) -> dict[str, float] | None:
     place = place_of(night)
     if not place:
         return None
-    from astropy.io import fits
-    from astropy.wcs import WCS
     from astropy.wcs.utils import proj_plane_pixel_scales
 
     canvas: Canvas = night.shared("canvas")
     grid = canvas.grid
-    wcs = WCS(fits.Header.fromstring(place.wcs_header))
+    wcs = celestial(place.wcs_header)
     x, y = grid.to_native((grid.shape[1] - 1) / 2, (grid.shape[0] - 1) / 2)
     ra, dec = (float(v) for v in wcs.all_pix2world(x, y, 0))
     sx, sy = (float(s) for s in proj_plane_pixel_scales(wcs))

@@ -29,11 +29,8 @@ _FEWEST = 4
 
 @dataclass(frozen=True, eq=False)
 class Moving:
-    """What was kept out of the template, and how much of a thing that was not found would stay in it."""
+    """What was kept out of the template."""
 
-    times: np.ndarray
-    """(n,) of the template's frames, MJD, or frame numbers where times are unknown."""
-    weights: np.ndarray
     kept_out: Mapping[int, int]
     """Frame -> pixels of it that were kept out."""
     coma: Coma | None = None
@@ -41,14 +38,6 @@ class Moving:
     """The comet in words; empty without one."""
     share: float = 0.0
     """Of the comet's light, at mid-night, that the template would have taken off it."""
-
-    def fraction(self, time: float, rate_x: float, rate_y: float, fwhm: float) -> float:
-        """Self-subtracted share of something that moves by (rate_x, rate_y) per day, same unit as `fwhm`.
-
-        What is found and kept out loses nothing; this is of what moves less than its own width in the night.
-        """
-        since = self.times - time
-        return self_subtracted(np.hypot(rate_x * since, rate_y * since), self.weights, fwhm)
 
 
 def find_coma(desk: Desk, matched: Mapping[int, Member]) -> tuple[Coma | None, str, float]:
@@ -71,7 +60,7 @@ def find_coma(desk: Desk, matched: Mapping[int, Member]) -> tuple[Coma | None, s
         return None, "", 0.0
     weights = 1 / mean(matched[frames[0]].noise.sky)
     grey = np.tensordot((weights / weights.sum()).astype(np.float32), pictures, axes=(0, 1))
-    clock = follow.clock(night)
+    clock = night.clock()
     try:
         comet, coarser = follow.find_on(grey, clock[frames])
     except InputError:
@@ -97,11 +86,10 @@ def find_coma(desk: Desk, matched: Mapping[int, Member]) -> tuple[Coma | None, s
 def keep_out(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, correlation: np.ndarray) -> Moving:
     """Find what moves on the template's frames beside the template made of them, and make it again without."""
     night = desk.night
-    times = follow.clock(night)[list(matched)]
     weights = np.array([m.weight for m in matched.values()])
     coma, note, share = night.shared("coma") if night.has("coma") else (None, "", 0.0)
     if len(matched) < _FEWEST:
-        return Moving(times, weights, {}, coma, note, share)
+        return Moving({}, coma, note, share)
     ny, nx = night.array("template_count").shape
     base = matched[night.shared("reference").frame]
     learn.sort_scene(desk, base, sky, len(matched))
@@ -129,7 +117,7 @@ def keep_out(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, correla
         for _, result in desk.pool.run(tasks.template_band, again):
             if isinstance(result, FrameError):
                 raise InputError(f"the template cannot be made: {result.message}", result.hint)
-    return Moving(times, weights, kept, coma, note, share)
+    return Moving(kept, coma, note, share)
 
 
 def glance(night: Night, member: Member) -> np.ndarray:

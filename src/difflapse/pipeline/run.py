@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from difflapse.align.wcs import celestial
 from difflapse.errors import DifflapseError, FrameError, TooManyFailedError
 from difflapse.io.discover import discover
 from difflapse.io.products import sha256, write_json, write_table, write_toml
@@ -436,11 +437,9 @@ def _pixel_arcsec(night: Night) -> float | None:
     header = place_of(night).wcs_header
     if not header:
         return None
-    from astropy.io import fits
-    from astropy.wcs import WCS
     from astropy.wcs.utils import proj_plane_pixel_scales
 
-    return float(np.mean(proj_plane_pixel_scales(WCS(fits.Header.fromstring(header)))) * 3600)
+    return float(np.mean(proj_plane_pixel_scales(celestial(header))) * 3600)
 
 
 def _sky_record(night: Night) -> dict[str, Any]:

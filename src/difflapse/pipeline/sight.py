@@ -19,13 +19,10 @@ from difflapse.mosaic import bin_medians
 from difflapse.pipeline import tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Subtracted
 from difflapse.pipeline.sensor import facts_with_gain
 
-CELL = 8
-"""Native pixels along a cell of the pictures on which a comet is looked for."""
-COMET_FRAMES = 40
-"""Frames that are looked at for a comet, at most, spread over the night."""
 _CLEAR = 0.4
 """Transparency below which a difference tells of the cloud."""
 _AT_STARS = 300

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from difflapse.errors import OptionError
+from difflapse.align.wcs import celestial
+from difflapse.errors import AlignError, OptionError
 from difflapse.model import ProductGrid
 from difflapse.movie.compass import Compass
 from difflapse.movie.grid import SkyLine
@@ -73,15 +74,10 @@ def time_bar(night: Night) -> TimeBar:
 
 
 def _wcs(header: str) -> WCS | None:
-    if not header:
+    try:
+        return celestial(header) if header else None
+    except AlignError:
         return None
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        wcs = WCS(fits.Header.fromstring(header))
-    return wcs if wcs.has_celestial else None
 
 
 def _sky(wcs: WCS, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:

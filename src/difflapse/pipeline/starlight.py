@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
+from difflapse.align.wcs import celestial
 from difflapse.measure import find_stars, relative_variance
 from difflapse.measure.photometry import aperture_sums, bad_map
 from difflapse.model import Alignment, Frame, FrameFacts, Quality, Stars
@@ -108,10 +109,7 @@ def sky_positions(wcs_header: str, x: np.ndarray, y: np.ndarray) -> tuple[np.nda
     """ICRS degrees of native pixels of the reference; NaN without a WCS."""
     if not wcs_header or not len(x):
         return np.full(len(x), np.nan), np.full(len(x), np.nan)
-    from astropy.io import fits
-    from astropy.wcs import WCS
-
-    place = WCS(fits.Header.fromstring(wcs_header)).celestial.pixel_to_world(x, y).icrs
+    place = celestial(wcs_header).pixel_to_world(x, y).icrs
     return np.asarray(place.ra.deg), np.asarray(place.dec.deg)
 
 

@@ -18,7 +18,7 @@ from difflapse.pipeline.again import Again, changed_inputs, find_inputs, lend, r
 from difflapse.pipeline.drawing import marked
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Scene
-from difflapse.pipeline.state import NAME, load_state
+from difflapse.pipeline.state import NAME, SECOND_PASS, load_state
 from difflapse.pipeline.tables import read_json, read_record
 
 SIGMAS = 1e-3
@@ -29,7 +29,7 @@ _CELL = 16
 GREY_LEVELS = {"h264": 6.0, "hevc": 6.0, "vp9": 6.0, "av1": 8.0, "gif": 8.0, "ffv1": 0.0, "png": 0.0}
 """By how much the mean of 16x16 pixels of a decoded picture may differ from the drawn one, of 255."""
 _FRAMES = 4
-_PASS = ("template", "read", "warp", "subtract", "save", "draw")
+_PASS = tuple(name for name in SECOND_PASS if name not in ("tables", "movie"))
 
 
 @dataclass(frozen=True)
