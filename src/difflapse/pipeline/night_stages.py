@@ -14,7 +14,7 @@ from difflapse.difference import Noise, fit_offset
 from difflapse.difference.mesh import constant, mean
 from difflapse.difference.noise import joint_correlation
 from difflapse.errors import FrameError, InputError, OptionError
-from difflapse.io.fits import read_frame
+from difflapse.io.fits import compact, read_frame
 from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
 from difflapse.measure.transfer import Transfer, photon_transfer
@@ -255,10 +255,9 @@ def _readable(night: Night, k: int) -> np.ndarray | None:
 
 
 def _filled(frame: Frame) -> np.ndarray:
-    """A frame's pixels in their own small type, bad ones at the median."""
-    if frame.mask is None:
-        return frame.data
-    return np.where(frame.mask, np.median(frame.data), frame.data).astype(frame.data.dtype)
+    """A frame's pixels in a small type, bad ones at the median."""
+    data = compact(frame.data)
+    return data if frame.mask is None else np.where(frame.mask, np.median(data), data).astype(data.dtype)
 
 
 def _ranked(desk: Desk, alive: list[int]) -> list[int]:

@@ -28,7 +28,7 @@ from difflapse.difference.moving import Coma, coma_rows
 from difflapse.difference.noise import joint_correlation
 from difflapse.difference.scale import SPACING
 from difflapse.errors import AlignError, FrameError
-from difflapse.io.fits import read_frame
+from difflapse.io.fits import compact, read_frame
 from difflapse.io.products import sha256
 from difflapse.measure import find_saturated, find_stars, noise_shape, relative_variance, repair
 from difflapse.methods import find_method
@@ -71,7 +71,7 @@ def read_pixels(night: Night, k: int, defects: Any, rows: tuple[int, int] | None
 def listed(frame: Frame, defects: Any) -> Pixels:
     """A frame's pixels with the bad ones filled and listed; `defects` are those of its sensor."""
     facts = frame.facts
-    data, mask = frame.data, frame.mask
+    data, mask = compact(frame.data), frame.mask
     if not data.flags.writeable:
         data = data.copy()
     xs, ys, why = [defects.x], [defects.y], [np.full(len(defects), bits.DEFECT, np.uint8)]
