@@ -35,7 +35,7 @@ class Caption:
     note: str = ""
     """What the viewer must know about this frame, for example ``cloud``."""
     units: str = "sigma"
-    """Units of the colour scale: ``sigma``, ``adu`` or ``percent``."""
+    """Units of the colour scale: ``sigma``, ``adu``, ``percent`` or ``mag``."""
     vmax: float = VMAX
     """Difference at the ends of the colour scale, in `units`."""
     time_local: str = ""
@@ -173,11 +173,12 @@ def _draw_scale(band: np.ndarray, layout: Layout, units: str, vmax: float, start
     y = (_lines(layout) - 1) * (line - round(0.15 * layout.text)) + (line - high - round(1.2 * small)) // 2
     place = np.linspace(-1, 1, stop - start)
     band[y : y + high, start:stop] = diverging_table()[np.rint(127 + 127 * place).astype(int)]
-    unit = {"sigma": "σ", "percent": "%"}.get(units, f" {units.upper()}")
+    unit = {"sigma": "σ", "percent": "%", "mag": " mag"}.get(units, f" {units.upper()}")
+    fainter, brighter = ("+", "−") if units == "mag" else ("−", "+")
     for part in (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0):
         value = part * vmax
         x = start + round((stop - 1 - start) * (compress(value, vmax).item() + 1) / 2)
-        sign = "−" if value < 0 else "+" if value > 0 else ""
+        sign = fainter if value < 0 else brighter if value > 0 else ""
         end = abs(part) == 1
         word = text_mask(f"{sign}{abs(value):.3g}{unit if end else ''}", small)
         at = x - word.shape[1] // 2

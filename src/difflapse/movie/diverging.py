@@ -15,6 +15,8 @@ from difflapse.movie.text import DIM, paste, text_mask
 
 VMAX = 20.0
 """Difference at the ends of the map, sigma."""
+ENDS = {"sigma": VMAX, "mag": 2.0}
+"""The same in the units in which it does not depend on the night."""
 
 _STEPS = 4095
 _REACH = 3
@@ -80,8 +82,8 @@ def difference_panel(
         Difference at the ends of the map, in `units`.
     units : str
         ``sigma``: when shrinking, the mean is multiplied by the root of the number of pixels, so that noise
-        keeps its unit and faint wide things gain what the eye would gain. ``adu``, ``percent``: the plain
-        mean.
+        keeps its unit and faint wide things gain what the eye would gain. ``adu``, ``percent``, ``mag``: the
+        plain mean.
     noise : float, optional
         Noise of a pixel in `units`; 1 for sigma, else measured on this map when it is not given.
 

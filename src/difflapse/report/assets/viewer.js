@@ -144,13 +144,14 @@ difflapse.Viewer = (() => {
       const { colours, ticks } = this.night.palette;
       const { vmax, units } = this.movie;
       const unit = { sigma: "σ", adu: "ADU", percent: "%" }[units] || units;
+      const sign = (share) => (share === 0 ? "" : (share > 0) === (units !== "mag") ? "+" : "\u2212"); // brighter is fewer magnitudes
       const stops = colours.map((colour, k) => `${colour} ${((100 * k) / (colours.length - 1)).toFixed(1)}%`);
       return el("div", { class: "legend", hidden: !this.panels.includes("difference") },
         el("span", { class: "quiet" }, "fainter"),
         el("div", { class: "scale" },
           el("div", { class: "ramp", style: `background: linear-gradient(90deg, ${stops.join(", ")})` }),
           ticks.map(([share, at]) => el("span", { style: `left: ${50 + 50 * at}%` },
-            `${share > 0 ? "+" : ""}${difflapse.number(share * vmax, Number.isInteger(share * vmax) ? 0 : 1)}`))),
+            `${sign(share)}${difflapse.number(Math.abs(share) * vmax, Number.isInteger(share * vmax) ? 0 : 1)}`))),
         el("span", { class: "quiet" }, "brighter, ", unit));
     }
 
