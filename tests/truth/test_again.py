@@ -13,6 +13,7 @@ from astropy.io import fits
 
 import difflapse
 from difflapse.errors import InputError, OptionError, OutputError, VerifyError
+from difflapse.movie.read import read_pictures
 from difflapse.pipeline import night_stages, tasks
 from difflapse.pipeline.again import make_movie
 from difflapse.pipeline.verify import judge, verify
@@ -137,6 +138,29 @@ def test_a_run_stands_the_proof(finished: Done) -> None:
     assert judge("night", checks) is None
     with pytest.raises(OptionError, match="no frame 6"):
         verify(finished.out, [6])
+
+
+def test_an_archive_has_sixteen_bits_and_loses_none(finished: Done, done: Make, spec) -> None:
+    """FFV1 of a run and of another movie of it: more than 256 levels, each as drawn; in 8 bits it is the PNG's."""
+    deep = make_movie(finished.out, {"workers": 1, "codec": "ffv1"})
+    assert deep.name == "timelapse-2.mkv"
+    flat = make_movie(finished.out, {"workers": 1, "codec": "png"}, finished.out / "flat")
+    record = json.loads(deep.with_suffix(".json").read_text())
+    found, shallow = (read_pictures(path, [0, 3]) for path in (deep, f"{flat}/%05d.png"))
+    for n in (0, 3):
+        assert found[n].dtype == np.uint16
+        for box in record["panels"].values():
+            panel = found[n][box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
+            assert len(np.unique(panel)) > 5000
+        off = np.abs(found[n] / 257 - shallow[n])
+        assert off.max() < 3.01
+        assert off.mean() < 0.5
+    archive = done(spec, width=900, codec="ffv1", injection=False, reel=False)
+    checks = [check for check in verify(archive.out, [0, 3]) if "timelapse" in check.what]
+    assert len(checks) == 2
+    assert all(check.same and check.worst == 0 for check in checks), [check.text for check in checks]
+    again = read_pictures(archive.out / "timelapse.mkv", [0, 3])
+    assert all((again[n] == found[n]).all() for n in again), "another movie of the run is the run's own"
 
 
 def test_what_was_changed_is_found(finished: Done) -> None:

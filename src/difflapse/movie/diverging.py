@@ -11,14 +11,14 @@ from numba import njit
 from difflapse.movie.layout import Layout
 from difflapse.movie.shrink import FAR, add_columns, add_rows, as_flags, enlarge, hatch_colours, plan_axis
 from difflapse.movie.stretch import finish, hatch_period
-from difflapse.movie.text import DIM, paste, text_mask
+from difflapse.movie.text import DIM, levels, paste, text_mask
 
 VMAX = 20.0
 """Difference at the ends of the map, sigma."""
 ENDS = {"sigma": VMAX, "mag": 2.0}
 """The same in the units in which it does not depend on the night."""
 
-_STEPS = 4095
+_STEPS, _DEEP_STEPS = 4095, (1 << 18) - 1
 _REACH = 3
 _MID, _DARK, _LIGHT = 124.0, 18.0, 243.0
 # Red and blue of the map less its luma, by position -1..1.
@@ -77,7 +77,7 @@ def difference_panel(
     mask : (ny, nx) bool, optional
         True = bad. Places where over half of the area is masked are hatched, specks palely.
     layout : Layout
-        Says how large the panel is.
+        Says how large the panel is, and how deep.
     vmax : float
         Difference at the ends of the map, in `units`.
     units : str
@@ -89,7 +89,7 @@ def difference_panel(
 
     Returns
     -------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) uint8 or, in a layout 16 bits deep, uint16
         Row 0 of the image at the bottom.
 
     Notes
@@ -105,10 +105,10 @@ def difference_panel(
         noise = 1.0 if units == "sigma" else _robust_noise(values, mask)
     root = _root_pixels(max(1.0, 1 / layout.scale))
     small, hidden = _shrink(values, mask, layout, root if units == "sigma" else 1.0, 1 / max(noise, 1e-30))
-    table = _fine_table()
-    out = np.empty((*small.shape, 3), np.uint8)
+    table, greys = _fine_table(layout.depth), _greys(layout.depth)
+    out = np.empty((*small.shape, 3), layout.dtype)
     per_pixel = (1.0 if units == "sigma" else root) / max(noise, 1e-30)
-    _colour(small, hidden, np.float32(1 / vmax), np.float32(per_pixel), _greys(), table, out)
+    _colour(small, hidden, np.float32(1 / vmax), np.float32(per_pixel), greys, table, out)
     return finish(out, _specks_pale(hidden, layout), layout)
 
 
@@ -119,11 +119,12 @@ def sigma_panel(
 
     Returns
     -------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) uint8 or uint16
         Row 0 at the bottom; what is masked or NaN is hatched.
     """
     small, hidden = _shrink(np.ascontiguousarray(noise, np.float32), mask, layout, 1.0, 0.0)
-    grey = np.clip((small - low) * (216 / max(high - low, 1e-30)) + 24, 24, 240).astype(np.uint8)
+    grey = np.clip((small - low) * (216 / max(high - low, 1e-30)) + 24, 24, 240)
+    grey = (grey * (np.iinfo(layout.dtype).max // 255)).astype(layout.dtype)
     return finish(np.repeat(grey[..., None], 3, axis=2), hidden, layout)
 
 
@@ -132,12 +133,12 @@ def hatched_panel(layout: Layout, text: str = "no difference") -> np.ndarray:
 
     Returns
     -------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) uint8 or uint16
     """
     high, wide = layout.panel_shape
-    out = np.empty((high, wide, 3), np.uint8)
-    paper, ink = hatch_colours()
-    blank = np.zeros((1, 1, 3), np.uint8)
+    out = np.empty((high, wide, 3), layout.dtype)
+    paper, ink = (levels(colour, layout.dtype) for colour in hatch_colours())
+    blank = np.zeros((1, 1, 3), layout.dtype)
     enlarge(blank, np.ones((1, 1), np.uint8), max(high, wide), paper, ink, hatch_period(layout), out)
     if layout.labels != "none" and text:
         letters = text_mask(text, layout.text, wide - 2 * layout.text)
@@ -191,16 +192,23 @@ def _robust_noise(values: np.ndarray, mask: np.ndarray | None) -> float:
 
 
 @functools.cache
-def _fine_table() -> np.ndarray:
-    """Colour over the difference in units of vmax, -1..1, compressed: (4095, 3) uint8."""
+def _fine_table(depth: int = 8) -> np.ndarray:
+    """Colour over the difference in units of vmax, -1..1, compressed: (4095, 3) uint8, or (262143, 3) uint16.
+
+    Between the map's 255 colours those of 16 bits lie on straight lines, so that luma rises throughout.
+    """
     coarse = diverging_table(255)
-    return coarse[np.rint(127 + 127 * compress(np.linspace(-1, 1, _STEPS), 1.0)).astype(int)]
+    place = 127 + 127 * compress(np.linspace(-1, 1, _DEEP_STEPS if depth == 16 else _STEPS), 1.0)
+    if depth == 16:
+        deep = [np.interp(place, np.arange(255), 257.0 * coarse[:, c]) for c in range(3)]
+        return np.rint(np.stack(deep, axis=1)).astype(np.uint16)
+    return coarse[np.rint(place).astype(int)]
 
 
 @functools.cache
-def _greys() -> np.ndarray:
-    """The luma of each entry of the fine table, (4095,) int32."""
-    return np.rint(_fine_table() @ np.array(_LUMA)).astype(np.int32)
+def _greys(depth: int = 8) -> np.ndarray:
+    """The luma of each entry of the fine table, int32."""
+    return np.rint(_fine_table(depth) @ np.array(_LUMA)).astype(np.int32)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
