@@ -63,6 +63,12 @@ const difflapse = (() => {
     return number(value, digits);
   }
 
+  /* A number and its error, both to the error's second digit. */
+  function uncertain(value, error) {
+    const digits = Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(error))));
+    return `${number(value, digits)} ± ${number(error, digits)}`;
+  }
+
   function bytes(count) {
     for (const unit of ["bytes", "kB", "MB"]) {
       if (count < 1024) return `${count.toFixed(unit === "bytes" || count >= 100 ? 0 : 1)} ${unit}`;
@@ -107,7 +113,7 @@ const difflapse = (() => {
   }
 
   return {
-    give, need, el, Event, known, number, figure, bytes, plural, clock, day, clockOf, hours, degrees, say,
+    give, need, el, Event, known, number, figure, uncertain, bytes, plural, clock, day, clockOf, hours, degrees, say,
     now: (name) => given.get(name),
   };
 })();

@@ -184,8 +184,8 @@ difflapse.plot = (() => {
       if (k < 0) { this.value.textContent = ""; return; }
       const values = series.filter((one) => !one.hidden).map((one) => {
         const name = series.length > 1 ? `${one.name} ` : "";
-        const error = one.error && known(one.error[k]) ? ` ± ${figure(one.error[k])}` : "";
-        return `${name}${figure(one.y[k])}${known(one.y[k]) ? error : ""}`;
+        const error = one.error && known(one.y[k]) && one.error[k] > 0 ? one.error[k] : null;
+        return `${name}${error ? difflapse.uncertain(one.y[k], error) : figure(one.y[k])}`;
       });
       this.value.textContent = `${time ? difflapse.clockOf(x[k], true) : figure(x[k])}  ${values.join("  ")}`;
     }
