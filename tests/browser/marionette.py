@@ -39,12 +39,13 @@ class Firefox:
         settings = {**_SETTINGS, "marionette.port": port}
         text = "\n".join(f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in settings.items())
         (profile / "user.js").write_text(text)
+        options = ("--headless", "--marionette", "--remote-allow-system-access", "--no-remote")
         self.process = subprocess.Popen(
-            [program, "--headless", "--marionette", "--remote-allow-system-access", "--no-remote", "--profile", profile],
+            [program, *options, "--profile", profile],
             env={**os.environ, "HOME": str(profile)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         self._buffer, self._number = b"", 0
         self._socket = self._connect(port)
         self._read()  # it says who it is
