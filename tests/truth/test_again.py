@@ -127,6 +127,41 @@ def test_inputs_that_moved_are_found_and_changed_ones_refused(finished: Done, tm
     assert error.exit_code == 7
 
 
+def test_run_inputs_and_what_they_were_laid_on_may_move_together(finished: Done, tmp_path: Path) -> None:
+    """A template and a reference from outside are found beside the run, and must be the files that it read."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    frames = sorted(finished.folder.glob("*.fz"))
+    shutil.copy(finished.out / "template.fits", there / "earlier.fits")
+    shutil.copy(frames[finished.used[-1]], there / "other.fits.fz")
+    (there / "night").mkdir()
+    for file in frames[:4]:
+        shutil.copy(file, there / "night")
+    difflapse.run(
+        there / "night", there / "out", template=there / "earlier.fits", reference=str(there / "other.fits.fz"),
+        workers=1, width=500, injection=False, reel=False,
+    )  # fmt: skip
+    with np.load(there / "out" / "state.npz") as state:
+        assert str(tmp_path) not in state["record"].tobytes().decode()
+    there.rename(here)
+    movie = make_movie(here / "out", {"workers": 1})
+    assert movie.read_bytes() == (here / "out" / "timelapse.mp4").read_bytes()
+    assert all(check.same for check in verify(here / "out", [1]))
+    for kind, name in (("reference", "other.fits.fz"), ("template", "earlier.fits")):
+        file, words = here / name, f"the {kind} {name}"
+        whole = file.read_bytes()
+        file.write_bytes(whole + b"\0" * 2880)
+        with pytest.raises(InputError, match=f"{words} is not the file that the run read"):
+            make_movie(here / "out", {"workers": 1})
+        (check,) = verify(here / "out", [1])
+        assert not check.same
+        assert words in check.text
+        file.write_bytes(whole)
+    (here / "earlier.fits").rename(tmp_path / "earlier.fits")
+    with pytest.raises(InputError, match=r"the template \S+ is not where it was"):
+        make_movie(here / "out", {"workers": 1})
+
+
 def test_a_run_stands_the_proof(finished: Done) -> None:
     checks = verify(finished.out, [1, 4])
     names = [check.what for check in checks]

@@ -14,7 +14,15 @@ from difflapse.io.products import product_names
 from difflapse.model import FrameFacts
 from difflapse.movie.read import read_pictures
 from difflapse.pipeline import pictures
-from difflapse.pipeline.again import Again, changed_inputs, find_inputs, lend, read_options, reopened
+from difflapse.pipeline.again import (
+    Again,
+    changed_inputs,
+    find_inputs,
+    lend,
+    named_files,
+    read_options,
+    reopened,
+)
 from difflapse.pipeline.drawing import marked
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Scene
@@ -85,17 +93,18 @@ def verify(
     place = Path(out)
     state = load_state(place / NAME)
     record = read_record(place).get("provenance", {})
-    digests = record.get("inputs", {})
+    options = read_options(place)
     facts = find_inputs(state, record, place, inputs)
+    named = named_files(record, options, place, inputs)
     alive = [k for k in range(len(facts)) if k not in state.failed]
-    changed = changed_inputs(facts, digests, alive)
-    checks = [_inputs_check(changed, len([k for k in alive if digests.get(facts[k].file)]))]
+    changed = changed_inputs(facts, record, alive, named)
+    digests = record.get("inputs", {})
+    checks = [_inputs_check(changed, len([k for k in alive if digests.get(facts[k].file)]) + len(named))]
     if changed:
         return tuple(checks)
     shown = {f["file"] for f in read_json(place / "timelapse.json")["frames"]}
     used = [k for k in alive if facts[k].file in shown]
     chosen = _chosen(frames, used, facts)
-    options = read_options(place)
     kept = tuple(kind for kind in options.save if kind != "cube")
     options = replace(options, save=kept, overwrite=False)
     with (
