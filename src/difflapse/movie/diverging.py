@@ -164,9 +164,11 @@ def _shrink(
 
 
 def _specks_pale(hidden: np.ndarray, layout: Layout) -> np.ndarray:
-    """What is hidden (uint8) with 2 where it is a speck, narrower than 15 movie pixels, such as a saturated core."""
+    """What is hidden (uint8) with 2 where it is a speck, such as a saturated core: narrower than 15 movie pixels, or
+    than 12 product pixels where those are enlarged.
+    """
     if hidden.any():
-        side = max(3, 15 // layout.enlargement)
+        side = 15 if layout.enlargement == 1 else 12
         areas = cv2.morphologyEx(hidden, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
         hidden[(hidden == 1) & (areas == 0)] = 2
     return hidden

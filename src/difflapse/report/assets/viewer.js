@@ -375,7 +375,7 @@ difflapse.Viewer = (() => {
           pen.stroke();
         }
         pen.setLineDash([]);
-        if (written && this.showMarks) this.#name(pen, mark.change, X, Y, radius, colour, taken);
+        if (written && this.showMarks) this.#name(pen, port, mark.change, X, Y, radius, colour, taken);
       }
     }
 
@@ -395,13 +395,13 @@ difflapse.Viewer = (() => {
     }
 
     /* A name beside its ring, where none lies yet; where there is no room, only that of what is selected. */
-    #name(pen, change, X, Y, radius, colour, taken) {
+    #name(pen, port, change, X, Y, radius, colour, taken) {
       const text = difflapse.shortName(change);
       const wide = pen.measureText(text).width;
       const places = [[X + radius + 5, Y - radius + 4], [X - radius - 5 - wide, Y - radius + 4],
         [X + radius + 5, Y + radius + 5], [X - radius - 5 - wide, Y + radius + 5]];
       const box = ([left, base]) => [left - 2, base - 12, left + wide + 2, base + 3];
-      const free = (b) => b[0] > 0 && b[2] < this.width && !taken.some((t) => b[0] < t[2] && b[2] > t[0] && b[1] < t[3] && b[3] > t[1]);
+      const free = (b) => b[0] > port.x && b[2] < port.x + port.width && !taken.some((t) => b[0] < t[2] && b[2] > t[0] && b[1] < t[3] && b[3] > t[1]);
       const found = places.find((at) => free(box(at)));
       const cramped = this.width < 560 && this.zoom < 2;
       if ((cramped || !found) && change !== this.target) return;
@@ -424,6 +424,7 @@ difflapse.Viewer = (() => {
     #moved() {
       const k = this.player.frame;
       const { frames } = this.night;
+      this.noted ??= Boolean(frames.note && frames.note.some(Boolean)); // else nothing keeps its place
       const row = this.shown;
       const [first, last] = [this.times[0], this.times[this.times.length - 1]];
       this.scrub.value = last > first ? (this.times[k] - first) / (last - first) : 0;
@@ -433,7 +434,7 @@ difflapse.Viewer = (() => {
       this.when.replaceChildren(
         el("strong", {}, iso ? `${difflapse.clock(iso)} UTC` : label),
         el("span", { class: "quiet" }, iso ? `${difflapse.day(iso)} · ${label}` : ""),
-        el("span", { class: "quiet note", title: note }, note));
+        this.noted ? el("span", { class: "quiet note", title: note }, note) : "");
       this.scrub.setAttribute("aria-valuetext", `${iso ? `${difflapse.clock(iso)} UTC, ` : ""}${label}, ${k + 1} of ${this.player.count}`);
       this.#layout();
       if (this.pointed) this.#tell(...this.pointed);
