@@ -243,6 +243,28 @@ def test_rings_that_the_movie_has_are_not_drawn_once_more(
     assert marks.get_attribute("aria-pressed") == "true"
 
 
+def test_differences_say_what_they_compare(
+    make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
+    folder = make_run(4)
+    record = read_json(folder / "timelapse.json")
+    for frame_, subtracted in zip(
+        record["frames"], (None, "frame0000.fits", "template", "rolling median"), strict=True
+    ):
+        frame_["template"] = subtracted
+    record |= {"units": "mag", "vmax": 2.0}
+    (folder / "timelapse.json").write_text(json.dumps(record))
+    remake(folder)
+    page = open_page(folder / "report.html")
+    said = ("no difference", "minus 04:01:18 UTC", "minus template", "minus rolling median")
+    for k, words in enumerate(said):
+        page.evaluate(f"difflapse.view.show({k})")
+        assert page.locator(".panel-name").nth(1).inner_text().removeprefix("difference: ") == words
+    # Magnitudes: what is brighter is less.
+    scale = page.locator(".scale span").all_inner_texts()
+    assert scale == ["+2", "+0.5", "0", "\u22120.5", "\u22122"]
+
+
 def test_skipped_frames_are_marked_and_say_why(run: Path, open_page: Callable[..., Any]) -> None:
     page = open_page(run / "report.html")
     assert page.locator(".dots .skipped").get_attribute("title").startswith("frame0004.fits skipped: 7 stars")

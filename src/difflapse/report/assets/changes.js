@@ -52,9 +52,9 @@ difflapse.ChangeList = (() => {
       this.sort = { key: "snr", down: true };
       this.kinds = [...new Set(night.changes.map((change) => change.kind))].sort();
       this.hiddenKinds = new Set();
-      place.append(el("h2", { id: "changes-title" }, "What changed ",
-        el("span", { class: "count" }, String(night.changes.length)),
-        night.highlights ? el("a", { class: "aside", href: difflapse.source(night.highlights) }, "Highlights, a movie") : ""));
+      place.append(el("div", { class: "heading" },
+        el("h2", { id: "changes-title" }, "What changed ", el("span", { class: "count" }, String(night.changes.length))),
+        night.highlights ? el("a", { href: difflapse.source(night.highlights) }, "Highlights, a movie") : ""));
       if (!night.changes.length) {
         place.append(el("p", { class: "empty" }, night.changesNote ? `Not looked for: ${night.changesNote}.` : night.hasChanges
           ? "Nothing changed that deserves belief. What was looked at and refused is in detections.ecsv."

@@ -270,7 +270,11 @@ difflapse.Viewer = (() => {
     #titleOf(name) {
       const frame = this.movie.frames[this.player.frame];
       if (name !== "difference" || this.width < 560) return name;
-      return frame.template ? `difference: minus ${frame.template}` : "no difference";
+      if (!frame.template) return "no difference";
+      // What was subtracted: words, or the file of an earlier frame, of which the time tells more.
+      const { time } = this.night.frames;
+      const earlier = time[this.row.get(frame.template)];
+      return `difference: minus ${earlier ? `${difflapse.clock(earlier)} UTC` : frame.template}`;
     }
 
     #resize() {
