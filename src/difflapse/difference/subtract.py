@@ -12,6 +12,12 @@ from difflapse.difference.noise import Noise, joint_correlation
 from difflapse.difference.template import Template
 from difflapse.model import bits
 
+UNITS = ("sigma", "adu", "percent", "mag")
+"""What the combined map may be in."""
+SOFTENING = 5.0
+"""Of magnitudes: noise of the sky in a pixel, sigma, at twice which they leave their linear part."""
+_POGSON = np.float32(2.5 / np.log(10))
+
 
 @dataclass(frozen=True, eq=False)
 class Science:
@@ -36,7 +42,7 @@ class Difference:
     combined: np.ndarray
     """(ny, nx) float32: all colours in one map, in `units`; NaN where masked."""
     units: str
-    """``sigma``, ``adu`` or ``percent``."""
+    """One of `UNITS`."""
     noise: float
     """Typical (median) one-sigma noise of `combined`, in its units: 1 for sigma."""
     mask: np.ndarray
@@ -66,7 +72,8 @@ def subtract(
         Weight (1/n) with which the science frame itself is in the template: the two are then correlated, and
         the variance of their difference is smaller by twice that part of the science frame's.
     units : str
-        Units of the combined map.
+        Units of the combined map, one of `UNITS`: ``percent`` of what is subtracted, sky included; ``mag``:
+        brightening of the light above the sky.
     keep : bool
         Also return the difference and its variance for each channel.
 
@@ -79,6 +86,11 @@ def subtract(
     -----
     Channels are combined with inverse variances: with D_c and V_c, significance is ``sum(D/V) /
     sqrt(sum(1/V))``, of unit variance where the noise model holds. Float arithmetic throughout.
+
+    A ratio of brightnesses means nothing where there is but sky. Magnitudes are therefore those of Lupton, Gunn &
+    Szalay (1999), ``-2.5 / ln 10 * asinh(f / 2b)`` with f the light above the sky of the template and b five times
+    the sky's noise in a pixel. Where stars are well above 2b = 10 sigma the map is the change of magnitude (its sign
+    turned, so that brighter is positive here too); over empty sky one sigma is 0.11 mag, everywhere.
     """
     c, ny, nx = science.data.shape
     significance = np.empty((ny, nx), np.float32)
@@ -98,7 +110,7 @@ def subtract(
         template.variance,
         np.ascontiguousarray(template.sky, np.float32),
         np.float32(1 - 2 * own_weight),
-        {"sigma": 0, "adu": 1, "percent": 2}[units],
+        UNITS.index(units),
         significance,
         combined,
         data,
@@ -155,13 +167,30 @@ def _channel_row(
     cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
 )
 def _add_row(
-    d: np.ndarray, v: np.ndarray, t: np.ndarray, num: np.ndarray, den: np.ndarray, base: np.ndarray
+    d: np.ndarray,
+    v: np.ndarray,
+    t: np.ndarray,
+    ground: np.ndarray,
+    num: np.ndarray,
+    den: np.ndarray,
+    base: np.ndarray,
 ) -> None:
     for i in range(len(d)):
         w = np.float32(1) / v[i]
         num[i] += d[i] * w
         den[i] += w
-        base[i] += t[i] * w
+        base[i] += (t[i] - ground[i]) * w
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _brightening(
+    num: np.ndarray, den: np.ndarray, base: np.ndarray, quiet: np.ndarray, row: np.ndarray
+) -> None:
+    """Magnitudes from sums: `base` and `num` over `den` are light and its change, 1 / `quiet` the sky's variance."""
+    for i in range(len(row)):
+        soft = np.float32(0.5 / SOFTENING) * np.sqrt(quiet[i])
+        light, change = base[i] / den[i], num[i] / den[i]
+        row[i] = _POGSON * (np.arcsinh((light + change) * soft) - np.arcsinh(light * soft))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -189,6 +218,8 @@ def _subtract(
     num = np.empty(nx, np.float32)
     den = np.empty(nx, np.float32)
     base = np.empty(nx, np.float32)
+    quiet = np.empty(nx, np.float32)
+    nothing = np.zeros(nx, np.float32)
     for j in range(ny):
         if j % ROWS_PER_LINE == 0:
             middle = min(j + 0.5 * (ROWS_PER_LINE - 1), ny - 1.0)
@@ -204,6 +235,7 @@ def _subtract(
         num[:] = 0
         den[:] = 0
         base[:] = 0
+        quiet[:] = 0
         for k in range(c):
             r = j if keep else 0
             _channel_row(
@@ -221,7 +253,11 @@ def _subtract(
                 d_out[k, r],
                 v_out[k, r],
             )
-            _add_row(d_out[k, r], v_out[k, r], template[k, j], num, den, base)
+            ground = lines[k, 4] if units == 3 else nothing
+            _add_row(d_out[k, r], v_out[k, r], template[k, j], ground, num, den, base)
+            if units == 3:
+                for i in range(nx):
+                    quiet[i] += np.float32(1) / max(lines[k, 2, i], np.float32(1e-12))
         row = combined[j]
         bad = mask[j]
         nan = np.float32(np.nan)
@@ -234,6 +270,8 @@ def _subtract(
         elif units == 2:
             for i in range(nx):
                 row[i] = np.float32(100) * num[i] / base[i] if base[i] > 0 else nan
+        elif units == 3:
+            _brightening(num, den, base, quiet, row)
         for i in range(nx):
             if bad[i] != 0:
                 row[i] = sigmas[i] = nan

@@ -20,7 +20,7 @@ from difflapse.measure import find_defects as measure_defects
 from difflapse.measure.transfer import Transfer, photon_transfer
 from difflapse.model import Frame, Inventory, Quality
 from difflapse.mosaic import channels
-from difflapse.movie.diverging import VMAX
+from difflapse.movie.diverging import ENDS, VMAX
 from difflapse.pipeline import cube, encode, moving, pictures, save, sensor, tasks
 from difflapse.pipeline import foreign as foreign_template
 from difflapse.pipeline.config import RunOptions
@@ -414,8 +414,8 @@ def _combine(desk: Desk, matched: tuple[Member, ...], sky: np.ndarray) -> None:
 
 def _vmax(night: Night, noise: Noise, sky: np.ndarray) -> float:
     """Ends of the differential panel's scale: as for sigma, or the same in ADU or percent, as a round number."""
-    if night.options.units == "sigma":
-        return VMAX
+    if night.options.units in ENDS:
+        return ENDS[night.options.units]
     sigma = _combined_sigma(noise)
     if night.options.units == "percent":
         sigma = 100 * sigma / max(float(np.mean(sky)), 1e-6)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from difflapse.model import ProductGrid
-from difflapse.movie.encode import GIF_WIDTH
+from difflapse.movie.encode import CODECS, GIF_WIDTH
 from difflapse.movie.layout import Layout, make_layout
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
@@ -19,8 +19,9 @@ MOST_BYTES = 6_000_000_000
 def movie_layout(grid: ProductGrid, options: RunOptions) -> Layout:
     """Where everything lies in the movie of these products."""
     width = min(options.width or GIF_WIDTH, GIF_WIDTH) if options.codec == "gif" else options.width
+    depth = CODECS[options.codec].depth
     return make_layout(
-        options.shown_panels, grid.shape, grid.step, grid.origin, width, options.labels, options.fps
+        options.shown_panels, grid.shape, grid.step, grid.origin, width, options.labels, options.fps, depth
     )
 
 
@@ -40,7 +41,7 @@ def lay_out(night: Night, layout: Layout, alive: list[int], latest: int) -> None
     whole = n == len(night.frames)
     # Counted among those alive: a row of failed frames does not bring two pictures to one place.
     night.share("slots", {k: k if whole else place % n for place, k in enumerate(alive)})
-    night.make_array("pictures", (n, layout.height, layout.width, 3), np.uint8)
+    night.make_array("pictures", (n, layout.height, layout.width, 3), layout.dtype)
 
 
 def all_kept(night: Night) -> bool:
@@ -54,13 +55,13 @@ def keep(night: Night, k: int, picture: np.ndarray) -> None:
 
 
 def kept(night: Night, k: int) -> np.ndarray:
-    """The picture of frame `k`, (height, width, 3) uint8, a copy: read, for a map may not see what came later."""
+    """The picture of frame `k`, (height, width, 3), a copy: read, for a map may not see what came later."""
     whole = night.array("pictures")
     with night.array_path("pictures").open("rb") as file:
         size = math.prod(whole.shape[1:])
-        file.seek(whole.offset + night.shared("slots")[k] * size)
-        return np.fromfile(file, np.uint8, size).reshape(whole.shape[1:])
+        file.seek(whole.offset + night.shared("slots")[k] * size * whole.itemsize)
+        return np.fromfile(file, whole.dtype, size).reshape(whole.shape[1:])
 
 
 def _bytes(layout: Layout) -> int:
-    return 3 * layout.width * layout.height
+    return 3 * layout.width * layout.height * layout.depth // 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ IN_BEST = 6
 COST = 0.45
 """Part of the night's pixels that is read again for all clips, at most (but the best six are made in any case)."""
 _FPS = 12
-_CLIP_S, _LAST_S, _TITLE_S, _NIGHT_S = 5.0, 1.0, 2.5, 8.0
+_CLIP_S, _LAST_S, _TITLE_S, _NIGHT_S, _LEAST_S = 5.0, 1.0, 2.5, 8.0, 10.0
 _HALF, _MOST_HALF = 24, 100
 """Product pixels from the middle of a window to its edge: about a point, and at most."""
 _MARGIN = 24
@@ -117,8 +117,7 @@ def make_clip(night: Night, subject: Subject, known: Mapping[int, Any]) -> None:
     curve = _curve(subject, cuts, times)
     before = _panel(scene, template.data, template.count == 0, small, subject)
     words = {"title": subject.title, "comment": subject.subtitle}
-    stays = [min(_CLIP_S / len(cuts), 0.5)] * len(cuts)
-    stays[-1] += _LAST_S
+    stays = clip_stays(len(cuts))
     path = Path(night.out) / FOLDER / f"{subject.stem}.mp4"
     with Encoder(path, (clip.WIDTH, clip.HEIGHT), _FPS, words, threads=1, variable=True) as encoder:
         for n, (k, cut) in enumerate(zip(subject.frames, cuts, strict=True)):
@@ -142,6 +141,22 @@ def make_clip(night: Night, subject: Subject, known: Mapping[int, Any]) -> None:
                 subject.first <= k <= subject.last,
             )
             encoder.write(picture, stays[n])
+
+
+def clip_stays(frames: int) -> list[float]:
+    """Seconds that each picture of a clip stays."""
+    stays = [min(_CLIP_S / frames, 0.5)] * frames
+    stays[-1] += _LAST_S
+    return stays
+
+
+def night_stay(pictures: int, clips: Sequence[float]) -> float:
+    """Seconds that each of the night's pictures stays in the highlights, beside clips of so many seconds.
+
+    At most eight in all; longer where the whole would otherwise be over in less than ten.
+    """
+    left = _LEAST_S - _TITLE_S - sum(clips)
+    return max(min(_NIGHT_S / pictures, 0.25), min(left / pictures, 2.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -386,10 +401,11 @@ def _highlights(desk: Desk, subjects: list[Subject], n_changes: int) -> None:
             frames[n]
             for n in np.unique(np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int))
         ]
+        stay = night_stay(len(shown), [sum(clip_stays(len(s.frames))) for s in subjects[:IN_BEST]])
         with Encoder(parts[1], size, _FPS, threads=1, variable=True) as encoder:
             for k in shown:
                 small = fitted(marked(night, k, pictures.kept(night, k)))
-                encoder.write(small, min(_NIGHT_S / len(shown), 0.25))
+                encoder.write(small, stay)
     parts += [place / FOLDER / f"{s.stem}.mp4" for s in subjects[:IN_BEST]]
     told = {**words, "comment": f"difflapse; the best of {n_changes} changes; {words['description']}"}
     join(parts, place / BEST, {**told, "title": f"{title}: what changed"})

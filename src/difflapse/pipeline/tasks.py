@@ -424,7 +424,9 @@ def _template_for(
     night: Night, k: int, scene: Scene, science: Science, stars: bool
 ) -> tuple[Science, Template | None, float, Shown, str]:
     """What is subtracted from frame `k`, the frame matched to it, and how that is told."""
-    units = {"sigma": "in sigma", "adu": "in ADU", "percent": "in percent"}[night.options.units]
+    units = {"adu": "in ADU", "mag": "in asinh magnitudes"}.get(
+        night.options.units, f"in {night.options.units}"
+    )
     if scene.mode == "template":
         arrays = {name: night.array(name) for name in ("template", "template_variance", "template_count")}
         template = Template(
