@@ -40,7 +40,7 @@ class Picture:
     """A frame made small, all colours together, for finding stars on it."""
 
     data: np.ndarray
-    """(ny, nx) float32: mean of the superpixels (of the pixels of a monochrome frame) that each of its pixels covers."""
+    """(ny, nx) float32: mean of the superpixels (pixels of a monochrome frame) under each of its pixels."""
     mask: np.ndarray | None
     """bool, True = bad; None: all good."""
     factor: int
@@ -81,15 +81,15 @@ def shrink(data: np.ndarray, pattern: str, bias: float, mask: np.ndarray | None)
     small = np.ascontiguousarray(bin_image(grey, factor))
     ny, nx = small.shape
     cells = bad[: ny * factor, : nx * factor].reshape(ny, factor, nx, factor)
-    return Picture(small, cells.any(axis=(1, 3)), factor, step)
+    return Picture(small, np.asarray(cells.any(axis=(1, 3))), factor, step)
 
 
 def _of_cells(mask: np.ndarray, shape: tuple[int, ...], step: int) -> np.ndarray:
     """Superpixels that hold a bad pixel."""
     if step == 1:
         return mask
-    m = mask[: shape[0] * 2, : shape[1] * 2]
-    return m[::2, ::2] | m[1::2, ::2] | m[::2, 1::2] | m[1::2, 1::2]  # type: ignore[no-any-return]
+    m: np.ndarray = mask[: shape[0] * 2, : shape[1] * 2]
+    return np.asarray(m[::2, ::2] | m[1::2, ::2] | m[::2, 1::2] | m[1::2, 1::2])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
