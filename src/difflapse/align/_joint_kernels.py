@@ -85,6 +85,7 @@ def misfit(at: np.ndarray, star: np.ndarray, weight: np.ndarray, track: np.ndarr
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_SUMS)
 def gather(
+    basis: np.ndarray,
     jacobian: np.ndarray,
     residual: np.ndarray,
     weight: np.ndarray,
@@ -97,23 +98,18 @@ def gather(
 ) -> None:
     """Add one frame's stars to its block of the normal equations (upper half), and to the stars' own sums.
 
-    Parameters
-    ----------
-    jacobian : ndarray, shape (n, 2, p)
-        Of the common parameters and, from `common` on, of the frame's pose (if it has one that is fitted).
-    own : int
-        Where the pose stands among all parameters.
-    block, gradient : ndarrays, shapes (p, p) and (p,)
-        Added to.
-    sums : ndarray, shape (n_tracks, 2, size)
-        Added to.
+    `basis` (n, 3 + terms) is that of the lens. `jacobian` (n, 2, common + 4) is as `derive` makes it: first twice the
+    lens' terms, each a derivative along u or v times a term of the basis. The pose stands at `own` among all parameters;
+    `block` (p, p) and `gradient` (p,) end before it where it is not fitted. `sums` is (n_tracks, 2, size).
     """
-    p = block.shape[0]
+    p, terms = block.shape[0], basis.shape[1] - 3
+    rest = 2 * terms
+    along, across, both = np.zeros((terms, terms)), np.zeros((terms, terms)), np.zeros((terms, terms))
     for i in range(len(track)):
         w = weight[i]
         if w <= 0:
             continue
-        one, other = jacobian[i, 0], jacobian[i, 1]
+        one, other, term = jacobian[i, 0], jacobian[i, 1], basis[i, 3:]
         s, t = sums[track[i], 0], sums[track[i], 1]
         rx, ry = w * residual[i, 0], w * residual[i, 1]
         for a in range(p):
@@ -122,9 +118,39 @@ def gather(
             to = a if a < common else own + a - common
             s[to] += x
             t[to] += y
+        if terms > 0:
+            # All that the lens' terms have in common is said once, by the derivatives along u and v themselves.
+            most = 0
+            for a in range(1, terms):
+                if abs(term[a]) > abs(term[most]):
+                    most = a
+            big = term[most]
+            if big != 0.0:
+                ux, uy = one[most] / big, other[most] / big
+                vx, vy = one[terms + most] / big, other[terms + most] / big
+                uu, uv, vv = w * (ux * ux + uy * uy), w * (ux * vx + uy * vy), w * (vx * vx + vy * vy)
+                for a in range(terms):
+                    q, r, e = uu * term[a], uv * term[a], vv * term[a]
+                    for b in range(a, terms):
+                        along[a, b] += q * term[b]
+                        both[a, b] += r * term[b]
+                        across[a, b] += e * term[b]
+        for a in range(rest, p):
+            x, y = w * one[a], w * other[a]
             row = block[a]
-            for b in range(a, p):
+            # The lower half at first, since there a row is long.
+            for b in range(a + 1):
                 row[b] += x * one[b] + y * other[b]
+    for a in range(terms):
+        for b in range(a, terms):
+            block[a, b] += along[a, b]
+            block[terms + a, terms + b] += across[a, b]
+            block[a, terms + b] += both[a, b]
+            if a != b:
+                block[b, terms + a] += both[a, b]
+    for a in range(rest, p):
+        for b in range(a):
+            block[b, a] = block[a, b]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_SUMS)
@@ -160,7 +186,7 @@ def eliminate(sums: np.ndarray, total: np.ndarray, normal: np.ndarray) -> None:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_SUMS)
 def solve_symmetric(matrix: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Solution for a positive definite matrix of which the upper half is given (Cholesky); False where it is not one."""
+    """Solution for a positive definite matrix given by its upper half (Cholesky); False where it is not one."""
     n = len(right)
     scale = np.empty(n)
     low = np.zeros((n, n))

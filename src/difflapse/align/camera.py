@@ -100,18 +100,21 @@ class Camera:
         """
         u, v = np.asarray(u, float), np.asarray(v, float)
         X, Y = np.empty(u.shape), np.empty(u.shape)
-        a = self.view(pose, zenith)
+        a = self.views(np.asarray(pose)[None], None if zenith is None else zenith[None])[0]
         look_along(u.ravel(), v.ravel(), *a[:7], a[7:], X.reshape(-1), Y.reshape(-1))
         return X, Y
 
-    def view(self, pose: np.ndarray, zenith: np.ndarray | None = None) -> np.ndarray:
-        """(10,): what `look_along` needs to know of the camera, a pose and the air."""
-        turn = np.exp(pose[3] + 1j * pose[2])
-        bent = zenith is not None and self.refraction != 0.0
-        up = zenith if bent and zenith is not None else _UP
-        air = self.refraction * SQUEEZE if bent else 0.0
-        flat = self.curvature / self.radius**2
-        return np.array([turn.real, turn.imag, pose[0], pose[1], flat, self.focal, air, *up])
+    def views(self, poses: np.ndarray, zeniths: np.ndarray | None = None) -> np.ndarray:
+        """(k, 10): what `look_along` needs to know of the camera, each pose (k, 4), and the air (k, 3)."""
+        out = np.empty((len(poses), 10))
+        size = np.exp(poses[:, 3])
+        out[:, 0], out[:, 1] = size * np.cos(poses[:, 2]), size * np.sin(poses[:, 2])
+        out[:, 2:4] = poses[:, :2]
+        out[:, 4], out[:, 5] = self.curvature / self.radius**2, self.focal
+        out[:, 6], out[:, 7:] = 0.0, _UP
+        if zeniths is not None and self.refraction != 0.0:
+            out[:, 6], out[:, 7:] = self.refraction * SQUEEZE, zeniths
+        return out
 
     def to_sky(
         self, x: np.ndarray, y: np.ndarray, pose: np.ndarray, zenith: np.ndarray | None = None

@@ -7,6 +7,7 @@ that what remains is one lens, the air, and four numbers for each frame. Nothing
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -184,8 +185,9 @@ class _Problem:
         self.fold_ends = fold_ends
         self.n_tracks = int(fold_ends[-1])
         self.brake = 0.0
+        self.placed: tuple[_State, np.ndarray] | None = None
         ends = np.cumsum([0, *(len(s.x) for s in seen)])
-        self.part = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        self.part = [slice(a, b) for a, b in pairwise(ends)]
         self.track = np.concatenate([s.track for s in seen])
         self.weight = np.concatenate([s.weight for s in seen])
         self.basis = camera.basis(np.concatenate([s.x for s in seen]), np.concatenate([s.y for s in seen]))
@@ -213,13 +215,15 @@ class _Problem:
 
     def positions(self, state: _State) -> np.ndarray:
         """(n, 2): places of all frames' stars on the sky's plane."""
-        zeniths = state.air.zeniths() if state.air else None
+        if self.placed is not None and self.placed[0] is state:
+            return self.placed[1]
+        views = state.camera.views(state.poses, state.air.zeniths() if state.air else None)
         u, v = state.camera.straighten(self.basis)
         out = np.empty((2, self.count))
-        for k, part in enumerate(self.part):
-            view = state.camera.view(state.poses[k], None if zeniths is None else zeniths[k])
+        for view, part in zip(views, self.part, strict=True):
             look_along(u[part], v[part], *view[:7], view[7:], out[0, part], out[1, part])
-        return np.ascontiguousarray(out.T)
+        self.placed = state, np.ascontiguousarray(out.T)
+        return self.placed[1]
 
     def stars(self, positions: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weighted mean place of each star, and its weight."""
@@ -236,8 +240,7 @@ class _Problem:
         star, _ = self.stars(positions, weights)
         away = self.offsets(state)
         return float(
-            misfit(positions, star, weights, self.track)
-            + np.sum(self.stiffness[: self.common] * away**2)
+            misfit(positions, star, weights, self.track) + np.sum(self.stiffness[: self.common] * away**2)
         )
 
     def offsets(self, state: _State) -> np.ndarray:
@@ -302,8 +305,8 @@ class _Problem:
     def equations(
         self, state: _State, weights: np.ndarray, by_fold: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Normal equations with the stars eliminated, of each fold or of all: (f, p, p), of which the upper half counts,
-        and (f, p); and the stars' sums (n_tracks, 2, p) of weighted derivatives.
+        """Normal equations with the stars eliminated, of each fold or of all: (f, p, p), of which the upper half
+        counts, and (f, p); and the stars' sums (n_tracks, 2, p) of weighted derivatives.
         """
         ends = self.fold_ends if by_fold else np.array([self.n_tracks])
         normal = np.zeros((len(ends), self.size, self.size))
@@ -323,6 +326,7 @@ class _Problem:
                 block, gradient = np.zeros((p, p)), np.zeros(p)
                 some = slice(start, end)
                 gather(
+                    self.basis[some],
                     jacobian[start - part.start : end - part.start],
                     residuals[some],
                     weights[some],
@@ -411,30 +415,26 @@ def derivatives(camera: Camera, basis: np.ndarray, pose: np.ndarray, air: Air | 
 
 
 def _views(camera: Camera, poses: np.ndarray, air: Air | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each frame what `derive` needs: how it looks, then with one parameter after the other moved, and the steps."""
+    """For each frame what `derive` needs: how it looks, then with each parameter in turn moved, and the steps."""
     zeniths: list[np.ndarray] = [] if air is None else [air.zeniths()]
     rounder = replace(camera, curvature=camera.curvature + 1e-5)
     denser = replace(camera, refraction=camera.refraction + 1e-3)
+    up = zeniths[0] if zeniths else None
     steps = [1.0, 1e-5]
+    views = [camera.views(poses, up), rounder.views(poses, up)]
     if air is not None:
         steps.append(1e-3)
+        views.append(denser.views(poses, up))
         if air.free:
-            zeniths += [air.nudged(step).zeniths() for step in 1e-4 * np.eye(4)]
             steps += [1e-4] * 4
-    steps += [1.0, 1.0]
-    out = []
-    for k, pose in enumerate(poses):
-        up = zeniths[0][k] if zeniths else None
-        views = [camera.view(pose, up), rounder.view(pose, up)]
-        if zeniths:
-            views.append(denser.view(pose, up))
-            views += [camera.view(pose, one[k]) for one in zeniths[1:]]
-        for place in (2, 3):
-            # The middle's place is the only part of a view that moves with it.
-            views.append(views[0].copy())
-            views[-1][place] += 1.0
-        out.append((np.array(views), np.array(steps)))
-    return out
+            views += [camera.views(poses, air.nudged(step).zeniths()) for step in 1e-4 * np.eye(4)]
+    for place in (2, 3):
+        # The middle's place is the only part of a view that moves with it.
+        steps.append(1.0)
+        views.append(views[0].copy())
+        views[-1][:, place] += 1.0
+    together = np.stack(views, axis=1)
+    return [(one, np.array(steps)) for one in together]
 
 
 def _nudged(direction: np.ndarray, by: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from difflapse.align.camera import Camera
-from difflapse.align.fit import design, fit_robust, fit_transform, grid_points
+from difflapse.align.fit import design, fit_on_grid, fit_robust, fit_transform, grid_points
 from difflapse.align.joint import FOLDS, Air, Joint, Seen, derivatives, fit_joint
 from difflapse.align.poses import Pose, pose_of, with_neighbours
 from difflapse.align.tracks import make_tracks, sort_tracks
@@ -28,6 +28,8 @@ _JOINT = 60
 """Frames that the lens is fitted to at most, spread over the night; the others only take their pose from it."""
 _DEGREES = ((300, 5), (100, 3), (0, 1))
 """Stars of the night from which on the lens gets terms up to a degree."""
+_TRIED = 12
+"""Frames on which a header's distortion is held against none."""
 _CLEAR = 2.5
 _EXACT = 1e-3
 _TRACKED = (400, 1000)
@@ -248,9 +250,11 @@ class _Model:
 
 def _misfit(camera: Camera, seen: list[Seen], home: int) -> float:
     """How far off stars typically are, px, if two frames straightened by a lens differ by an affine transform only."""
-    flat = [camera.straighten(camera.basis(s.x, s.y)) for s in seen]
+    some = range(0, len(seen), max(1, len(seen) // _TRIED))
+    flat = {n: camera.straighten(camera.basis(seen[n].x, seen[n].y)) for n in {*some, home}}
     off = []
-    for n, s in enumerate(seen):
+    for n in some:
+        s = seen[n]
         _, i, j = np.intersect1d(s.track, seen[home].track, return_indices=True)
         if n == home or len(i) < 20:
             continue
@@ -450,10 +454,9 @@ def _compose(
     x, y = camera.from_sky(*sky, poses[1], zeniths[1], first(both[:, 0], both[:, 1]))
     n = len(grid)
     if np.all(np.isfinite(x)):
+        seen = np.column_stack([x, y])
         for degree in range(2, 6):
-            t = fit_transform(gx, gy, x[:n], y[:n], None, "polynomial", degree, domain)
-            tx, ty = t(test[:, 0], test[:, 1])
-            worst = float(np.hypot(tx - x[n:], ty - y[n:]).max())
-            if worst <= (0.2 if degree < 5 else 1.0) * _EXACT:
+            t, off = fit_on_grid(seen[:n], 17, seen[n:], 14, degree, domain)
+            if off <= (0.2 if degree < 5 else 1.0) * _EXACT:
                 return t
     return None
