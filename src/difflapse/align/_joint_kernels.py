@@ -99,8 +99,8 @@ def gather(
     """Add one frame's stars to its block of the normal equations (upper half), and to the stars' own sums.
 
     `basis` (n, 3 + terms) is that of the lens. `jacobian` (n, 2, common + 4) is as `derive` makes it: first twice the
-    lens' terms, each a derivative along u or v times a term of the basis. The pose stands at `own` among all parameters;
-    `block` (p, p) and `gradient` (p,) end before it where it is not fitted. `sums` is (n_tracks, 2, size).
+    lens' terms, each a derivative along u or v times a term of the basis. The pose stands at `own` among all
+    parameters; `block` (p, p) and `gradient` (p,) end before it where it is not fitted. `sums` is (n_tracks, 2, size).
     """
     p, terms = block.shape[0], basis.shape[1] - 3
     rest = 2 * terms
