@@ -173,21 +173,41 @@ def _sums(
                 continue
             half = np.sqrt(far2 - dy2)
             row = (j % step) * step
-            for i in range(max(0, int(np.ceil(px - half))), min(nx - 1, int(np.floor(px + half))) + 1):
-                d2 = dy2 + (i - px) ** 2
+            first = max(0, int(np.ceil(px - half)))
+            end = min(nx - 1, int(np.floor(px + half))) + 1
+            # The circle parts the row of the ring.
+            left, right = _within(px, dy2, edge2, first, end)
+            for i in range(left, right):
+                w = min(1.0, r + 0.5 - np.sqrt(dy2 + (i - px) ** 2))
                 c = channel[row + (i & (step - 1))]
-                if d2 < edge2:
-                    w = min(1.0, r + 0.5 - np.sqrt(d2))
-                    v = float(data[j, i])
-                    total[c] += w * v
-                    weight[c] += w
-                    squares[c] += w * w
-                    shot[c] += w * w * v
+                v = float(data[j, i])
+                total[c] += w * v
+                weight[c] += w
+                squares[c] += w * w
+                shot[c] += w * w * v
+                if bad.size:
+                    flags[k] |= bad[j, i]
+            near_left, near_right = _within(px, dy2, near2, first, end)
+            if left < right:
+                near_left, near_right = min(left, near_left), max(right, near_right)
+            for i0, i1 in ((first, near_left), (near_right, end)):
+                for site in range(step):
+                    # Pixels of one colour: every second one.
+                    i = i0 + ((site - i0) & (step - 1))
+                    c = channel[row + site]
+                    m = count[c]
                     if bad.size:
-                        flags[k] |= bad[j, i]
-                elif d2 >= near2 and (bad.size == 0 or bad[j, i] == 0):
-                    ring[c, count[c]] = float(data[j, i])
-                    count[c] += 1
+                        while i < i1:
+                            # Written always, counted where it is good: nothing to guess.
+                            ring[c, m] = data[j, i]
+                            m += bad[j, i] == 0
+                            i += step
+                    else:
+                        while i < i1:
+                            ring[c, m] = data[j, i]
+                            m += 1
+                            i += step
+                    count[c] = m
         for c in range(n_channels):
             m = count[c]
             if m < _LEAST or weight[c] == 0.0:
@@ -220,6 +240,24 @@ def _sums(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _within(px: float, dy2: float, limit2: float, first: int, end: int) -> tuple[int, int]:
+    """First pixel of a row, and the one after the last, whose squared distance is below a limit."""
+    if dy2 >= limit2:
+        middle = min(max(int(np.ceil(px)), first), end)
+        return middle, middle
+    half = np.sqrt(limit2 - dy2)
+    left, right = int(np.ceil(px - half)), int(np.floor(px + half)) + 1
+    # On the circle itself, the root is not exact.
+    while left < right and dy2 + (left - px) ** 2 >= limit2:
+        left += 1
+    while right > left and dy2 + (right - 1 - px) ** 2 >= limit2:
+        right -= 1
+    return max(left, first), min(right, end)
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
 def _clipped(values: np.ndarray, level: float, sigma: float) -> tuple[int, float, float]:
     """How many values lie within `_CLIP` sigma of a level, their mean and the sigma they tell."""
     middle, reach = np.float32(level), np.float32(_CLIP * sigma)
