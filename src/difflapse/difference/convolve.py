@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -142,6 +143,7 @@ def block_kernels(kernel: Kernel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(local.reshape(-1, *x.shape, kernel.size, kernel.size), np.float32)
 
 
+@functools.lru_cache(maxsize=16)
 def _correlations(size: int, correlation: float) -> np.ndarray:
     """Correlation matrix (k, k) of the pixels under a kernel, see `neighbours`."""
     line = toeplitz(np.pad(neighbours(correlation), (0, max(0, size - 4)))[:size])
