@@ -41,7 +41,7 @@ from difflapse.pipeline.config import RunOptions, parse_lag
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import rows_needed
 from difflapse.pipeline.drawing import draw_frame, forget_panels
-from difflapse.pipeline.match import forget_room, take_matched
+from difflapse.pipeline.match import take_matched
 from difflapse.pipeline.records import Canvas, Member, Pair, Pixels, Reference, Scene, Shown, Subtracted, Told
 from difflapse.pipeline.sensor import gain_of, response_of
 
@@ -597,7 +597,6 @@ def forget_pictures() -> None:
     forget_panels()
     for kept in (_recent, _reference_picture):
         kept.cache_clear()
-    forget_room()
 
 
 def _lag_text(night: Night, k: int, j: int) -> str:
