@@ -34,6 +34,8 @@ class Curve:
     """What is drawn, with its unit."""
     ends: tuple[str, str]
     """Words for the first and the last time."""
+    missing: str = ""
+    """Why frames without a measure have none."""
 
 
 def clip_picture(
@@ -137,16 +139,21 @@ def _draw_curve(picture: np.ndarray, curve: Curve, now: int) -> None:
     for n, word in enumerate(curve.ends):
         mask = text_mask(word, 17)
         paste(picture, mask, _LEFT if n == 0 else _RIGHT - mask.shape[1], bottom + 5, DIM)
+    first, last = float(curve.time.min()), float(curve.time.max())
+
+    def x_of(t: float) -> int:
+        return round(_LEFT + 10 + (t - first) / max(last - first, 1e-12) * (_RIGHT - _LEFT - 20))
+
+    if curve.missing and not good.all():
+        _mark_missing(
+            picture, [x_of(t) for t in curve.time[: now + 1][~good[: now + 1]].tolist()], curve.missing
+        )
     if not good.any():
         return
     usual = np.where(good, np.minimum(curve.error, 3 * np.median(curve.error[good])), 0)
     low, high = float((curve.flux - usual)[good].min()), float((curve.flux + usual)[good].max())
     room = 0.08 * (high - low) or max(abs(high), 1.0) * 0.1
     low, high = low - room, high + room
-    first, last = float(curve.time.min()), float(curve.time.max())
-
-    def x_of(t: float) -> int:
-        return round(_LEFT + 10 + (t - first) / max(last - first, 1e-12) * (_RIGHT - _LEFT - 20))
 
     def y_of(f: float) -> int:
         return round(min(max(bottom - (f - low) / (high - low) * (bottom - top), top), bottom))
@@ -163,3 +170,20 @@ def _draw_curve(picture: np.ndarray, curve: Curve, now: int) -> None:
         bar = [y_of(float(curve.flux[n] + sign * curve.error[n])) for sign in (-1, 1)]
         cv2.line(picture, (x, bar[0]), (x, bar[1]), DIM, 1)
         cv2.circle(picture, (x, y), 6 if n == now else 4, WARN if n == now else BRIGHT, -1, cv2.LINE_AA)
+
+
+def _mark_missing(picture: np.ndarray, places: Sequence[int], why: str) -> None:
+    """A cross on the axis for each frame that has no measure, and below it what crosses mean."""
+    bottom = _CURVE[1]
+    for x in places:
+        for slope in (-1, 1):
+            cv2.line(
+                picture,
+                (x - 5, bottom - 10 + 5 * slope),
+                (x + 5, bottom - 10 - 5 * slope),
+                DIM,
+                2,
+                cv2.LINE_AA,
+            )
+    mask = text_mask(f"× not measured: {why}", 17, _RIGHT - _LEFT - 240)
+    paste(picture, mask, (_LEFT + _RIGHT - mask.shape[1]) // 2, bottom + 5, DIM)

@@ -156,7 +156,16 @@ def _shrink(
     factor = max(1.0, 1 / layout.scale)
     small, hidden = np.empty((tall, wide), np.float32), np.empty((tall, wide), np.uint8)
     rows, cols = plan_axis(layout.shape[0], tall, factor), plan_axis(layout.shape[1], wide, factor)
-    _reduce(values, *as_flags(mask, values.shape[1]), *rows, *cols, np.float32(root), np.float32(per_noise), small, hidden)
+    _reduce(
+        values,
+        *as_flags(mask, values.shape[1]),
+        *rows,
+        *cols,
+        np.float32(root),
+        np.float32(per_noise),
+        small,
+        hidden,
+    )
     return small, hidden
 
 
@@ -279,7 +288,7 @@ def _add_row(line, hide, w, counts, total, share, far):  # type: ignore[no-untyp
 @njit(cache=True, nogil=True, error_model="numpy")
 def _add_columns(total, share, far, where, weight, mean, cover, most):  # type: ignore[no-untyped-def]
     """Shrink summed rows: the `mean` of what is good, `cover` its part of the area, `most` its farthest from 0."""
-    zero, one = np.float32(0), np.float32(1)
+    zero = np.float32(0)
     for k in range(cover.shape[0]):
         a, b = where[0, k], where[1, k] - 1
         s = weight[0, k] * share[a] + weight[1, k] * share[b]
