@@ -27,7 +27,7 @@ FOLDER = "clips"
 FPS = 12
 _CLIP_S, _LAST_S = 5.0, 1.0
 _DOUBT = 0.3
-"""Error of the light of stars behind a subject, over its usual light, beyond which a frame tells no brightness."""
+"""Of a subject's usual light, from which on the error of the stars behind it, if it is the larger, spoils a frame."""
 
 
 def make_clip(night: Night, subject: Subject, cuts: Mapping[int, Cut], shown: Mapping[int, Shown]) -> None:
@@ -160,10 +160,11 @@ def _curve(night: Night, subject: Subject, cuts: Mapping[int, Cut]) -> Curve:
             flux, error = flux.diagonal(), error.diagonal()
             label += " with any star behind it"
         else:
+            photons = error.diagonal()
             flux, error, doubt = light
             usual = np.nanmedian(np.abs(flux)) if np.isfinite(flux).any() else np.nan
             with np.errstate(invalid="ignore"):
-                flux = np.where(doubt > _DOUBT * usual, np.nan, flux)
+                flux = np.where(doubt > np.maximum(_DOUBT * usual, photons), np.nan, flux)
             label += " less the stars behind it"
             missing = f"a star too bright to take off, {missing}"
     else:

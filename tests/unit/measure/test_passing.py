@@ -45,7 +45,7 @@ def test_a_mover_is_as_bright_before_stars_as_beside_them():
 
 
 def test_without_taking_stars_off_they_would_be_its_own():
-    light, error, x, y, behind = night(stars=((12, 8000.0),))
+    light, error, x, y, _ = night(stars=((12, 8000.0),))
     assert light[12, 12] > 8000
     flux, sigma, _ = less_stars(light, error, x, y, RADIUS)
     assert abs(flux[12] - 1000) < 4 * sigma[12] < 3000
