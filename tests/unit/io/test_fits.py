@@ -405,7 +405,7 @@ def test_bands_are_the_rows_of_the_whole_and_nothing_else(tmp_path, compressed):
     if compressed:
         pixels[40, 7] = -32768
         hdu = fits.CompImageHDU(pixels, compression_type="RICE_1", tile_shape=(1, 57))
-        hdu.header["ZBLANK"] = -32768
+        hdu.header["BLANK"] = -32768
     else:
         pixels[40, 7] = np.nan
         hdu = fits.ImageHDU(pixels)
