@@ -20,6 +20,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from stage_costs import ratios
 
 WORKERS = 2
 
@@ -73,6 +74,8 @@ def measure(folder: Path, shape: tuple[int, int], frames: int, peers: bool) -> d
     tell("marginal cost of a frame", 1e3 * marginal, "ms")
     tell("marginal cost / decoding", marginal / decode, "", "at most 5")
     tell("fixed cost", seconds12 - 12 * marginal, "s", "below 6")
+    for name, ratio in ratios(solved, folder / "out-stages").items():
+        tell(f"{name}, one core", ratio, "", "at most 1.5" if "page" in name else "at most 1")
     tell("memory of all processes (PSS)", max(memory, memory12) / 1e9, "GB", "below 3")
     for label, source, method in (
         ("auto, header WCS", short, "auto"),

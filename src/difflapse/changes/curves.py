@@ -400,12 +400,17 @@ def _errors(rel: np.ndarray, photon: np.ndarray, usual: np.ndarray, blended: np.
 
 def _excess(d: np.ndarray, noise: np.ndarray, frame: np.ndarray) -> float:
     """The variance to add to noise**2 for the median of |d / noise| to be that of a Gaussian; by bisection."""
-    low, high = 0.0, float(np.nanmedian(d**2)) * 10 + 1e-12
-    if not np.isfinite(high) or np.nanmedian(np.abs(d) / noise) <= 0.6745:
+    known = np.isfinite(d) & np.isfinite(noise)
+    if not known.any():
+        return 0.0
+    d, frame = np.abs(d[known]), np.broadcast_to(frame, d.shape)[known] ** 2
+    noise = noise[known] ** 2
+    low, high = 0.0, float(np.median(d**2)) * 10 + 1e-12
+    if np.median(d / np.sqrt(noise)) <= 0.6745:
         return 0.0
     for _ in range(18):
         middle = 0.5 * (low + high)
-        if np.nanmedian(np.abs(d) / np.sqrt(noise**2 + middle * frame**2)) > 0.6745:
+        if np.median(d / np.sqrt(noise + middle * frame)) > 0.6745:
             low = middle
         else:
             high = middle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -162,16 +163,54 @@ def read_frame(facts: FrameFacts, rows: tuple[int, int] | None = None) -> Frame:
     ReadError
         The file is gone, damaged, or cut short: ``found`` and ``needed`` bytes in its facts.
     """
+    hdu = _hdu(facts)
+    if rows is not None and hdu.compressed:
+        return _part(facts, hdu, rows)
+    raw = _compressed_pixels(facts.path, hdu) if hdu.compressed else _plain_pixels(facts.path, hdu)
+    return Frame(facts, *_pixels_and_mask(raw.reshape(facts.shape), hdu))
+
+
+def read_bands(
+    facts: FrameFacts, bands: Sequence[tuple[int, int]]
+) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Read some rows of a frame, without making the rest of it.
+
+    Parameters
+    ----------
+    facts : FrameFacts
+        As for `read_frame`.
+    bands : sequence of (int, int)
+        First row and one past the last of each band, within the frame; in any order, they may overlap.
+
+    Returns
+    -------
+    list of (ndarray, ndarray or None)
+        Pixels (rows, nx) and mask of each band, as `read_frame` gives them.
+
+    Raises
+    ------
+    ReadError
+        As `read_frame`.
+    """
+    hdu = _hdu(facts)
+    whole = None
+    if not hdu.compressed:
+        whole = _plain_pixels(facts.path, hdu).reshape(facts.shape)
+    read = []
+    for first, past in bands:
+        raw = _compressed_pixels(facts.path, hdu, (first, past)) if whole is None else whole
+        read.append(_pixels_and_mask(raw.reshape(facts.shape)[first:past].copy(), hdu))
+    return read
+
+
+def _hdu(facts: FrameFacts) -> Hdu:
+    """Where a frame's pixels are; raises ReadError where they are no more."""
     hdus = read_layout(facts.path)
     if facts.hdu >= len(hdus) or hdus[facts.hdu].shape != facts.shape:
         raise ReadError(
             f"the file has changed: HDU {facts.hdu} is no image of {_size(facts.shape)} pixels any more"
         )
-    hdu = hdus[facts.hdu]
-    if rows is not None and hdu.compressed:
-        return _part(facts, hdu, rows)
-    raw = _compressed_pixels(facts.path, hdu) if hdu.compressed else _plain_pixels(facts.path, hdu)
-    return Frame(facts, *_pixels_and_mask(raw.reshape(facts.shape), hdu))
+    return hdus[facts.hdu]
 
 
 def compact(data: np.ndarray) -> np.ndarray:

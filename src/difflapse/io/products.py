@@ -186,6 +186,43 @@ def write_table(path: str | Path, table: Table) -> None:
             _write_ecsv(temporary, table)
 
 
+def write_rows(path: str | Path, rows: np.ndarray, header: fits.Header, name: str) -> None:
+    """Write records as a FITS binary table, as fast as the disk takes them; raises `OutputError`.
+
+    astropy encodes columns of letters one by one, a second for 500,000 rows: here they are written as they are.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write.
+    rows : ndarray, shape (n,)
+        Big-endian records; letters are of type ``S``.
+    header : Header
+        Further cards, ``TUNIT`` ones among them.
+    name : str
+        Of the extension.
+    """
+    kinds = {key: rows.dtype[key] for key in rows.dtype.names or ()}
+    bytes_only = [
+        (key, "u1", (kind.itemsize,)) if kind.kind == "S" else (key, kind) for key, kind in kinds.items()
+    ]
+    hdu = fits.BinTableHDU(rows.view(bytes_only), name=name)
+    hdu.header.update(header)
+    hdu.add_datasum()
+    for n, kind in enumerate(kinds.values(), 1):
+        if kind.kind == "S":
+            hdu.header[f"TFORM{n}"] = f"{kind.itemsize}A"
+            hdu.header.remove(f"TDIM{n}", ignore_missing=True)
+    hdu.add_checksum(override_datasum=False)
+    primary = fits.PrimaryHDU()
+    primary.add_checksum()
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        file.write(primary.header.tostring().encode("ascii"))
+        file.write(hdu.header.tostring().encode("ascii"))
+        file.write(rows.data)
+        file.write(bytes(-rows.nbytes % 2880))
+
+
 def _write_ecsv(path: Path, table: Table) -> None:
     """As astropy writes it, a tenth of a second instead of three for 10,000 rows: its rows are made cell by cell."""
     if any(len(table[name].shape) != 1 or table[name].dtype.kind not in "biufU" for name in table.colnames):

@@ -34,6 +34,8 @@ class Curve:
     """What is drawn, with its unit."""
     ends: tuple[str, str]
     """Words for the first and the last time."""
+    missing: str = ""
+    """Why frames without a measure have none."""
 
 
 def clip_picture(
@@ -67,12 +69,9 @@ def clip_picture(
     -------
     picture : (720, 1280, 3) uint8
     """
-    picture = _ground().copy()
     time = text_mask(clock, 24)
-    head = text_mask(title, 32, WIDTH - 3 * _PAD - time.shape[1])
-    paste(picture, head, _PAD, 10, BRIGHT)
+    picture = _words(title, subtitle, WIDTH - 3 * _PAD - time.shape[1], curve).copy()
     paste(picture, time, WIDTH - _PAD - time.shape[1], 16, BRIGHT)
-    paste(picture, text_mask(subtitle, 20, WIDTH - 2 * _PAD), _PAD, 48, DIM)
     gap = (WIDTH - 2 * _PAD - 3 * SIDE) // 2
     for n, ((name, drawn), place) in enumerate(zip(panels.items(), places, strict=True)):
         x = _PAD + n * (SIDE + gap)
@@ -83,7 +82,30 @@ def clip_picture(
             view = picture[top : top + high, left : left + wide]
             _corners(view, place, WARN if lit else DIM)
         paste(picture, text_mask(name, 20, SIDE), left, top + high + 6, DIM)
-    _draw_curve(picture, curve, now)
+    _draw_points(picture, curve, now)
+    return picture
+
+
+@functools.lru_cache(maxsize=1)
+def _words(title: str, subtitle: str, room: int, curve: Curve) -> np.ndarray:
+    """What stays in all pictures of a clip: its name, what is said of it, and the axes of its light."""
+    picture = _ground().copy()
+    paste(picture, text_mask(title, 32, room), _PAD, 10, BRIGHT)
+    paste(picture, text_mask(subtitle, 20, WIDTH - 2 * _PAD), _PAD, 48, DIM)
+    top, bottom = _CURVE
+    paste(picture, text_mask(curve.label, 18, WIDTH - 2 * _PAD), _PAD, top - 28, DIM)
+    cv2.rectangle(picture, (_LEFT, top), (_RIGHT, bottom), _TRACK, 1)
+    for n, word in enumerate(curve.ends):
+        mask = text_mask(word, 17)
+        paste(picture, mask, _LEFT if n == 0 else _RIGHT - mask.shape[1], bottom + 5, DIM)
+    axes = _Axes.of(curve)
+    if axes is None:
+        return picture
+    for value, y in ((axes.high - axes.room, top + 2), (axes.low + axes.room, bottom - 20)):
+        mask = text_mask(f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}", 17, _LEFT - 12)
+        paste(picture, mask, _LEFT - 8 - mask.shape[1], y, DIM)
+    if axes.low < 0 < axes.high:
+        cv2.line(picture, (_LEFT, axes.y(0)), (_RIGHT, axes.y(0)), _TRACK, 1)
     return picture
 
 
@@ -130,38 +152,71 @@ def _corners(view: np.ndarray, place: tuple[float, float], colour: tuple[int, in
             cv2.line(view, (x, y), (x, y - sy * arm), colour, 2, cv2.LINE_AA)
 
 
-def _draw_curve(picture: np.ndarray, curve: Curve, now: int) -> None:
-    """The axis, and the points that are known by now."""
-    top, bottom = _CURVE
-    paste(picture, text_mask(curve.label, 18, WIDTH - 2 * _PAD), _PAD, top - 28, DIM)
-    good = np.isfinite(curve.flux) & np.isfinite(curve.error)
-    cv2.rectangle(picture, (_LEFT, top), (_RIGHT, bottom), _TRACK, 1)
-    for n, word in enumerate(curve.ends):
-        mask = text_mask(word, 17)
-        paste(picture, mask, _LEFT if n == 0 else _RIGHT - mask.shape[1], bottom + 5, DIM)
-    if not good.any():
-        return
-    usual = np.where(good, np.minimum(curve.error, 3 * np.median(curve.error[good])), 0)
-    low, high = float((curve.flux - usual)[good].min()), float((curve.flux + usual)[good].max())
-    room = 0.08 * (high - low) or max(abs(high), 1.0) * 0.1
-    low, high = low - room, high + room
+@dataclass(frozen=True)
+class _Axes:
+    """What light the frame of the curve spans."""
+
+    low: float
+    high: float
+    room: float
+    """Left free above and below."""
+
+    @classmethod
+    def of(cls, curve: Curve) -> _Axes | None:
+        """None where nothing was measured."""
+        good = np.isfinite(curve.flux) & np.isfinite(curve.error)
+        if not good.any():
+            return None
+        usual = np.minimum(curve.error[good], 3 * np.median(curve.error[good]))
+        low, high = float((curve.flux[good] - usual).min()), float((curve.flux[good] + usual).max())
+        room = 0.08 * (high - low) or max(abs(high), 1.0) * 0.1
+        return cls(low - room, high + room, room)
+
+    def y(self, flux: float) -> int:
+        """Row of a flux, not beyond the frame."""
+        top, bottom = _CURVE
+        return round(
+            min(max(bottom - (flux - self.low) / (self.high - self.low) * (bottom - top), top), bottom)
+        )
+
+
+def _column(curve: Curve, n: int) -> int:
+    """Column of a point."""
     first, last = float(curve.time.min()), float(curve.time.max())
+    part = (float(curve.time[n]) - first) / max(last - first, 1e-12)
+    return round(_LEFT + 10 + part * (_RIGHT - _LEFT - 20))
 
-    def x_of(t: float) -> int:
-        return round(_LEFT + 10 + (t - first) / max(last - first, 1e-12) * (_RIGHT - _LEFT - 20))
 
-    def y_of(f: float) -> int:
-        return round(min(max(bottom - (f - low) / (high - low) * (bottom - top), top), bottom))
-
-    for value, y in ((high - room, top + 2), (low + room, bottom - 20)):
-        mask = text_mask(f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2g}", 17, _LEFT - 12)
-        paste(picture, mask, _LEFT - 8 - mask.shape[1], y, DIM)
-    if low < 0 < high:
-        cv2.line(picture, (_LEFT, y_of(0)), (_RIGHT, y_of(0)), _TRACK, 1)
-    x = x_of(float(curve.time[now]))
+def _draw_points(picture: np.ndarray, curve: Curve, now: int) -> None:
+    """The points that are known by now, and crosses where there are none."""
+    top, bottom = _CURVE
+    good = np.isfinite(curve.flux) & np.isfinite(curve.error)
+    if curve.missing and not good.all():
+        _mark_missing(picture, [_column(curve, n) for n in range(now + 1) if not good[n]], curve.missing)
+    axes = _Axes.of(curve)
+    if axes is None:
+        return
+    x = _column(curve, now)
     cv2.line(picture, (x, top), (x, bottom), _TRACK, 1)
     for n in np.flatnonzero(good[: now + 1]).tolist():
-        x, y = x_of(float(curve.time[n])), y_of(float(curve.flux[n]))
-        bar = [y_of(float(curve.flux[n] + sign * curve.error[n])) for sign in (-1, 1)]
+        x, y = _column(curve, n), axes.y(float(curve.flux[n]))
+        bar = [axes.y(float(curve.flux[n] + sign * curve.error[n])) for sign in (-1, 1)]
         cv2.line(picture, (x, bar[0]), (x, bar[1]), DIM, 1)
         cv2.circle(picture, (x, y), 6 if n == now else 4, WARN if n == now else BRIGHT, -1, cv2.LINE_AA)
+
+
+def _mark_missing(picture: np.ndarray, places: Sequence[int], why: str) -> None:
+    """A cross on the axis for each frame that has no measure, and below it what crosses mean."""
+    bottom = _CURVE[1]
+    for x in places:
+        for slope in (-1, 1):
+            cv2.line(
+                picture,
+                (x - 5, bottom - 10 + 5 * slope),
+                (x + 5, bottom - 10 - 5 * slope),
+                DIM,
+                2,
+                cv2.LINE_AA,
+            )
+    mask = text_mask(f"× not measured: {why}", 17, _RIGHT - _LEFT - 240)
+    paste(picture, mask, (_LEFT + _RIGHT - mask.shape[1]) // 2, bottom + 5, DIM)

@@ -70,7 +70,8 @@ CODECS = {
                 "sc_threshold": "0",
                 # Noise cannot be predicted: searching for it doubles the time and does not shrink the file.
                 "bf": "0",
-                "x264-params": "me=dia:subme=1:partitions=none:weightp=0",
+                # Nor does it move by parts of a pixel, for the frames are aligned.
+                "x264-params": "me=dia:subme=0:partitions=none:weightp=0",
             },
             muxer=_FASTSTART,
         ),

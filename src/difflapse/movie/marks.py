@@ -71,7 +71,7 @@ def mark(
     Rings are open, wider than a star and thinner than a letter, so that what they show stays free; movers and comets
     draw a tail of dots through where they were seen before, which ends at the ring; streaks lie between two lines.
     Between two sightings a mover's ring is where a straight track has it. A name takes the first of eight places
-    about its ring where it covers neither another ring nor another name; where there is none, the ring stays
+    about its ring where it covers neither another ring or streak nor another name; where there is none, the ring stays
     unnamed. Where a thing was not sighted in the frame itself, its ring is dimmer. 20 changes: about 3 ms a frame.
     """
     if layout.labels != "full":
@@ -180,12 +180,14 @@ def _mark_panel(layout: Layout, panel: Panel, seen: list[_Seen], named: bool, vi
         return np.stack([x, y], -1) @ matrix[:, :2].T + matrix[:, 2] - (panel.x, panel.y)
 
     rings: list[tuple[np.ndarray, float]] = []
+    lines: list[tuple[_Seen, list[tuple[float, ...]]]] = []
     for one in seen:
         at = place(one.x, one.y)
         radius = base * (1.9 if one.kind == "comet" else 1.0)
         ink = tuple(int(c * bright * (1.0 if one.now else 0.7)) for c in INK)
         if one.end is not None:
             _capsule(view, at, place(*one.end), 0.6 * base, ink, thick)
+            lines.append((one, _beads(at, place(*one.end), 0.6 * base)))
             at = (at + place(*one.end)) / 2
         else:
             _tail(view, place(*one.tail.T), at, radius, ink, thick)
@@ -201,10 +203,12 @@ def _mark_panel(layout: Layout, panel: Panel, seen: list[_Seen], named: bool, vi
         word = text_mask(one.name, size)
         tall, wide = word.shape
         own = taken.index((x - radius, y - radius, x + radius, y + radius))
+        beads = [bead for other, along in lines if other is not one for bead in along]
         for left, top in _places(x, y, radius + 0.2 * size, wide, tall):
             box = (left - 2, top, left + wide + 2, top + tall)
             inside = box[0] >= 2 and box[1] >= 2 and box[2] <= panel.width - 2 and box[3] <= panel.height - 2
             free = not any(_meet(box, other) for n, other in enumerate(taken) if n != own)
+            free = free and not any(_meet(box, bead) for bead in beads)
             if inside and free:
                 for dx, dy in ((-1, -1), (1, -1), (-1, 1), (1, 1)):
                     paste(view, word, round(left) + dx, round(top) + dy, GROUND)
@@ -224,6 +228,13 @@ def _places(x: float, y: float, r: float, wide: int, tall: int) -> Iterator[tupl
     yield x + d, y + d
     yield x - d - wide, y - d - tall
     yield x - d - wide, y + d
+
+
+def _beads(a: np.ndarray, b: np.ndarray, half: float) -> list[tuple[float, ...]]:
+    """Squares that together cover a streak between its lines, for names to keep clear of."""
+    n = max(2, int(np.hypot(*(b - a)) / half) + 1) if np.isfinite([*a, *b]).all() else 0
+    points = [a + (b - a) * part for part in np.linspace(0, 1, min(n, 2000))]
+    return [(x - half, y - half, x + half, y + half) for x, y in points]
 
 
 def _meet(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

@@ -56,79 +56,6 @@ def plan_axis(n_in: int, n_out: int, factor: float) -> tuple[np.ndarray, np.ndar
     return where, weight
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def add_rows(image, bad, masked, where, weight, row, good, total, share):  # type: ignore[no-untyped-def]
-    """Sum the input rows under one output row: values into `total`, good weight into `share` (1: all is
-    good).
-
-    `image` is (c, ny, nx) float32; `bad` (ny, nx) uint8 is read only if `masked`. `total` is (c, nx), `share`
-    and the scratch `good` are (nx,). A pixel is good or bad in all channels alike. Returns whether all were
-    good.
-    """
-    zero, one = np.float32(0), np.float32(1)
-    nx = share.shape[0]
-    first, past = where[0, row], where[1, row]
-    for i in range(nx):
-        share[i] = zero
-    for c in range(image.shape[0]):
-        for i in range(nx):
-            total[c, i] = zero
-    for j in range(first, past):
-        w = one
-        if j == first:
-            w = weight[0, row]
-        elif j == past - 1:
-            w = weight[1, row]
-        w *= weight[2, row]
-        for i in range(nx):
-            good[i] = w
-        if masked:
-            hide = bad[j]
-            for i in range(nx):
-                good[i] = w if hide[i] == 0 else zero
-        for c in range(image.shape[0]):
-            line = image[c, j]
-            for i in range(nx):
-                good[i] = good[i] if abs(line[i]) < FAR else zero
-        for i in range(nx):
-            share[i] += good[i]
-        for c in range(image.shape[0]):
-            line, into = image[c, j], total[c]
-            for i in range(nx):
-                into[i] += good[i] * (line[i] if abs(line[i]) < FAR else zero)
-    least = one
-    for i in range(nx):
-        least = share[i] if share[i] < least else least
-    return least > np.float32(0.9999)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def add_columns(total, share, clean, where, weight, mean, cover):  # type: ignore[no-untyped-def]
-    """Sum columns of `add_rows`: `mean` (c, n_out) of what is good, `cover` (n_out) its part of the area."""
-    zero, one = np.float32(0), np.float32(1)
-    for c in range(total.shape[0]):
-        _fold(total[c], where, weight, mean[c])
-    if clean:
-        for k in range(cover.shape[0]):
-            cover[k] = one
-        return
-    _fold(share, where, weight, cover)
-    for c in range(total.shape[0]):
-        for k in range(cover.shape[0]):
-            mean[c, k] = mean[c, k] / cover[k] if cover[k] > zero else zero
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _fold(line, where, weight, out):  # type: ignore[no-untyped-def]
-    """Weighted sums of stretches of a line."""
-    for k in range(out.shape[0]):
-        a, b = where[0, k], where[1, k]
-        s = weight[0, k] * line[a] + weight[1, k] * line[b - 1]
-        for i in range(a + 1, b - 1):
-            s += line[i]
-        out[k] = s * weight[2, k]
-
-
 @njit(cache=True, nogil=True)
 def enlarge(small, bad, factor, paper, ink, period, out):  # type: ignore[no-untyped-def]
     """Repeat (h, w, 3) pixels `factor` times into `out`, of their type; hatch where `bad` (h, w) is 1, 2: palely."""
@@ -145,10 +72,32 @@ def enlarge(small, bad, factor, paper, ink, period, out):  # type: ignore[no-unt
                     out[y, x, c] = small[j, i, c]
 
 
-def as_flags(mask: np.ndarray | None) -> tuple[np.ndarray, bool]:
-    """A mask (ny, nx) or (c, ny, nx), True = bad, as (ny, nx) uint8 for the kernels; whether there is one."""
+@njit(cache=True, nogil=True)
+def hatch(picture, bad, paper, ink, period):  # type: ignore[no-untyped-def]
+    """The same without enlarging: hatch (h, w, 3) uint8 in place where `bad` (h, w) uint8 is not 0."""
+    for y in range(picture.shape[0]):
+        for x in range(picture.shape[1]):
+            if bad[y, x]:
+                line = (x + y) % period < period // 4
+                for c in range(3):
+                    picture[y, x, c] = ink[bad[y, x] - 1, c] if line else paper[bad[y, x] - 1, c]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def row_weight(where, weight, row, j):  # type: ignore[no-untyped-def]
+    """Weight of input row `j` in output row `row`; those of one output row sum up to 1."""
+    one = np.float32(1)
+    w = weight[0, row] if j == where[0, row] else weight[1, row] if j == where[1, row] - 1 else one
+    return w * weight[2, row]
+
+
+def as_flags(mask: np.ndarray | None, nx: int) -> tuple[np.ndarray, bool]:
+    """A mask (ny, nx) or (c, ny, nx), True = bad, as (ny, nx) uint8 for the kernels; whether there is one.
+
+    Without a mask it is one row of zeros, (1, nx).
+    """
     if mask is None:
-        return np.zeros((1, 1), np.uint8), False
+        return np.zeros((1, nx), np.uint8), False
     mask = np.ascontiguousarray(mask, bool)
     if mask.ndim == 3:
         mask = mask[0] if len(mask) == 1 else np.logical_or.reduce(mask, axis=0)

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numba import njit
 
 from difflapse.errors import OutputError
 from difflapse.movie.layout import Panel
 from difflapse.movie.shrink import INK, PAPER
 from difflapse.movie.text import eight_bits
+
+_HATCH = np.array((PAPER, INK), np.uint8)
 
 
 def write_png(path: Path, picture: np.ndarray, words: Mapping[str, str]) -> None:
@@ -46,7 +49,20 @@ class Trails:
         """Take in a movie frame (height, width, 3) uint8 or uint16; places that it does not cover do not count."""
         p = self.panel
         view = eight_bits(frame[p.y : p.y + p.height, p.x : p.x + p.width])
-        hatched = ((view == PAPER) | (view == INK)).all(axis=2)
-        if hatched.any():
-            view = np.where(hatched[..., None], np.uint8(0), view)
-        np.maximum(self.picture, view, out=self.picture)
+        _keep_brightest(self.picture, view, _HATCH)
+
+
+@njit(cache=True, nogil=True)
+def _keep_brightest(picture, view, hatch):  # type: ignore[no-untyped-def]
+    """The larger of each byte of (h, w, 3) uint8 `view` and `picture`, in place, but for the hatch's two colours."""
+    for y in range(picture.shape[0]):
+        old, new = picture[y], view[y]
+        for x in range(picture.shape[1]):
+            r, g, b = new[x, 0], new[x, 1], new[x, 2]
+            covered = True
+            for k in range(2):
+                covered &= (r != hatch[k, 0]) | (g != hatch[k, 1]) | (b != hatch[k, 2])
+            if covered:
+                old[x, 0] = max(old[x, 0], r)
+                old[x, 1] = max(old[x, 1], g)
+                old[x, 2] = max(old[x, 2], b)

@@ -11,7 +11,7 @@ from numba import njit
 
 from difflapse.errors import OptionError
 from difflapse.movie.layout import Layout
-from difflapse.movie.shrink import FAR, add_columns, add_rows, as_flags, enlarge, hatch_colours, plan_axis
+from difflapse.movie.shrink import FAR, as_flags, enlarge, hatch, hatch_colours, plan_axis, row_weight
 from difflapse.movie.text import levels
 
 KINDS = ("asinh", "mtf", "log", "sqrt", "linear", "percentile")
@@ -197,7 +197,7 @@ def aligned_panel(
         level = np.zeros((len(image), 2, 2))
     _shrink(
         image,
-        *as_flags(mask),
+        *as_flags(mask, image.shape[2]),
         *rows,
         *cols,
         np.array(stretch.black, np.float32),
@@ -218,10 +218,11 @@ def aligned_panel(
 
 def finish(small: np.ndarray, hidden: np.ndarray, layout: Layout) -> np.ndarray:
     """Enlarge (h, w, 3) to the panel's size where needed, and hatch what is `hidden` (1; 2: pale)."""
-    if layout.enlargement == 1 and not hidden.any():
+    paper, ink = (levels(colour, small.dtype) for colour in hatch_colours())
+    if layout.enlargement == 1:
+        hatch(small, hidden, paper, ink, hatch_period(layout))
         return small
     out = np.empty((*layout.panel_shape, 3), small.dtype)
-    paper, ink = (levels(colour, small.dtype) for colour in hatch_colours())
     enlarge(small, hidden, layout.enlargement, paper, ink, hatch_period(layout), out)
     return out
 
@@ -309,30 +310,65 @@ def _table(kind: str, soft: float, steps: int) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _brightest(image, bad, masked, gain, where, row, zero_level, line, high):  # type: ignore[no-untyped-def]
-    """The brightest good pixel of each column among the input rows whose centre lies in one output row."""
-    for i in range(high.shape[0]):
-        high[i] = -FAR
-    for j in range(where[2, row], where[3, row]):
-        hide = bad[j if masked else 0]
-        if image.shape[0] == 3:
-            r, g, b = image[0, j], image[1, j], image[2, j]
-            for i in range(high.shape[0]):
-                v = gain[0] * r[i] + gain[1] * g[i] + gain[2] * b[i]
-                line[i] = v if v < FAR else -FAR
-        else:
-            r = image[0, j]
-            for i in range(high.shape[0]):
-                v = gain[0] * r[i]
-                line[i] = v if v < FAR else -FAR
-        if masked:
-            for i in range(high.shape[0]):
-                line[i] = line[i] if hide[i] == 0 else -FAR
-        for i in range(high.shape[0]):
-            high[i] = line[i] if line[i] > high[i] else high[i]
-    per = np.float32(1) / np.float32(image.shape[0])
-    for i in range(high.shape[0]):
-        high[i] = high[i] * per - zero_level
+def _add_colours(red, green, blue, hide, w, gain, lift, into, share, high):  # type: ignore[no-untyped-def]
+    """Add one input row of three channels: its good pixels times `w`, their weight, and the brightest of them.
+
+    What is balanced and `lift`-ed to below all else does not count as bright.
+    """
+    first, second, third = into[0], into[1], into[2]
+    zero, by_red, by_green, by_blue = np.float32(0), gain[0], gain[1], gain[2]
+    for i in range(share.shape[0]):
+        r, g, b = red[i], green[i], blue[i]
+        good = (hide[i] == 0) & (abs(r) < FAR) & (abs(g) < FAR) & (abs(b) < FAR)
+        first[i] += w * r if good else zero
+        second[i] += w * g if good else zero
+        third[i] += w * b if good else zero
+        share[i] += w if good else zero
+        v = by_red * r + by_green * g + by_blue * b
+        v = v + lift if good else -FAR
+        high[i] = v if v > high[i] else high[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_grey(line, hide, w, gain, lift, into, share, high):  # type: ignore[no-untyped-def]
+    """The same of a single channel."""
+    only, zero, by = into[0], np.float32(0), gain[0]
+    for i in range(share.shape[0]):
+        v = line[i]
+        good = (hide[i] == 0) & (abs(v) < FAR)
+        only[i] += w * v if good else zero
+        share[i] += w if good else zero
+        v = by * v + lift if good else -FAR
+        high[i] = v if v > high[i] else high[i]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add_columns(total, share, high, where, weight, mean, cover, top):  # type: ignore[no-untyped-def]
+    """Shrink summed rows: `mean` (c, n_out) of what is good, `cover` its part of the area, `top` its brightest."""
+    zero, one, channels = np.float32(0), np.float32(1), total.shape[0]
+    first, second, third = total[0], total[channels // 2], total[channels - 1]
+    for k in range(cover.shape[0]):
+        a, b = where[0, k], where[1, k] - 1
+        head, tail = weight[0, k], weight[1, k]
+        s = head * share[a] + tail * share[b]
+        r = head * first[a] + tail * first[b]
+        for i in range(a + 1, b):
+            s += share[i]
+            r += first[i]
+        per = one / s if s > zero else zero
+        cover[k] = s * weight[2, k]
+        mean[0, k] = r * per
+        if channels == 3:
+            g = head * second[a] + tail * second[b]
+            u = head * third[a] + tail * third[b]
+            for i in range(a + 1, b):
+                g += second[i]
+                u += third[i]
+            mean[1, k], mean[2, k] = g * per, u * per
+        v = -FAR
+        for i in range(where[2, k], where[3, k]):
+            v = high[i] if high[i] > v else v
+        top[k] = v
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -341,9 +377,9 @@ def _shrink(  # type: ignore[no-untyped-def]
     bad,
     masked,
     rows,
-    row_weight,
+    row_weights,
     cols,
-    col_weight,
+    col_weights,
     black,
     gain,
     noise,
@@ -357,7 +393,7 @@ def _shrink(  # type: ignore[no-untyped-def]
     channels, nx = image.shape[0], image.shape[2]
     tall, wide = hidden.shape
     total, share = np.empty((channels, nx), np.float32), np.empty(nx, np.float32)
-    high, good = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    high = np.empty(nx, np.float32)
     mean, cover = np.empty((channels, wide), np.float32), np.empty(wide, np.float32)
     near, tint = np.empty(wide, np.float32), np.empty(wide, np.float32)
     zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)
@@ -370,8 +406,15 @@ def _shrink(  # type: ignore[no-untyped-def]
     shrinks = rows.shape[1] < image.shape[1]
     for r in range(tall):
         row = tall - 1 - r
-        clean = add_rows(image, bad, masked, rows, row_weight, row, good, total, share)
-        add_columns(total, share, clean, cols, col_weight, mean, cover)
+        total[:], share[:], high[:] = zero, zero, -FAR
+        for j in range(rows[0, row], rows[1, row]):
+            w, hide = row_weight(rows, row_weights, row, j), bad[j if masked else 0]
+            lift = zero if rows[2, row] <= j < rows[3, row] else -FAR
+            if channels == 3:
+                _add_colours(image[0, j], image[1, j], image[2, j], hide, w, gain, lift, total, share, high)
+            else:
+                _add_grey(image[0, j], hide, w, gain, lift, total, share, high)
+        _add_columns(total, share, high, cols, col_weights, mean, cover, tint)
         for k in range(wide):
             hidden[r, k] = cover[k] < half
             near[k] = zero
@@ -383,14 +426,8 @@ def _shrink(  # type: ignore[no-untyped-def]
         for k in range(wide):
             bright[k] = near[k]
         if shrinks:
-            _brightest(image, bad, masked, gain, rows, row, zero_level, good, high)
             for k in range(wide):
-                top = -FAR
-                for i in range(cols[2, k], cols[3, k]):
-                    top = high[i] if high[i] > top else top
-                tint[k] = top
-            for k in range(wide):
-                excess = tint[k] - near[k]
+                excess = per_channel * tint[k] - zero_level - near[k]
                 t = min(max(excess * per_noise * np.float32(0.4) - one, zero), one)
                 bright[k] += np.float32(0.6) * t * max(excess, zero)
         v = np.float32(row * (my - 1) / max(tall - 1, 1))

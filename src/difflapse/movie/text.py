@@ -42,6 +42,7 @@ def text_mask(text: str, size: int, room: int = 0) -> np.ndarray:
     return _draw(_elide(sanitise(text), size, room), size)
 
 
+@functools.lru_cache(maxsize=2048)
 def sanitise(text: str) -> str:
     """Make any text fit to be shown: one line, no control characters, only letters the font has.
 

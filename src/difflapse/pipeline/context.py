@@ -76,6 +76,10 @@ class Night:
         """Where a large array of the night lies."""
         return Path(self.scratch) / f"{name}.npy"
 
+    def has_array(self, name: str) -> bool:
+        """Whether a large array has been laid out."""
+        return self.array_path(name).exists()
+
     def make_array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
         """Lay out a large array of the night, to be filled with `write` from any process."""
         with self.array_path(name).open("wb") as file:

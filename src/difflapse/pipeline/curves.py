@@ -12,7 +12,7 @@ from difflapse.changes.barycentre import airmass, barycentric
 from difflapse.changes.curves import Curves, Light, Setting, correct
 from difflapse.changes.variability import Variability, judge
 from difflapse.errors import FrameError
-from difflapse.io.products import CREATOR, atomic, write_table
+from difflapse.io.products import CREATOR, write_rows, write_table
 from difflapse.model import bits
 from difflapse.model.catalogue import BLENDED, Catalogue
 from difflapse.mosaic import channels
@@ -217,10 +217,10 @@ def _write_curves(
         rows["flux_err_adu"][:, i] = np.asarray(light[frames, c + i])[:, kept].T
         rows["rel_flux"][:, i] = one.rel[:, kept].T
         rows["rel_flux_err"][:, i] = one.rel_err[:, kept].T
-    hdu = fits.BinTableHDU(rows.ravel(), name="LIGHTCURVES")
+    header = fits.Header()
     for k, unit in enumerate(("", "", "d", "d", "", "", "adu", "adu", "", "", ""), 1):
         if unit:
-            hdu.header[f"TUNIT{k}"] = unit
+            header[f"TUNIT{k}"] = unit
     cards = [
         ("TIMESYS", "UTC", "of time_mjd; bjd_tdb is TDB"),
         ("MJDREF", 0.0, "time_mjd is MJD"),
@@ -239,17 +239,16 @@ def _write_curves(
         ("CREATOR", CREATOR, "program that wrote this file"),
     ]
     for keyword, value, comment in cards:
-        hdu.header[keyword] = (value, comment)
+        header[keyword] = (value, comment)
     for bit, name in [
         *list(bits.NAMES.items())[:4],
         (32, "sky poorly known"),
         (BLENDED, "blended"),
         (DIM, "clouds"),
     ]:
-        hdu.header[f"FLAG{bit}"] = (name, "meaning of this bit of flags")
-    hdu.header["COMMENT"] = _limit_text(len(catalogue), catalogue.seen, len(kept))
-    with atomic(Path(night.out) / "lightcurves.fits") as path:
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path, overwrite=True, checksum=True)
+        header[f"FLAG{bit}"] = (name, "meaning of this bit of flags")
+    header["COMMENT"] = _limit_text(len(catalogue), catalogue.seen, len(kept))
+    write_rows(Path(night.out) / "lightcurves.fits", rows.ravel(), header, "LIGHTCURVES")
 
 
 def _directions(night: Night, catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray, str]:

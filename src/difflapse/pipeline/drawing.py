@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -139,21 +140,22 @@ class _Frame:
     @functools.cached_property
     def aligned(self) -> np.ndarray:
         scene = self.scene
-        return aligned_panel(self.light, self.hidden, scene.stretch, scene.layout, self.level)
+        return aligned_panel(self.science.data, self.hidden, self.stretch, scene.layout, self.level)
 
     @functools.cached_property
     def differential(self) -> np.ndarray:
         return self._difference(slice(None), slice(None), self.scene.layout)
 
     @functools.cached_property
-    def light(self) -> np.ndarray:
-        """The aligned pixels with the night's constant sky: clouds still dim it, moonlight makes no flicker."""
+    def stretch(self) -> Stretch:
+        """The night's, its black moved by as much as the frame's sky is brighter than the reference's.
+
+        So the sky is the same all night: clouds still dim it, moonlight makes no flicker.
+        """
         reference: Reference = self.night.shared("reference")
-        shift = np.asarray(reference.background_adu) - self.science.noise.level * np.asarray(
-            self.quality.background_adu
-        )
-        light: np.ndarray = self.science.data + shift.astype(np.float32)[:, None, None]
-        return light
+        sky = self.science.noise.level * np.asarray(self.quality.background_adu)
+        black = np.asarray(self.scene.stretch.black) + sky - np.asarray(reference.background_adu)
+        return replace(self.scene.stretch, black=tuple(black.tolist()))
 
     @property
     def level(self) -> np.ndarray | None:
@@ -189,7 +191,8 @@ class _Frame:
     def _plane(self, c: int) -> np.ndarray:
         scene = self.scene
         level = None if self.level is None else self.level[c : c + 1]
-        return aligned_panel(self.light[c : c + 1], self.hidden, scene.stretch.plane(c), scene.layout, level)
+        data = self.science.data[c : c + 1]
+        return aligned_panel(data, self.hidden, self.stretch.plane(c), scene.layout, level)
 
     def insets(self, panels: dict[str, np.ndarray]) -> None:
         """Put the zooms that were asked for into the corners of the panels, from the product's own pixels."""
@@ -230,9 +233,8 @@ class _Frame:
                         a = round(j / max(1, ny - 1) * (level.shape[1] - 1))
                         b = round(i / max(1, nx - 1) * (level.shape[2] - 1))
                         local = constant(list(level[:, a, b]))
-                    tile = aligned_panel(
-                        self.light[:, rows, cols], self.hidden[rows, cols], scene.stretch, small, local
-                    )
+                    data, hidden = self.science.data[:, rows, cols], self.hidden[rows, cols]
+                    tile = aligned_panel(data, hidden, self.stretch, small, local)
                 else:
                     continue
                 assert tile.shape[:2] == (small_panel.height, small_panel.width)

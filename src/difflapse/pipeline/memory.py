@@ -15,7 +15,7 @@ from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
-from difflapse.pipeline.pictures import kept_bytes, movie_layout
+from difflapse.pipeline.pictures import difference_bytes, kept_bytes, movie_layout
 from difflapse.pipeline.plant import planted_bytes
 from difflapse.pipeline.pool import Pool, cores
 from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS
@@ -101,6 +101,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
         scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
     latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)
     scratch += kept_bytes(len(sequence.frames), movie_layout(grid, options), latest)
+    scratch += difference_bytes(len(sequence.frames), grid.shape, options)
     return Need(int(main + template + sorts + peak), int(scratch))
 
 

@@ -114,7 +114,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed",), (), optional=True),
     Stage("crossmatch", Scope.NIGHT, crossmatch, (), (), optional=True),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
-    Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale"), (), optional=True),
+    Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale", "shown"), (), optional=True),
 )
 
 

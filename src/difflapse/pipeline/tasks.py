@@ -301,6 +301,7 @@ def save(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """Draw the frame's movie picture into the night's array of them."""
     pictures.keep(night, k, draw_frame(night, k, values))
+    pictures.keep_difference(night, k, values["difference"].result, night.shared("scene").vmax)
     return {"shown": values["difference"].shown, "told": values["difference"].told}
 
 

@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 from difflapse.errors import ReadError
-from difflapse.io.fits import compact, read_facts, read_frame, relative_file, scan
+from difflapse.io.fits import compact, read_bands, read_facts, read_frame, relative_file, scan
 
 RAMP = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) + 1000
 
@@ -414,3 +414,33 @@ def test_arithmetic_meets_three_types_of_pixels(kind: str, wanted: str) -> None:
     assert packed.dtype == wanted
     assert packed.tolist() == values.tolist()
     assert (packed is values) == (wanted.endswith("int16"))
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_bands_are_the_rows_of_the_whole_and_nothing_else(tmp_path, compressed):
+    """In any order, overlapping; a band's blank pixels are masked in it alone. What is changed in one stays there."""
+    rng = np.random.default_rng(5)
+    pixels = rng.normal(2200, 30, (83, 57)).astype(np.float32 if not compressed else np.int16)
+    if compressed:
+        pixels[40, 7] = -32768
+        hdu = fits.CompImageHDU(pixels, compression_type="RICE_1", tile_shape=(1, 57))
+        hdu.header["BLANK"] = -32768
+    else:
+        pixels[40, 7] = np.nan
+        hdu = fits.ImageHDU(pixels)
+    path = tmp_path / "a.fits"
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    facts = read_facts(path)
+    whole = read_frame(facts)
+    bands = [(60, 83), (0, 3), (39, 61)]
+    for (first, past), (data, mask) in zip(bands, read_bands(facts, bands), strict=True):
+        assert data.shape == (past - first, 57)
+        expected = whole.data[first:past].copy()
+        if first == 39:
+            assert mask is not None and mask.sum() == 1 and mask[1, 7]
+            expected[1, 7] = data[1, 7]
+        else:
+            assert mask is None
+        np.testing.assert_array_equal(data, expected)
+        data[:] = 0
+    np.testing.assert_array_equal(read_frame(facts).data, whole.data)

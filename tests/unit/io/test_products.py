@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tomllib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from difflapse.io.products import (
     sha256,
     write_image,
     write_json,
+    write_rows,
     write_table,
     write_text,
     write_toml,
@@ -182,3 +184,29 @@ def test_names_that_are_no_ascii_are_kept_readable_in_headers_and_tables(tmp_pat
     hidden = Table({"file": MaskedColumn(["ö", "p"], mask=[False, True])})
     write_table(tmp_path / "m.fits", hidden)
     assert Table.read(tmp_path / "m.fits")["file"].tolist() == [r"\xf6", ""]
+
+
+def test_rows_with_letters_are_read_back_as_astropy_would_have_written_them(tmp_path):
+    """Cards, letters of one and of several, numbers, and both checksums; the file ends on a block."""
+    kind = [("star", ">i4"), ("channel", "S1"), ("time", ">f8"), ("name", "S5"), ("flags", "u1")]
+    rows = np.zeros(3001, kind)
+    rows["star"], rows["time"] = np.arange(3001), np.linspace(58000, 58001, 3001)
+    rows["channel"] = np.array([b"R", b"G", b"B"])[np.arange(3001) % 3]
+    rows["name"] = [b"M%d" % (n % 111) for n in range(3001)]
+    header = fits.Header([("TUNIT3", "d"), ("SITE", "Hawaii", "where")])
+    path = tmp_path / "rows.fits"
+    write_rows(path, rows, header, "CURVES")
+    same = fits.BinTableHDU(rows, name="CURVES")
+    assert path.stat().st_size % 2880 == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with fits.open(path, checksum=True) as hdus:
+            hdus.verify("exception")
+            found = hdus["CURVES"]
+            assert found.columns["time"].unit == "d"
+            assert (found.header["SITE"], found.header.comments["SITE"]) == ("Hawaii", "where")
+            assert [c.format for c in found.columns] == [c.format for c in same.columns]
+            assert "TDIM4" not in found.header
+            for name in rows.dtype.names:
+                assert (found.data[name] == same.data[name]).all()
+            assert found.data["name"][112] == "M1"

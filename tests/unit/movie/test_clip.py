@@ -103,3 +103,22 @@ def test_a_folder_that_is_not_there(tmp_path):
     part(tmp_path / "a.mp4", [0.5], 40)
     with pytest.raises(OutputError):
         join([tmp_path / "a.mp4"], tmp_path / "none" / "all.mp4", {})
+
+
+def test_frames_without_a_measure_are_crossed_and_it_is_said_why():
+    """A cross on the axis from the frame's turn on; its reason below the axis, between the ends' times."""
+    known = curve()
+    told = Curve(known.time, known.flux, known.error, known.label, known.ends, "thick cloud")
+    plain = {name: np.full((200, 390, 3), colour, np.uint8) for name, colour in COLOURS.items()}
+
+    def drawn(which, now):
+        return clip_picture("a", "b", "c", plain, [None] * 3, which, now).astype(int)
+
+    before, after = (np.abs(drawn(told, n) - drawn(known, n)).max(2) > 30 for n in (1, 2))
+    x = round(118 + 2 / 5 * 1124)  # of the third of six
+    assert not before[546:693].any() and after[676:690, x - 7 : x + 8].sum() > 20
+    assert not after[546:693, : x - 8].any() and not after[546:693, x + 9 :].any()
+    below = np.flatnonzero(after[694:720].any(0))
+    assert below.min() > 250 and below.max() < 1110
+    whole = Curve(known.time, np.nan_to_num(known.flux), known.error, known.label, known.ends, "thick cloud")
+    assert np.array_equal(drawn(whole, 5)[694:], drawn(known, 5)[694:])

@@ -125,3 +125,35 @@ def test_sigma_panel_is_grey_and_rises():
     assert (panel[..., 0] == panel[..., 2]).all()
     assert (np.diff(panel[0, :, 0].astype(int)) >= 0).all()
     assert panel[0, -1, 0] > panel[0, 0, 0] + 200
+
+
+def hue(panel):
+    """How far each pixel is from grey."""
+    return np.ptp(panel.astype(int), axis=2)
+
+
+def test_a_single_hot_pixel_colours_nothing_but_itself():
+    """In noise of one sigma, a pixel of 200 sigma: what is around it stays grey, itself is not."""
+    values = np.random.default_rng(4).normal(0, 1, (60, 90)).astype(np.float32)
+    values[30, 41] = 200
+    layout = make_layout(("difference",), (60, 90), width=90, labels="none")
+    colour = hue(difference_panel(values, None, layout))
+    row = 60 - 1 - 30
+    assert colour[row, 41] > 25
+    around = colour[row - 4 : row + 5, 37:46].copy()
+    around[4, 4] = 0
+    assert around.max() < 8
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_noise_within_a_faint_coma_is_not_of_the_other_colour(sign):
+    """A wide faint thing is coloured as a whole; where noise takes a pixel below zero it is grey, not blue in amber."""
+    y, x = np.mgrid[:60, :90]
+    coma = 2.5 * np.exp(-((x - 45) ** 2 + (y - 30) ** 2) / 200)
+    values = (sign * coma + np.random.default_rng(5).normal(0, 1, coma.shape)).astype(np.float32)
+    layout = make_layout(("difference",), (60, 90), width=90, labels="none")
+    panel = difference_panel(values, None, layout).astype(int)
+    warm = sign * (panel[..., 0] - panel[..., 2])  # amber for brighter, blue for fainter
+    inner = warm[25:35, 40:50]
+    assert np.median(inner) > 20
+    assert (inner < -4).sum() == 0 and (np.abs(inner) <= 4).sum() >= 1

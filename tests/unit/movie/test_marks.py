@@ -154,3 +154,26 @@ def test_masked_cells_are_not_drawn(layout, picture):
     mark(picture, layout, changes, None, 3)
     np.testing.assert_array_equal(picture, before)
     assert hatched_panel(layout).shape == (*layout.panel_shape, 3)
+
+
+def test_a_name_keeps_off_the_streaks_of_others(layout, picture, monkeypatch):
+    """A streak runs where the name would be first: it goes to the other side, and the streak stays readable."""
+    from difflapse.movie import marks
+
+    pasted = []
+    monkeypatch.setattr(
+        marks, "paste", lambda view, mask, x, y, colour: pasted.append((mask.shape, x, y, colour))
+    )
+    changes, seen = tables(variable=(500, 400), streak=(560, 100))
+
+    def places(end):
+        pasted.clear()
+        changes["x_end_pix"][1], changes["y_end_pix"][1] = end
+        mark(picture.copy(), layout, changes, seen, 4)
+        return [(x, x + shape[1]) for shape, x, _, colour in pasted if colour == INK]
+
+    far, near = places((700, 101))[0], places((560, 700))[0]
+    matrix = layout.native_to_movie("difference")
+    at, line = (float(matrix[0] @ (x, 0, 1)) - layout.panel("difference").x for x in (500, 560))
+    assert far[0] > at and near[1] < at  # right of its ring; then left of it
+    assert far[0] < line < far[1]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from difflapse.pipeline.reel import IN_BEST, MOST_FRAMES, clip_stays, night_stay
+from difflapse.pipeline.clips import clip_stays
+from difflapse.pipeline.reel import night_stay
+from difflapse.pipeline.subjects import IN_BEST, MOST_FRAMES
 
 TITLE_S = 2.5
 
