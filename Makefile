@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 RUN := $(BIN)/python -m
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_REQUIRE_VIRTUALENV= $(RUN) pip install -qq --no-input -c constraints.txt
 PINS := pyproject.toml constraints.txt
+KERNELS := $(shell grep -rl --include='*.py' njit src)
 
 # A checkout that was moved needs its environment anew: paths are written into it.
 ifneq ($(shell cat $(VENV)/made-in 2>/dev/null),$(CURDIR))
@@ -24,10 +25,10 @@ help:
 	@echo 'make bench-large   what is found in many simulated nights; hours'
 	@echo 'make clean   remove what these made'
 
-demo: $(VENV)/with-base
+demo: $(VENV)/with-base $(VENV)/kernels
 	@$(RUN) difflapse demo -o difflapse-demo
 
-test: $(VENV)/with-dev
+test: $(VENV)/with-dev $(VENV)/kernels
 	@$(RUN) pytest -q -n auto --dist loadfile $(ARGS)
 
 check: lint types floors docs
@@ -45,11 +46,11 @@ floors: $(VENV)/with-dev
 docs: $(VENV)/with-dev
 	@$(RUN) pytest -q tests/house/test_docs.py
 
-bench: $(VENV)/with-bench
+bench: $(VENV)/with-bench $(VENV)/kernels
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 # Hours, and 4 GB of disk: 28 nights, each removed when it is scored. Interrupt it and go on as you like.
-bench-large: $(VENV)/with-bench
+bench-large: $(VENV)/with-bench $(VENV)/kernels
 	@$(BIN)/python benchmarks/changes_many.py difflapse-bench --figures docs/images $(ARGS)
 
 clean:
@@ -74,6 +75,11 @@ $(VENV)/with-dev: $(VENV)/with-base
 $(VENV)/with-bench: $(VENV)/with-dev
 	@echo 'installing the peers to compare with ...'
 	@$(PIP) --no-build-isolation -e '.[dev,bench]'
+	@touch $@
+
+# numba looks for changes in a kernel's own file only, and takes over what kernels of other files were.
+$(VENV)/kernels: $(KERNELS) | $(VENV)/with-base
+	@if [ -e $@ ]; then find src -name '*.nb[ci]' -delete; fi
 	@touch $@
 
 # A candidate counts only if it runs, is of a supported version, and can make an environment that has pip.
