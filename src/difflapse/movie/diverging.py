@@ -173,9 +173,12 @@ def _shrink(
 
 
 def _specks_pale(hidden: np.ndarray, layout: Layout) -> np.ndarray:
-    """What is hidden (uint8) with 2 where it is a speck, narrower than 15 movie pixels, such as a saturated core."""
+    """What is hidden (uint8) with 2 where it is a speck, such as a saturated core or what a hot pixel reaches.
+
+    Specks are narrower than 15 movie pixels or, enlarged, than 7 of the product's.
+    """
     if hidden.any():
-        side = max(3, 15 // layout.enlargement)
+        side = max(7, 15 // layout.enlargement)
         areas = cv2.morphologyEx(hidden, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
         hidden[(hidden == 1) & (areas == 0)] = 2
     return hidden
