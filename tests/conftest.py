@@ -26,6 +26,15 @@ def browser_program() -> str | None:
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+def firefox_program() -> str | None:
+    """The distribution's own Firefox."""
+    return next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
+
+
+def _why_no_firefox() -> str:
+    return "" if firefox_program() else "no firefox is installed"
+
+
 def _why_no_browser() -> str:
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed"
@@ -38,6 +47,7 @@ def _why_no_figures() -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "browser: needs playwright and a browser")
+    config.addinivalue_line("markers", "firefox: needs Firefox")
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -46,6 +56,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         ("real data", _why_no_real_data()),
         ("figures", _why_no_figures()),
         ("browser", _why_no_browser()),
+        ("firefox", _why_no_firefox()),
     )
     for what, why in reasons:
         lines.append(f"difflapse: tests with {what} are {f'skipped: {why}' if why else 'run'}")
@@ -53,16 +64,25 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    why = _why_no_browser()
+    reasons = {"browser": _why_no_browser(), "firefox": _why_no_firefox()}
     for item in items:
-        if why and item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.skip(reason=why))
+        for marker, why in reasons.items():
+            if why and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(scope="session")
 def chromium_program() -> str:
     """Path of the browser that tests of pages use."""
     program = browser_program()
+    assert program is not None
+    return program
+
+
+@pytest.fixture(scope="session", name="firefox_program")
+def _firefox_program() -> str:
+    """Path of the Firefox that tests of pages use."""
+    program = firefox_program()
     assert program is not None
     return program
 

@@ -49,6 +49,8 @@ class DifflapseError(Exception):
         self.message = message
         self.hint = hint
         self.facts: dict[str, object] = dict(facts or {})
+        if hint:
+            self.add_note(hint)  # Python and notebooks show it below the message
 
     def __reduce__(self) -> tuple[type[DifflapseError], tuple[str, str, dict[str, object]]]:
         return type(self), (self.message, self.hint, self.facts)

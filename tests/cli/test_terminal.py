@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 
 import pytest
 
@@ -40,6 +41,25 @@ def test_lines_tell_speed_and_time_left_now_and_then(clock: Clock) -> None:
         "align: 20/50 frames, 2.0 frames/s, 15.0 s left",
         "align: 40/50 frames, 2.0 frames/s, 5.0 s left",
         "align: 50/50 frames in 20.0 s, 2.5 frames/s",
+    ]
+
+
+def test_no_time_left_is_told_while_the_first_frames_compile(clock: Clock) -> None:
+    """The first two come after half a minute; what is left is told by the others' pace, not by theirs."""
+    out = io.StringIO()
+    lines = terminal.Lines(out)
+    lines.start("read", 12)
+    clock.now += 31.0
+    lines.advance("read")
+    clock.now += 0.1
+    lines.advance("read")
+    for _ in range(8):
+        clock.now += 4.5
+        lines.advance("read")
+    assert out.getvalue().splitlines() == [
+        "read: 1/12 frames",
+        "read: 5/12 frames, 0.2 frames/s, 31.5 s left",
+        "read: 8/12 frames, 0.2 frames/s, 18.0 s left",
     ]
 
 
@@ -97,9 +117,11 @@ def test_bars_show_each_stage_and_its_pace(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "110")
     bars = terminal.Bars(redraw_s=0.0)
-    bars.start("align", 4)
+    bars.start("align", 9)
     bars.start("encode", 0)
+    bars.advance("align", 2)
     for _ in range(3):
+        time.sleep(0.002)  # clocks may be coarse
         bars.advance("align")
     bars.note("n3.fits [skipped]: no stars")
     bars.finish("align")
@@ -108,8 +130,9 @@ def test_bars_show_each_stage_and_its_pace(monkeypatch: pytest.MonkeyPatch, caps
     bars.close()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     assert "n3.fits [skipped]: no stars" in shown
-    assert re.search(r"align +\S+ 3/4 +[\d.]+ frames/s, [\d.]+ s left", shown)
-    assert re.search(r"align +\S+ 3/3 +[\d.]+ frames/s, took", shown)
+    assert re.search(r"align +\S+ 5/9 +[\d.]+ frames/s, [\d.]+ s left", shown)
+    assert not re.search(r"align +\S+ [0-4]/9 +[\d.]+ frames/s", shown), "the first frames compile"
+    assert re.search(r"align +\S+ 5/5 +[\d.]+ frames/s, took", shown)
 
 
 def test_bars_start_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from astropy.io import fits
 
 import difflapse
 from difflapse.errors import InputError, OptionError, OutputError, VerifyError
+from difflapse.movie.read import read_pictures
 from difflapse.pipeline import night_stages, tasks
 from difflapse.pipeline.again import make_movie
 from difflapse.pipeline.verify import judge, verify
@@ -126,6 +127,41 @@ def test_inputs_that_moved_are_found_and_changed_ones_refused(finished: Done, tm
     assert error.exit_code == 7
 
 
+def test_run_inputs_and_what_they_were_laid_on_may_move_together(finished: Done, tmp_path: Path) -> None:
+    """A template and a reference from outside are found beside the run, and must be the files that it read."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    frames = sorted(finished.folder.glob("*.fz"))
+    shutil.copy(finished.out / "template.fits", there / "earlier.fits")
+    shutil.copy(frames[finished.used[-1]], there / "other.fits.fz")
+    (there / "night").mkdir()
+    for file in frames[:4]:
+        shutil.copy(file, there / "night")
+    difflapse.run(
+        there / "night", there / "out", template=there / "earlier.fits", reference=str(there / "other.fits.fz"),
+        workers=1, width=500, injection=False, reel=False,
+    )  # fmt: skip
+    with np.load(there / "out" / "state.npz") as state:
+        assert str(tmp_path) not in state["record"].tobytes().decode()
+    there.rename(here)
+    movie = make_movie(here / "out", {"workers": 1})
+    assert movie.read_bytes() == (here / "out" / "timelapse.mp4").read_bytes()
+    assert all(check.same for check in verify(here / "out", [1]))
+    for kind, name in (("reference", "other.fits.fz"), ("template", "earlier.fits")):
+        file, words = here / name, f"the {kind} {name}"
+        whole = file.read_bytes()
+        file.write_bytes(whole + b"\0" * 2880)
+        with pytest.raises(InputError, match=f"{words} is not the file that the run read"):
+            make_movie(here / "out", {"workers": 1})
+        (check,) = verify(here / "out", [1])
+        assert not check.same
+        assert words in check.text
+        file.write_bytes(whole)
+    (here / "earlier.fits").rename(tmp_path / "earlier.fits")
+    with pytest.raises(InputError, match=r"the template \S+ is not where it was"):
+        make_movie(here / "out", {"workers": 1})
+
+
 def test_a_run_stands_the_proof(finished: Done) -> None:
     checks = verify(finished.out, [1, 4])
     names = [check.what for check in checks]
@@ -137,6 +173,29 @@ def test_a_run_stands_the_proof(finished: Done) -> None:
     assert judge("night", checks) is None
     with pytest.raises(OptionError, match="no frame 6"):
         verify(finished.out, [6])
+
+
+def test_an_archive_has_sixteen_bits_and_loses_none(finished: Done, done: Make, spec) -> None:
+    """FFV1 of a run and of another movie of it: more than 256 levels, each as drawn; in 8 bits it is the PNG's."""
+    deep = make_movie(finished.out, {"workers": 1, "codec": "ffv1"})
+    assert deep.name == "timelapse-2.mkv"
+    flat = make_movie(finished.out, {"workers": 1, "codec": "png"}, finished.out / "flat")
+    record = json.loads(deep.with_suffix(".json").read_text())
+    found, shallow = (read_pictures(path, [0, 3]) for path in (deep, f"{flat}/%05d.png"))
+    for n in (0, 3):
+        assert found[n].dtype == np.uint16
+        for box in record["panels"].values():
+            panel = found[n][box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
+            assert len(np.unique(panel)) > 5000
+        off = np.abs(found[n] / 257 - shallow[n])
+        assert off.max() < 3.01
+        assert off.mean() < 0.5
+    archive = done(spec, width=900, codec="ffv1", injection=False, reel=False)
+    checks = [check for check in verify(archive.out, [0, 3]) if "timelapse" in check.what]
+    assert len(checks) == 2
+    assert all(check.same and check.worst == 0 for check in checks), [check.text for check in checks]
+    again = read_pictures(archive.out / "timelapse.mkv", [0, 3])
+    assert all((again[n] == found[n]).all() for n in again), "another movie of the run is the run's own"
 
 
 def test_what_was_changed_is_found(finished: Done) -> None:

@@ -337,7 +337,7 @@ def test_a_reference_that_is_not_there_is_refused(simulated: Simulated, tmp_path
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("units", ["adu", "percent"])
+@pytest.mark.parametrize("units", ["adu", "percent", "mag"])
 def test_units_change_the_movie_not_the_products(done: Make, units: str) -> None:
     spec = spec_of(frames=4)
     one, two = (

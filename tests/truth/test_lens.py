@@ -34,6 +34,26 @@ def test_a_night_with_one_lens(done: Make, wcs: bool) -> None:
     assert rows.meta["lens"].startswith("one lens of degree")
 
 
+@pytest.mark.parametrize("wcs", [True, False])
+def test_a_meridian_flip_in_the_middle_of_a_night_is_the_same_lens(done: Make, wcs: bool) -> None:
+    """The camera turns by half a turn: its lens turns with it, and is one with that of the frames before."""
+    night = done(spec_of(SHAPE, frames=8, flip_at=4, wcs=wcs), transform="lens", diff="none")
+    gx, gy = np.meshgrid(np.linspace(0, NX - 1, 27), np.linspace(0, NY - 1, 19))
+    rows = night.run.table
+    assert night.used == list(range(8))
+    turned = np.array([abs(float(rows[k]["rotation_deg"])) > 179 for k in night.used])
+    assert turned.tolist() in ([False] * 4 + [True] * 4, [True] * 4 + [False] * 4)
+    for k in night.used:
+        if k == night.reference:
+            continue
+        assert "the night's lens on" in rows[k]["note"]
+        x, y = night.run.frames[k].to_reference(gx, gy)
+        tx, ty = night.truth.to_reference(k, night.reference, gx, gy)
+        # Where the reference sees it; the lens is told by what both sides of the flip see of each place.
+        seen = (tx >= 0) & (ty >= 0) & (tx <= NX - 1) & (ty <= NY - 1)
+        assert np.sqrt(np.mean(((x - tx) ** 2 + (y - ty) ** 2)[seen])) < 0.02
+
+
 def test_a_night_that_cannot_carry_a_lens_says_so(done: Make) -> None:
     """Headers alone fit no star, and a lens is fitted to stars."""
     night = done(spec_of(frames=4), align="wcs", transform="lens", diff="none")

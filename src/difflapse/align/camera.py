@@ -79,10 +79,9 @@ class Camera:
 
     def straighten(self, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Ideal positions (u, v) about the centre, px, of pixels given by their `basis`."""
-        a, b = self.shear
-        p, q = basis[:, 1], basis[:, 2]
-        bent = basis[:, 3:] @ self.coefficients.T
-        return (self.radius + a) * p + b * q + bent[:, 0], (self.radius - a) * q + b * p + bent[:, 1]
+        u, v = np.empty(len(basis)), np.empty(len(basis))
+        _straighten(basis, self.radius, self.shear, self.coefficients, u, v)
+        return u, v
 
     def look(
         self, u: np.ndarray, v: np.ndarray, pose: np.ndarray, zenith: np.ndarray | None = None
@@ -99,25 +98,23 @@ class Camera:
         zenith : ndarray, shape (3,), optional
             Direction of the zenith in the reference's axes at the frame's time; None: no refraction.
         """
-        turn = np.exp(pose[3] + 1j * pose[2])
-        bent = zenith is not None and self.refraction != 0.0
         u, v = np.asarray(u, float), np.asarray(v, float)
         X, Y = np.empty(u.shape), np.empty(u.shape)
-        _look(
-            u.ravel(),
-            v.ravel(),
-            turn.real,
-            turn.imag,
-            pose[0],
-            pose[1],
-            self.curvature / self.radius**2,
-            self.focal,
-            self.refraction * SQUEEZE if bent else 0.0,
-            np.asarray(zenith, float) if bent else _UP,
-            X.reshape(-1),
-            Y.reshape(-1),
-        )
+        a = self.views(np.asarray(pose)[None], None if zenith is None else zenith[None])[0]
+        look_along(u.ravel(), v.ravel(), *a[:7], a[7:], X.reshape(-1), Y.reshape(-1))
         return X, Y
+
+    def views(self, poses: np.ndarray, zeniths: np.ndarray | None = None) -> np.ndarray:
+        """(k, 10): what `look_along` needs to know of the camera, each pose (k, 4), and the air (k, 3)."""
+        out = np.empty((len(poses), 10))
+        size = np.exp(poses[:, 3])
+        out[:, 0], out[:, 1] = size * np.cos(poses[:, 2]), size * np.sin(poses[:, 2])
+        out[:, 2:4] = poses[:, :2]
+        out[:, 4], out[:, 5] = self.curvature / self.radius**2, self.focal
+        out[:, 6], out[:, 7:] = 0.0, _UP
+        if zeniths is not None and self.refraction != 0.0:
+            out[:, 6], out[:, 7:] = self.refraction * SQUEEZE, zeniths
+        return out
 
     def to_sky(
         self, x: np.ndarray, y: np.ndarray, pose: np.ndarray, zenith: np.ndarray | None = None
@@ -172,6 +169,26 @@ def across(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def _straighten(
+    basis: np.ndarray,
+    radius: float,
+    shear: np.ndarray,
+    coefficients: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+) -> None:
+    """The arithmetic of `Camera.straighten`."""
+    a, b = shear[0], shear[1]
+    for i in range(len(basis)):
+        p, q = basis[i, 1], basis[i, 2]
+        x, y = (radius + a) * p + b * q, (radius - a) * q + b * p
+        for t in range(coefficients.shape[1]):
+            x += coefficients[0, t] * basis[i, 3 + t]
+            y += coefficients[1, t] * basis[i, 3 + t]
+        u[i], v[i] = x, y
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _lifted(x: float, y: float, f: float, air: float, zenith: np.ndarray) -> tuple[float, float]:
     """Where the air shows a direction: a true position on the sky's plane, px, lifted towards the zenith."""
     length = np.sqrt(x * x + y * y + f * f)
@@ -190,7 +207,7 @@ def _lifted(x: float, y: float, f: float, air: float, zenith: np.ndarray) -> tup
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _look(
+def look_along(
     u: np.ndarray,
     v: np.ndarray,
     cos_roll: float,
@@ -204,7 +221,7 @@ def _look(
     X: np.ndarray,
     Y: np.ndarray,
 ) -> None:
-    """The arithmetic of `Camera.look`; `air` is what refraction is at 45 degrees, radians, 0 for none."""
+    """The arithmetic of `Camera.look` for a `Camera.view`; `air` is refraction at 45 degrees, radians, 0 for none."""
     if air != 0.0:
         tx, ty = _lifted(tx, ty, f, air, zenith)
     n = np.sqrt(1.0 + q * (tx * tx + ty * ty))

@@ -5,6 +5,7 @@ Nothing here finds matches: that is `match`. All positions are native pixels, 0-
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ NEEDED = {"shift": 1, "euclidean": 2, "similarity": 2, "affine": 3, "homography"
 """Fewest points that determine each model (polynomial: of degree 2)."""
 
 _MAX_DEGREE = 5
+_MANY = 5
+"""Folds of many points."""
 _WIN_SIGMA = 2.5
 _HINT_SIGMA = 1.0
 _FAR = 30.0
@@ -110,14 +113,7 @@ def fit_transform(
     if model == "homography":
         return Transform(model, _fit_homography(x, y, X, Y, w), domain=domain)
     degree = 1 if model == "affine" else degree
-    basis = design(u, v, degree)
-    solution, rank = _least_squares(basis, np.column_stack([X, Y]), w)
-    if rank < basis.shape[1]:
-        raise AlignError(
-            f"{len(x)} matched points lie too regularly to determine a transform of model {model}",
-            "ask for a simpler model with --transform",
-            {"found": int(rank), "needed": basis.shape[1], "model": model},
-        )
+    solution = _determined(design(u, v, degree), np.column_stack([X, Y]), w, model)
     return _from_terms(solution, degree, origin, scale, domain)
 
 
@@ -149,21 +145,76 @@ def fit_robust(
     x, y, X, Y = (np.asarray(a, float).ravel() for a in (x, y, X, Y))
     w = np.ones(len(x)) if weights is None else np.asarray(weights, float).ravel()
     needed = len(powers(degree)) if model == "polynomial" else NEEDED[model]
+    if model == "polynomial" and domain is not None and len(x) >= needed:
+        return _robust_terms(_Terms.of(x, y, X, Y, w, domain, degree), needed, degree, clip, iterations)
     keep = np.ones(len(x), bool)
     transform = fit_transform(x, y, X, Y, w, model, degree, domain)
     for _ in range(iterations):
         fx, fy = transform(x, y)
-        residual = np.hypot(fx - X, fy - Y) * np.sqrt(w)
-        sigma = np.median(residual[keep]) / 1.1774
-        # Exact data have residuals of rounding only, of which none is an outlier.
-        sigma = max(sigma, 1e-9 * np.sqrt(np.median(w)) * (1.0 + float(np.ptp(X) + np.ptp(Y))))
-        # Residuals of a fit to few points are smaller than the points' errors, and their median is uncertain.
-        new = residual < clip * (1.0 + 8.0 / keep.sum()) * sigma
+        new = _close(np.hypot(fx - X, fy - Y) * np.sqrt(w), keep, w, X, Y, clip)
         if new.sum() < needed or np.array_equal(new, keep):
             break
         keep = new
         transform = fit_transform(x[keep], y[keep], X[keep], Y[keep], w[keep], model, degree, domain)
     return transform, keep
+
+
+def _robust_terms(
+    terms: _Terms, needed: int, degree: int, clip: float, iterations: int
+) -> tuple[Transform, np.ndarray]:
+    """`fit_robust` for a polynomial: the points' terms are made once."""
+    basis, target, w = terms.basis, terms.target, terms.weights
+    keep = np.ones(len(basis), bool)
+    solution = _determined(basis, target, w, "polynomial")
+    for _ in range(iterations):
+        residual = np.hypot(*(basis @ solution - target).T) * np.sqrt(w)
+        new = _close(residual, keep, w, target[:, 0], target[:, 1], clip)
+        if new.sum() < needed or np.array_equal(new, keep):
+            break
+        keep = new
+        solution = _determined(basis[keep], target[keep], w[keep], "polynomial")
+    return _from_terms(solution, degree, terms.origin, terms.scale, terms.domain), keep
+
+
+def _close(
+    residual: np.ndarray, keep: np.ndarray, w: np.ndarray, X: np.ndarray, Y: np.ndarray, clip: float
+) -> np.ndarray:
+    """Points whose weighted residual is small beside the scatter of those kept before."""
+    sigma = np.median(residual[keep]) / 1.1774
+    # Exact data have residuals of rounding only, of which none is an outlier.
+    sigma = max(sigma, 1e-9 * np.sqrt(np.median(w)) * (1.0 + float(np.ptp(X) + np.ptp(Y))))
+    # Residuals of a fit to few points are smaller than the points' errors, and their median is uncertain.
+    return np.asarray(residual < clip * (1.0 + 8.0 / keep.sum()) * sigma)
+
+
+@dataclass(frozen=True, eq=False)
+class _Terms:
+    """Matched points with the terms of a polynomial; those of one of a lower degree come first among them."""
+
+    basis: np.ndarray
+    """(n, terms)."""
+    target: np.ndarray
+    """(n, 2) px."""
+    weights: np.ndarray
+    origin: tuple[float, float]
+    scale: float
+    domain: tuple[float, float, float, float]
+
+    @classmethod
+    def of(
+        cls,
+        x: np.ndarray,
+        y: np.ndarray,
+        X: np.ndarray,
+        Y: np.ndarray,
+        w: np.ndarray,
+        domain: tuple[float, float, float, float],
+        degree: int,
+    ) -> _Terms:
+        """Terms up to a degree, of coordinates normalised over a rectangle."""
+        origin, scale = _normalisation(domain)
+        basis = design((x - origin[0]) / scale, (y - origin[1]) / scale, degree)
+        return cls(basis, np.column_stack([X, Y]), w, origin, scale, domain)
 
 
 def choose_model(
@@ -224,40 +275,52 @@ def choose_model(
     return Choice(transform, rms, p95, int(keep.sum()), keep, residuals)
 
 
-def held_out(
-    x: np.ndarray,
-    y: np.ndarray,
-    X: np.ndarray,
-    Y: np.ndarray,
-    weights: np.ndarray,
-    model: str,
-    degree: int,
-    domain: tuple[float, float, float, float],
-) -> np.ndarray:
+def _held_out_rigid(points: _Terms, x: np.ndarray, y: np.ndarray, model: str) -> np.ndarray:
     """Residuals of each point under a model fitted to the other folds' points, px; shape (n, 2)."""
     n = len(x)
+    (X, Y), w = points.target.T, points.weights
     folds = _folds(n)
     residual = np.full((n, 2), np.nan)
-    needed = len(powers(degree)) if model == "polynomial" else NEEDED[model]
-    if n - np.bincount(folds).max() < needed:
-        return residual
-    if model in ("affine", "polynomial"):
-        origin, scale = _normalisation(domain)
-        basis = design((x - origin[0]) / scale, (y - origin[1]) / scale, 1 if model == "affine" else degree)
-        target = np.column_stack([X, Y])
-        centre = target.mean(0)
-        normal, right = _fold_sums(basis, target - centre, weights, folds)
-        for f in range(len(normal)):
-            solution = _solve(normal.sum(0) - normal[f], right.sum(0) - right[f])
-            out = folds == f
-            residual[out] = basis[out] @ solution - (target[out] - centre)
+    if n - np.bincount(folds).max() < NEEDED[model]:
         return residual
     for f in range(folds.max() + 1):
         out = folds == f
-        fit = fit_transform(x[~out], y[~out], X[~out], Y[~out], weights[~out], model, degree, domain)
+        fit = fit_transform(x[~out], y[~out], X[~out], Y[~out], w[~out], model, 1, points.domain)
         fx, fy = fit(x[out], y[out])
         residual[out] = np.column_stack([fx - X[out], fy - Y[out]])
     return residual
+
+
+class _Folds:
+    """The folds' normal equations of the richest polynomial: those of simpler ones are parts of them."""
+
+    def __init__(self, points: _Terms) -> None:
+        self.points = points
+        self.folds = _folds(len(points.basis))
+        self.centre = points.target.mean(0)
+        self.normal, self.right = _fold_sums(
+            points.basis, points.target - self.centre, points.weights, self.folds
+        )
+
+    def held_out(self, degree: int) -> np.ndarray:
+        """Residuals of each point under a polynomial fitted to the other folds' points, px; shape (n, 2)."""
+        m = len(powers(degree))
+        basis, target = self.points.basis[:, :m], self.points.target - self.centre
+        residual = np.full(target.shape, np.nan)
+        if len(basis) - np.bincount(self.folds).max() < m:
+            return residual
+        normal, right = self.normal[:, :m, :m], self.right[:, :m]
+        whole, rest = normal.sum(0), right.sum(0)
+        solutions = np.array([_solve(whole - a, rest - b) for a, b in zip(normal, right, strict=True)])
+        if len(solutions) == _MANY:
+            # Point k is in fold k modulo their number.
+            for f, solution in enumerate(solutions):
+                residual[f::_MANY] = basis[f::_MANY] @ solution - target[f::_MANY]
+            return residual
+        for f, solution in enumerate(solutions):
+            out = self.folds == f
+            residual[out] = basis[out] @ solution - target[out]
+        return residual
 
 
 def design(u: np.ndarray, v: np.ndarray, degree: int) -> np.ndarray:
@@ -267,6 +330,58 @@ def design(u: np.ndarray, v: np.ndarray, degree: int) -> np.ndarray:
         pu.append(pu[-1] * u)
         pv.append(pv[-1] * v)
     return np.column_stack([pu[i] * pv[j] for i, j in powers(degree)])
+
+
+def fit_on_grid(
+    target: np.ndarray,
+    n: int,
+    held: np.ndarray,
+    m: int,
+    degree: int,
+    domain: tuple[float, float, float, float],
+) -> tuple[Transform, float]:
+    """Fit a polynomial to exact values on a grid over a rectangle; all frames of a size share the grid's inverse.
+
+    Parameters
+    ----------
+    target : ndarray, shape (n * n, 2), px
+        Where the points of ``grid_points(domain, n)`` go.
+    n, m : int
+        Points along the sides of the grid, and of another one.
+    held : ndarray, shape (m * m, 2), px
+        Where those of ``grid_points(domain, m)`` go, which are not fitted to.
+    degree : int
+        2 to 5.
+    domain : (x0, y0, x1, y1), px
+        The rectangle.
+
+    Returns
+    -------
+    transform : Transform
+    worst : float, px
+        By how much it misses the worst point held out.
+    """
+    inverse, there = _grid_inverse(domain, n, m, degree)
+    centre = target.mean(0)
+    solution = inverse @ (target - centre)
+    solution[0] += centre
+    away = there @ solution - held
+    origin, scale = _normalisation(domain)
+    worst = float(np.hypot(away[:, 0], away[:, 1]).max())
+    return _from_terms(solution, degree, origin, scale, domain), worst
+
+
+@functools.lru_cache(maxsize=16)
+def _grid_inverse(
+    domain: tuple[float, float, float, float], n: int, m: int, degree: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What takes values on one grid to a polynomial's terms, and these to values on another grid."""
+    (x0, y0), scale = _normalisation(domain)
+    here, there = (
+        design((points[:, 0] - x0) / scale, (points[:, 1] - y0) / scale, degree)
+        for points in (grid_points(domain, n), grid_points(domain, m))
+    )
+    return np.linalg.pinv(here), there
 
 
 def grid_points(domain: tuple[float, float, float, float], n: int = 9) -> np.ndarray:
@@ -300,10 +415,20 @@ def _climb(
 ) -> tuple[np.ndarray, Transform]:
     """The ladder's best rung by held-out residuals: those, shape (n, 2), and its fit to all points."""
     best = ladder[0]
-    residuals = held_out(x, y, X, Y, w, best[0], best[1], domain)
+    points = _Terms.of(x, y, X, Y, w, domain, max(degree for _, degree in ladder))
+    folds = _Folds(points)
+    origin, scale = points.origin, points.scale
+    there = design((area[:, 0] - origin[0]) / scale, (area[:, 1] - origin[1]) / scale, ladder[-1][1])
+
+    def held(rung: tuple[str, int]) -> np.ndarray:
+        if rung[0] in ("affine", "polynomial"):
+            return folds.held_out(rung[1])
+        return _held_out_rigid(points, x, y, rung[0])
+
+    residuals = held(best)
     residual = np.hypot(*residuals.T)
     for rung in ladder[1:]:
-        wanted = held_out(x, y, X, Y, w, rung[0], rung[1], domain)
+        wanted = held(rung)
         new = np.hypot(*wanted.T)
         if not np.all(np.isfinite(new)):
             continue
@@ -318,31 +443,24 @@ def _climb(
         # Where even the simpler model is exact to rounding there is nothing to win.
         if np.sqrt(np.mean(residual**2)) < 1e-6:
             continue
-        if _worst_uncertainty(x, y, w, new, rung, domain, area) > np.sqrt(np.mean(residual**2)):
+        if _worst_uncertainty(points, there, new, rung) > np.sqrt(np.mean(residual**2)):
             continue
         best, residual, residuals = rung, new, wanted
     return residuals, fit_transform(x, y, X, Y, w, best[0], best[1], domain)
 
 
 def _worst_uncertainty(
-    x: np.ndarray,
-    y: np.ndarray,
-    w: np.ndarray,
-    residual: np.ndarray,
-    rung: tuple[str, int],
-    domain: tuple[float, float, float, float],
-    area: np.ndarray,
+    points: _Terms, there: np.ndarray, residual: np.ndarray, rung: tuple[str, int]
 ) -> float:
-    """Largest standard error (radial, px) of a fitted model over the points of `area`; 0 for rigid models.
+    """Largest standard error (radial, px) of a fitted model at places given by their terms; 0 for rigid models.
 
     Infinite where a polynomial would have to reach far beyond its stars: it multiplies what no error bar
     knows of.
     """
-    if rung[0] not in ("affine", "polynomial") or len(area) == 0:
+    if rung[0] not in ("affine", "polynomial") or len(there) == 0:
         return 0.0
-    origin, scale = _normalisation(domain)
-    basis = design((x - origin[0]) / scale, (y - origin[1]) / scale, rung[1])
-    there = design((area[:, 0] - origin[0]) / scale, (area[:, 1] - origin[1]) / scale, rung[1])
+    m = len(powers(rung[1]))
+    basis, there, w = points.basis[:, :m], there[:, :m], points.weights
     unit = w / w.mean()
     solution = _solve((basis * unit[:, None]).T @ basis, there.T)
     leverage = np.einsum("ij,ji->i", there, solution)
@@ -382,7 +500,7 @@ def _folds(n: int) -> np.ndarray:
     """Which fold each point is held out in: 5 folds of many points, each point by itself where they are
     few.
     """
-    k = n if n < 20 else 10 if n < 60 else 5
+    k = n if n < 20 else 10 if n < 60 else _MANY
     return np.arange(n) % k
 
 
@@ -406,6 +524,18 @@ def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
         return np.linalg.solve(normal, right)
     except np.linalg.LinAlgError:
         return np.linalg.lstsq(normal, right, rcond=None)[0]
+
+
+def _determined(basis: np.ndarray, target: np.ndarray, w: np.ndarray, model: str) -> np.ndarray:
+    """Weighted least squares, (terms, 2), of points that must determine all terms."""
+    solution, rank = _least_squares(basis, target, w)
+    if rank < basis.shape[1]:
+        raise AlignError(
+            f"{len(basis)} matched points lie too regularly to determine a transform of model {model}",
+            "ask for a simpler model with --transform",
+            {"found": int(rank), "needed": basis.shape[1], "model": model},
+        )
+    return solution
 
 
 def _least_squares(basis: np.ndarray, target: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, int]:

@@ -7,10 +7,12 @@ that what remains is one lens, the air, and four numbers for each frame. Nothing
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
-from difflapse.align.camera import Camera, across, turn_about
+from difflapse.align._joint_kernels import derive, eliminate, gather, mean_places, misfit, solve_symmetric
+from difflapse.align.camera import Camera, across, look_along, turn_about
 
 FOLDS = 5
 _POSE = 4
@@ -43,6 +45,10 @@ class Air:
     def at(self, k: int) -> np.ndarray:
         """(3,): direction of the zenith at one frame's time."""
         return np.asarray(turn_about(self.pole, self.angle[k : k + 1], self.zenith)[0])
+
+    def nudged(self, by: np.ndarray) -> Air:
+        """With the zenith moved by two small angles, and the pole by two."""
+        return replace(self, zenith=_nudged(self.zenith, by[:2]), pole=_nudged(self.pole, by[2:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +133,7 @@ def fit_joint(
     """
     problem = _Problem(seen, reference, fold_ends, camera, air, strength, focal_error)
     state = _State(replace(camera, refraction=strength[0] if air else 0.0), poses.copy(), air)
-    weights = [s.weight.copy() for s in seen]
+    weights = problem.weight.copy()
     for step in range(steps):
         # The clipping settles first: while it changes, so does what is minimised.
         if step < 5:
@@ -138,7 +144,7 @@ def fit_joint(
         for brake in (0.0, 1.0, 10.0, 1e2, 1e3, 1e4, 1e6):
             damped = problem.stiffness.copy()
             damped[: problem.common] *= 1.0 + brake
-            delta = np.linalg.solve(normal[0] + np.diag(damped), right[0] + problem.pull(state))
+            delta = _solved(normal[0] + np.diag(damped), right[0] + problem.pull(state))
             trial = problem.moved(state, delta)
             after = problem.cost(trial, weights)
             if after <= before * (1 + 1e-12):
@@ -159,7 +165,10 @@ class _State:
 
 
 class _Problem:
-    """The fixed parts of a fit: who saw what, and what is expected of the parameters."""
+    """The fixed parts of a fit: who saw what, and what is expected of the parameters.
+
+    The stars of all frames stand in one row, frame after frame: `part` says where each frame's are.
+    """
 
     def __init__(
         self,
@@ -171,23 +180,27 @@ class _Problem:
         strength: tuple[float, float],
         focal_error: float,
     ) -> None:
-        self.seen = seen
+        self.frames = len(seen)
         self.reference = reference
         self.fold_ends = fold_ends
         self.n_tracks = int(fold_ends[-1])
         self.brake = 0.0
-        self.count = sum(len(s.x) for s in seen)
+        self.placed: tuple[_State, np.ndarray] | None = None
+        ends = np.cumsum([0, *(len(s.x) for s in seen)])
+        self.part = [slice(a, b) for a, b in pairwise(ends)]
+        self.track = np.concatenate([s.track for s in seen])
+        self.weight = np.concatenate([s.weight for s in seen])
+        self.basis = camera.basis(np.concatenate([s.x for s in seen]), np.concatenate([s.y for s in seen]))
+        self.count = len(self.track)
         self.guess = camera
-        self.guess_air = air
         self.strength = strength
-        self.bases = [camera.basis(s.x, s.y) for s in seen]
         self.terms = camera.coefficients.shape[1]
         spread = [_LOOSE * camera.radius] * (2 * self.terms) + [_SQUARE * camera.radius] * 2
         spread += [2.0 * focal_error * camera.curvature]
         if air is not None:
             spread += [strength[0] * strength[1]] + ([1.0] * 4 if air.free else [])
         self.common = len(spread)
-        self.size = self.common + _POSE * (len(seen) - 1)
+        self.size = self.common + _POSE * (self.frames - 1)
         self.stiffness = np.zeros(self.size)
         self.stiffness[: self.common] = 1.0 / np.square(spread)
         # Poses are free; a trace of stiffness keeps a frame without stars from being singular.
@@ -200,39 +213,35 @@ class _Problem:
         start = self.common + _POSE * (k - (k > self.reference))
         return slice(start, start + _POSE)
 
-    def positions(self, state: _State) -> list[np.ndarray]:
-        zeniths = state.air.zeniths() if state.air else None
-        return [
-            np.column_stack(
-                state.camera.look(
-                    *state.camera.straighten(basis), state.poses[k], None if zeniths is None else zeniths[k]
-                )
-            )
-            for k, basis in enumerate(self.bases)
-        ]
+    def positions(self, state: _State) -> np.ndarray:
+        """(n, 2): places of all frames' stars on the sky's plane."""
+        if self.placed is not None and self.placed[0] is state:
+            return self.placed[1]
+        views = state.camera.views(state.poses, state.air.zeniths() if state.air else None)
+        u, v = state.camera.straighten(self.basis)
+        out = np.empty((2, self.count))
+        for view, part in zip(views, self.part, strict=True):
+            look_along(u[part], v[part], *view[:7], view[7:], out[0, part], out[1, part])
+        self.placed = state, np.ascontiguousarray(out.T)
+        return self.placed[1]
 
-    def stars(self, positions: list[np.ndarray], weights: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    def stars(self, positions: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weighted mean place of each star, and its weight."""
-        total = np.zeros(self.n_tracks)
-        sums = np.zeros((self.n_tracks, 2))
-        for s, at, w in zip(self.seen, positions, weights, strict=True):
-            total[s.track] += w
-            sums[s.track] += w[:, None] * at
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return sums / total[:, None], total
+        return mean_places(positions, weights, self.track, self.n_tracks)  # type: ignore[no-any-return]
 
-    def residuals(self, state: _State, weights: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
+    def residuals(self, state: _State, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(n, 2), and the weight of each star."""
         positions = self.positions(state)
         star, total = self.stars(positions, weights)
-        return [at - star[s.track] for s, at in zip(self.seen, positions, strict=True)], total
+        return positions - star[self.track], total
 
-    def cost(self, state: _State, weights: list[np.ndarray]) -> float:
-        residuals, _ = self.residuals(state, weights)
-        data = sum(
-            float(np.sum(w[w > 0, None] * r[w > 0] ** 2)) for r, w in zip(residuals, weights, strict=True)
-        )
+    def cost(self, state: _State, weights: np.ndarray) -> float:
+        positions = self.positions(state)
+        star, _ = self.stars(positions, weights)
         away = self.offsets(state)
-        return data + float(np.sum(self.stiffness[: self.common] * away**2))
+        return float(
+            misfit(positions, star, weights, self.track) + np.sum(self.stiffness[: self.common] * away**2)
+        )
 
     def offsets(self, state: _State) -> np.ndarray:
         """How far the common parameters lie from what is expected of them."""
@@ -266,38 +275,38 @@ class _Problem:
                 curvature=max(camera.curvature, 0.1 * c.curvature),
             )
             if air.free:
-                zenith = _nudged(air.zenith, delta[2 * n + 4 : 2 * n + 6])
-                air = replace(air, zenith=zenith, pole=_nudged(air.pole, delta[2 * n + 6 : 2 * n + 8]))
+                air = air.nudged(delta[2 * n + 4 : 2 * n + 8])
         poses = state.poses.copy()
-        for k in range(len(self.seen)):
+        for k in range(self.frames):
             if k != self.reference:
                 poses[k] += delta[self.columns(k)]
         return _State(camera, poses, air)
 
-    def reweigh(self, state: _State, weights: list[np.ndarray], soft: bool) -> list[np.ndarray]:
+    def reweigh(self, state: _State, weights: np.ndarray, soft: bool) -> np.ndarray:
         """Weights by each frame's own scatter, and none for what is far off."""
         residuals, total = self.residuals(state, weights)
-        out = []
-        for s, r, w in zip(self.seen, residuals, weights, strict=True):
-            rest = total[s.track]
-            # A position pulls its star's mean towards itself: its residual is smaller than its error.
-            with np.errstate(invalid="ignore", divide="ignore"):
-                shrink = np.sqrt(1.0 - np.clip(w / rest, 0.0, 0.9))
-                reduced = np.hypot(*r.T) * np.sqrt(s.weight) / shrink
-            good = np.isfinite(reduced) & (w < 0.7 * rest)
-            sigma = float(np.median(reduced[good])) / 1.1774 if good.sum() > 4 else 1.0
-            sigma = max(sigma, 1e-6)
-            new = s.weight / sigma**2
-            far = ~(reduced < _CLIP * (1.0 + 8.0 / max(int(good.sum()), 1)) * sigma)
-            new[far] = new[far] * np.minimum(1.0, (2.0 * sigma / reduced[far]) ** 2) if soft else 0.0
-            out.append(np.nan_to_num(new))
+        rest = total[self.track]
+        # A position pulls its star's mean towards itself: its residual is smaller than its error.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shrink = 1.0 - np.clip(weights / rest, 0.0, 0.9)
+            reduced = np.sqrt((residuals[:, 0] ** 2 + residuals[:, 1] ** 2) * self.weight / shrink)
+        good = np.isfinite(reduced) & (weights < 0.7 * rest)
+        out = np.zeros(self.count)
+        for part in self.part:
+            off, fine = reduced[part], good[part]
+            n = int(fine.sum())
+            sigma = max(float(np.median(off[fine])) / 1.1774 if n > 4 else 1.0, 1e-6)
+            new = self.weight[part] / sigma**2
+            far = ~(off < _CLIP * (1.0 + 8.0 / max(n, 1)) * sigma)
+            new[far] = new[far] * np.minimum(1.0, (2.0 * sigma / off[far]) ** 2) if soft else 0.0
+            out[part] = np.nan_to_num(new)
         return out
 
     def equations(
-        self, state: _State, weights: list[np.ndarray], by_fold: bool = False
+        self, state: _State, weights: np.ndarray, by_fold: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Normal equations with the stars eliminated, of each fold or of all: (f, p, p) and (f, p); and the stars' sums
-        (n_tracks, 2, p) of weighted derivatives.
+        """Normal equations with the stars eliminated, of each fold or of all: (f, p, p), of which the upper half
+        counts, and (f, p); and the stars' sums (n_tracks, 2, p) of weighted derivatives.
         """
         ends = self.fold_ends if by_fold else np.array([self.n_tracks])
         normal = np.zeros((len(ends), self.size, self.size))
@@ -305,74 +314,89 @@ class _Problem:
         sums = np.zeros((self.n_tracks, 2, self.size))
         residuals, total = self.residuals(state, weights)
         c = self.common
-        for k, (s, r, w) in enumerate(zip(self.seen, residuals, weights, strict=True)):
-            jacobian = derivatives(state.camera, self.bases[k], state.poses[k], state.air, k)
-            if k == self.reference:
-                jacobian = jacobian[:, :, :c]
+        u, v = state.camera.straighten(self.basis)
+        views = _views(state.camera, state.poses, state.air)
+        for k, part in enumerate(self.part):
+            jacobian = np.empty((part.stop - part.start, 2, c + _POSE))
+            derive(self.basis[part], u[part], v[part], *views[k], jacobian)
             own = self.columns(k)
-            weighted = jacobian * w[:, None, None]
-            sums[s.track, :, :c] += weighted[:, :, :c]
-            sums[s.track, :, own] = weighted[:, :, c:]
-            start = 0
-            r = np.where(w[:, None] > 0, r, 0.0)
-            for f, end in enumerate(np.searchsorted(s.track, ends)):
-                a = jacobian[start:end].reshape(-1, jacobian.shape[2])
-                b = weighted[start:end].reshape(-1, jacobian.shape[2])
-                block = b.T @ a
+            p = c + own.stop - own.start
+            start = part.start
+            for f, end in enumerate(part.start + np.searchsorted(self.track[part], ends)):
+                block, gradient = np.zeros((p, p)), np.zeros(p)
+                some = slice(start, end)
+                gather(
+                    self.basis[some],
+                    jacobian[start - part.start : end - part.start],
+                    residuals[some],
+                    weights[some],
+                    self.track[some],
+                    c,
+                    own.start,
+                    block,
+                    gradient,
+                    sums,
+                )
                 normal[f, :c, :c] += block[:c, :c]
                 normal[f, :c, own] += block[:c, c:]
-                normal[f, own, :c] += block[c:, :c]
                 normal[f, own, own] += block[c:, c:]
-                gradient = b.T @ r[start:end].ravel()
                 right[f, :c] -= gradient[:c]
                 right[f, own] -= gradient[c:]
                 start = end
-        with np.errstate(divide="ignore"):
-            root = np.where(total > 0, 1.0 / np.sqrt(total), 0.0)
         start = 0
         for f, end in enumerate(ends):
-            part = (sums[start:end] * root[start:end, None, None]).reshape(-1, self.size)
-            normal[f] -= part.T @ part
+            eliminate(sums[start:end], total[start:end], normal[f])
             start = end
         return normal, right, sums
 
-    def finish(self, state: _State, weights: list[np.ndarray]) -> Joint:
+    def finish(self, state: _State, weights: np.ndarray) -> Joint:
         """The result, with what it would be without each fold's stars: one more step from here for each."""
         normal, right, sums = self.equations(state, weights, by_fold=True)
         stiff, pull = self.stiffness.copy(), self.pull(state)
         stiff[: self.common] *= 1.0 + self.brake
         whole, rest = normal.sum(0) + np.diag(stiff), right.sum(0) + pull
-        here = np.linalg.solve(whole, rest)
-        folds = np.array(
-            [np.linalg.solve(whole - normal[f], rest - right[f]) - here for f in range(len(normal))]
-        )
+        here = _solved(whole, rest)
+        folds = np.array([_solved(whole - normal[f], rest - right[f]) - here for f in range(len(normal))])
         positions = self.positions(state)
         star, total = self.stars(positions, weights)
         with np.errstate(divide="ignore", invalid="ignore"):
             star_folds = np.moveaxis(sums @ folds.T / total[:, None, None], 2, 0)
-        pose_folds = np.zeros((len(folds), len(self.seen), _POSE))
-        for k in range(len(self.seen)):
+        pose_folds = np.zeros((len(folds), self.frames, _POSE))
+        for k in range(self.frames):
             if k != self.reference:
                 pose_folds[:, k] = folds[:, self.columns(k)]
         held = np.zeros(self.n_tracks)
-        for k, (s, at, w) in enumerate(zip(self.seen, positions, weights, strict=True)):
-            jacobian = derivatives(state.camera, self.bases[k], state.poses[k], state.air, k)
-            fold = np.searchsorted(self.fold_ends, s.track, side="right")
+        u, v = state.camera.straighten(self.basis)
+        views = _views(state.camera, state.poses, state.air)
+        for k, part in enumerate(self.part):
+            jacobian = np.empty((part.stop - part.start, 2, self.common + _POSE))
+            derive(self.basis[part], u[part], v[part], *views[k], jacobian)
+            track, w = self.track[part], weights[part]
+            fold = np.searchsorted(self.fold_ends, track, side="right")
             moves = np.hstack([folds[:, : self.common], pose_folds[:, k]])[fold]
-            r = at - star[s.track] + np.einsum("nij,nj->ni", jacobian, moves) - star_folds[fold, s.track]
-            held[s.track] += np.where(w > 0, s.weight * np.sum(r**2, axis=1), 0.0)
+            r = positions[part] - star[track] + np.einsum("nij,nj->ni", jacobian, moves)
+            r -= star_folds[fold, track]
+            held[track] += np.where(w > 0, self.weight[part] * np.sum(r**2, axis=1), 0.0)
         return Joint(
             state.camera,
             state.poses,
             state.air,
             star,
             total,
-            tuple(weights),
+            tuple(weights[part] for part in self.part),
             folds[:, : self.common],
             pose_folds,
             star_folds,
             held,
         )
+
+
+def _solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solution of normal equations, given by their upper half."""
+    solution, determined = solve_symmetric(matrix, right)
+    if not determined:
+        raise np.linalg.LinAlgError("the stars do not determine the lens")
+    return solution  # type: ignore[no-any-return]
 
 
 def derivatives(camera: Camera, basis: np.ndarray, pose: np.ndarray, air: Air | None, k: int) -> np.ndarray:
@@ -382,38 +406,35 @@ def derivatives(camera: Camera, basis: np.ndarray, pose: np.ndarray, air: Air | 
     the refraction, and two angles of the zenith and two of the pole, as far as there is air and they are free; the
     pose's four come last.
     """
-    u, v = camera.straighten(basis)
-    zenith = air.at(k) if air else None
-    here = np.column_stack(camera.look(u, v, pose, zenith))
+    one = replace(air, angle=air.angle[k : k + 1]) if air else None
+    views, steps = _views(camera, pose[None], one)[0]
+    # The moved views are all but the first; roll and scale need none.
+    out = np.empty((len(basis), 2, 2 * (basis.shape[1] - 3) + 2 + len(views) - 1 + 2))
+    derive(basis, *camera.straighten(basis), views, steps, out)
+    return out
 
-    def change(at: tuple[np.ndarray, np.ndarray], step: float) -> np.ndarray:
-        return (np.column_stack(at) - here) / step
 
-    du = change(camera.look(u + 1.0, v, pose, zenith), 1.0)
-    dv = change(camera.look(u, v + 1.0, pose, zenith), 1.0)
-    p, q = basis[:, 1, None], basis[:, 2, None]
-    parts = [du[:, :, None] * basis[:, None, 3:], dv[:, :, None] * basis[:, None, 3:]]
+def _views(camera: Camera, poses: np.ndarray, air: Air | None) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each frame what `derive` needs: how it looks, then with each parameter in turn moved, and the steps."""
+    zeniths: list[np.ndarray] = [] if air is None else [air.zeniths()]
     rounder = replace(camera, curvature=camera.curvature + 1e-5)
-    columns = [du * p - dv * q, du * q + dv * p, change(rounder.look(u, v, pose, zenith), 1e-5)]
+    denser = replace(camera, refraction=camera.refraction + 1e-3)
+    up = zeniths[0] if zeniths else None
+    steps = [1.0, 1e-5]
+    views = [camera.views(poses, up), rounder.views(poses, up)]
     if air is not None:
-        denser = replace(camera, refraction=camera.refraction + 1e-3)
-        columns.append(change(denser.look(u, v, pose, zenith), 1e-3))
+        steps.append(1e-3)
+        views.append(denser.views(poses, up))
         if air.free:
-            moved = [_zenith_with(air, k, i, 1e-4) for i in range(4)]
-            columns += [change(camera.look(u, v, pose, there), 1e-4) for there in moved]
-    columns += [change(camera.look(u, v, pose + step, zenith), 1.0) for step in np.eye(_POSE)[:2]]
-    columns += [-du * v[:, None] + dv * u[:, None], du * u[:, None] + dv * v[:, None]]
-    return np.concatenate([*parts, np.stack(columns, axis=2)], axis=2)
-
-
-def _zenith_with(air: Air, k: int, which: int, step: float) -> np.ndarray:
-    """Zenith of frame k with one of the four angles of the air moved."""
-    move = np.zeros(2)
-    move[which % 2] = step
-    zenith, pole = (
-        (_nudged(air.zenith, move), air.pole) if which < 2 else (air.zenith, _nudged(air.pole, move))
-    )
-    return turn_about(pole, air.angle[k : k + 1], zenith)[0]
+            steps += [1e-4] * 4
+            views += [camera.views(poses, air.nudged(step).zeniths()) for step in 1e-4 * np.eye(4)]
+    for place in (2, 3):
+        # The middle's place is the only part of a view that moves with it.
+        steps.append(1.0)
+        views.append(views[0].copy())
+        views[-1][:, place] += 1.0
+    together = np.stack(views, axis=1)
+    return [(one, np.array(steps)) for one in together]
 
 
 def _nudged(direction: np.ndarray, by: np.ndarray) -> np.ndarray:

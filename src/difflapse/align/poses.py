@@ -23,6 +23,9 @@ class Pose:
     """(FOLDS, 4): added to the pose where the fold's stars are left out."""
     seen: Seen
     """Its stars; their weights are against the catalogue, 0 where clipped."""
+    places: np.ndarray
+    """(n, 2): where on the sky's plane the other frames' sightings put each of its stars, while the lens was fitted
+    without that star's fold."""
 
 
 def pose_of(
@@ -50,9 +53,16 @@ def pose_of(
     fold = np.searchsorted(ends, s.track, side="right")
     star, total = fitted.star[s.track], fitted.star_weight[s.track]
     common = fitted.common_folds.shape[1]
+    places = star + fitted.star_folds[fold, s.track]
     if place is not None:
         pose, w, folds = fitted.poses[place], fitted.weights[place], fitted.pose_folds[:, place]
-        jacobian = derivatives(camera, basis, pose, air, 0)[:, :, common:]
+        whole = derivatives(camera, basis, pose, air, 0)
+        jacobian = whole[:, :, common:]
+        # The star's mean holds what this frame saw of it: that is taken out again.
+        at = np.column_stack(camera.look(*camera.straighten(basis), pose, air.at(0) if air else None))
+        at += np.einsum("nij,nj->ni", whole, np.hstack([fitted.common_folds, folds])[fold])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            places = places + (w / (total - w))[:, None] * (places - at)
         # What the star's mean without this frame weighs, and this frame against it.
         with np.errstate(divide="ignore", invalid="ignore"):
             w = np.where(w > 0, w * (1.0 - w / total), 0.0)
@@ -74,7 +84,7 @@ def pose_of(
     information = np.array(
         [np.einsum("nij,n,nik->jk", jacobian, w * (fold == f), jacobian) for f in range(FOLDS)]
     )
-    return Pose(pose, information, folds, replace(s, weight=w))
+    return Pose(pose, information, folds, replace(s, weight=w), places)
 
 
 def _fit_pose(

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import cv2
-import numba
 import numpy as np
 
+from difflapse.changes._filter import block_scatter, divide_rows, flatten_rows, peaks, smooth_rows
 from difflapse.changes.streaks import find_streaks
 from difflapse.model import ProductGrid
 from difflapse.model.sightings import CUT, Sightings
@@ -123,41 +123,30 @@ def distance_to_line(points: Sightings, lines: Sightings, n: int) -> np.ndarray:
 
 def flatten(sigma: np.ndarray) -> np.ndarray:
     """A difference less the mean of its surroundings, float32; NaN where it was."""
-    size = (2 * _HALF_BOX + 1, 2 * _HALF_BOX + 1)
-    seen = np.isfinite(sigma)
-    sigma = sigma - _wide(sigma)
-    clipped = np.clip(np.where(seen, sigma, np.float32(0)), -_CLIP, _CLIP)
-    weight = cv2.blur(seen.astype(np.float32), size, borderType=cv2.BORDER_CONSTANT)
-    mean = cv2.blur(clipped, size, borderType=cv2.BORDER_CONSTANT)
-    out: np.ndarray = sigma - mean / np.maximum(weight, np.float32(1e-3))
+    out = np.empty(sigma.shape, np.float32)
+    flatten_rows(np.asarray(sigma, np.float32), _wide(sigma), _CELL, _HALF_BOX, _CLIP, out)
     return out
 
 
 def _wide(sigma: np.ndarray) -> np.ndarray:
-    """What is wider than some 30 pixels: medians of cells, smoothly joined. Clouds exceed any clip."""
-    ny, nx = sigma.shape
-    some = np.ascontiguousarray(sigma[::4, ::4])
+    """What is wider than some 30 pixels: medians of cells, joined along the rows. Clouds exceed any clip."""
+    nx = sigma.shape[1]
+    some = np.ascontiguousarray(sigma[::4, ::4], np.float32)
     if min(some.shape) < _CELL // 4:
-        return np.zeros(sigma.shape, np.float32)
-    medians = np.nan_to_num(bin_medians(some, ~np.isfinite(some), _CELL // 4))
-    my, mx = (n * _CELL for n in medians.shape)
-    wide = cv2.resize(medians, (mx, my), interpolation=cv2.INTER_LINEAR)
-    rows, columns = max(ny - my, 0), max(nx - mx, 0)
-    return np.asarray(cv2.copyMakeBorder(wide, 0, rows, 0, columns, cv2.BORDER_REPLICATE)[:ny, :nx])
+        return np.zeros((1, nx), np.float32)
+    medians = np.nan_to_num(bin_medians(some, None, _CELL // 4))
+    my, mx = medians.shape
+    wide = cv2.resize(medians, (mx * _CELL, my), interpolation=cv2.INTER_LINEAR)
+    more = max(nx - mx * _CELL, 0)
+    return np.ascontiguousarray(cv2.copyMakeBorder(wide, 0, 0, 0, more, cv2.BORDER_REPLICATE)[:, :nx])
 
 
 def filtered(flat: np.ndarray, fwhm: float) -> Filtered:
     """A flattened difference filtered with a Gaussian, in units of its own robust scatter."""
-    seen = np.isfinite(flat)
-    data = np.where(seen, flat, np.float32(0))
     kernel = _kernel(fwhm)
-    snr = cv2.sepFilter2D(data, cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
-    square = kernel * kernel
-    weight = cv2.sepFilter2D(
-        seen.astype(np.float32), cv2.CV_32F, square, square, borderType=cv2.BORDER_CONSTANT
-    )
-    snr /= np.sqrt(np.maximum(weight, np.float32(1e-6)))
-    snr[weight < _LEAST_SEEN * float(square.sum()) ** 2] = 0
+    snr = np.empty(flat.shape, np.float32)
+    least = np.float32(max(_LEAST_SEEN * float((kernel * kernel).sum()) ** 2, 1e-6))
+    smooth_rows(flat, kernel, least, snr)
     _normalise(snr)
     return Filtered(snr, fwhm)
 
@@ -176,26 +165,21 @@ def _normalise(snr: np.ndarray) -> None:
     ny, nx = snr.shape
     my, mx = max(1, round(ny / _BLOCK)), max(1, round(nx / _BLOCK))
     edges_y, edges_x = np.linspace(0, ny, my + 1).astype(int), np.linspace(0, nx, mx + 1).astype(int)
-    scatter = np.full((my, mx), np.nan, np.float32)
-    for a in range(my):
-        for b in range(mx):
-            part = snr[edges_y[a] : edges_y[a + 1] : 3, edges_x[b] : edges_x[b + 1] : 3]
-            values = np.abs(part[part != 0])
-            if len(values) > 50:
-                scatter[a, b] = 1.4826 * np.median(values)
+    scatter = np.empty((my, mx), np.float32)
+    block_scatter(snr, edges_y, edges_x, 3, scatter)
     known = scatter[np.isfinite(scatter)]
     if not known.size:
         return
     usual = max(float(np.median(known)), 1e-3)
     scatter = np.clip(np.where(np.isfinite(scatter), scatter, usual), 0.5 * usual, 4 * usual)
-    snr /= cv2.resize(scatter, (nx, ny), interpolation=cv2.INTER_LINEAR)
+    divide_rows(snr, cv2.resize(scatter, (nx, my), interpolation=cv2.INTER_LINEAR))
 
 
 def _points(maps: list[Filtered], grid: ProductGrid, options: FindOptions, frame: int) -> Sightings:
     """The peaks of several filtered maps, each thing once: in the map that shows it best."""
     found = []
     for n, m in enumerate(maps):
-        j, i, value, dy, dx = _peaks(m.snr, np.float32(options.floor), 200_000)
+        j, i, value, dy, dx = peaks(m.snr, np.float32(options.floor), 200_000)
         # Wide filters answer to points too; they are asked for more before they are believed.
         found.append(np.stack([i + dx, j + dy, value, np.full(len(i), float(n))]))
     table = np.concatenate(found, axis=1)
@@ -231,38 +215,3 @@ def _once(x: np.ndarray, y: np.ndarray, sign: np.ndarray, radius: float) -> np.n
         if keep[a]:
             keep[b] = False
     return keep
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _peaks(
-    snr: np.ndarray, floor: np.float32, most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Local extrema beyond a floor: row, column, value, and the parabolas' offsets."""
-    ny, nx = snr.shape
-    rows, columns = np.empty(most, np.float64), np.empty(most, np.float64)
-    values, up, right = np.empty(most), np.empty(most), np.empty(most)
-    n = 0
-    for j in range(1, ny - 1):
-        for i in range(1, nx - 1):
-            v = snr[j, i]
-            a = abs(v)
-            if a < floor:
-                continue
-            s = np.float32(1) if v > 0 else np.float32(-1)
-            top = True
-            for dj in range(-1, 2):
-                for di in range(-1, 2):
-                    w = s * snr[j + dj, i + di]
-                    if w > a or (w == a and (dj < 0 or (dj == 0 and di < 0))):
-                        top = False
-            if not top or n >= most:
-                continue
-            bend = 2 * a - s * (snr[j, i - 1] + snr[j, i + 1])
-            right[n] = (
-                min(0.5, max(-0.5, 0.5 * s * (snr[j, i + 1] - snr[j, i - 1]) / bend)) if bend > 0 else 0.0
-            )
-            bend = 2 * a - s * (snr[j - 1, i] + snr[j + 1, i])
-            up[n] = min(0.5, max(-0.5, 0.5 * s * (snr[j + 1, i] - snr[j - 1, i]) / bend)) if bend > 0 else 0.0
-            rows[n], columns[n], values[n] = j, i, v
-            n += 1
-    return rows[:n], columns[:n], values[:n], up[:n], right[:n]

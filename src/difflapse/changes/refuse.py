@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
+import numba
 import numpy as np
 
 from difflapse.changes.starlight import Starlight, scatter_by_light
+from difflapse.measure.order import median
 from difflapse.model import ProductGrid, bits
 from difflapse.model.sightings import (
     BLEED,
@@ -21,9 +22,12 @@ from difflapse.model.sightings import (
     STAR,
     Sightings,
 )
+from difflapse.mosaic import native_order
 
 _SPIKE = 0.62
 """Share of a point's light in its brightest native pixel from which on it is no star: one of 1.5 px FWHM has 0.4."""
+_SPIKE_HALF = 8
+"""Native pixels to each side that tell the sky about a point."""
 _ONE_COLOUR = 0.9
 """Share of the light in one colour of the mosaic from which on it is no light of the sky."""
 _OPPOSITE = 0.35
@@ -98,7 +102,7 @@ def by_starlight(
 
 def scatter_of(snr: np.ndarray, starlight: Starlight) -> np.ndarray:
     """How a filtered difference (ny, nx) scatters where the template is so bright, (n_bins,)."""
-    return scatter_by_light(snr[::2, ::2].ravel(), starlight.bins[::2, ::2].ravel())[1]
+    return scatter_by_light(snr[::2, ::2], starlight.bins[::2, ::2])[1]
 
 
 def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: float) -> Sightings:
@@ -123,19 +127,95 @@ def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: flo
     i, j = _cells(sightings, grid, mask.shape)
     flags = sightings.flags.copy()
     points = ~sightings.is_streak
-    nowhere = ((mask & (bits.OUTSIDE | bits.NO_TEMPLATE | bits.BLANK)) != 0).astype(np.uint8)
+    nowhere = np.uint8(bits.OUTSIDE | bits.NO_TEMPLATE | bits.BLANK)
     # Single pixels that are blank are no edge.
-    nowhere = cv2.morphologyEx(nowhere, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    beyond = np.pad(1 - nowhere, 1)
-    away = cv2.distanceTransform(beyond, cv2.DIST_L2, 3)[1:-1, 1:-1]
-    flags[points & (away[j, i] < _EDGE * fwhm + 1)] |= EDGE
-    full = (mask & bits.SATURATED) != 0
-    if full.any():
-        away = cv2.distanceTransform((~full).astype(np.uint8), cv2.DIST_L2, 3)[j, i]
-        wide = sightings.width > 1.5 * fwhm * grid.step
-        flags[points & (away < _SATURATED_REACH * fwhm)] |= BLEED
-        flags[points & wide & (away < _HALO * fwhm)] |= REFLECTION
+    flags[points & _near_bits(mask, i, j, nowhere, _EDGE * fwhm + 1, whole=True, beyond=True)] |= EDGE
+    full = np.uint8(bits.SATURATED)
+    flags[points & _near_bits(mask, i, j, full, _SATURATED_REACH * fwhm)] |= BLEED
+    wide = points & (sightings.width > 1.5 * fwhm * grid.step)
+    flags[np.flatnonzero(wide)[_near_bits(mask, i[wide], j[wide], full, _HALO * fwhm)]] |= REFLECTION
     return _with(sightings, flags)
+
+
+def _near_bits(
+    mask: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
+    bit: np.uint8,
+    reach: float,
+    whole: bool = False,
+    beyond: bool = False,
+) -> np.ndarray:
+    """Whether pixels with some bits lie nearer than `reach` to given ones.
+
+    Parameters
+    ----------
+    mask : ndarray, shape (ny, nx), uint8
+    i, j : ndarray of int, shape (n,)
+        Pixels within the mask: column and row.
+    bit : uint8
+        The bits that count.
+    reach : float
+        Pixels; a step along an axis counts for 0.955, one across for 1.3693 (Borgefors' distance, good to 5 %).
+    whole : bool
+        Only what fills 3x3 pixels, or what of them lies in the image, counts.
+    beyond : bool
+        What lies beyond the edges counts too.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    out = np.zeros(len(i), bool)
+    _near(mask, i.astype(np.int64), j.astype(np.int64), bit, float(reach), whole, beyond, out)
+    return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _near(
+    mask: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
+    bit: np.uint8,
+    reach: float,
+    whole: bool,
+    beyond: bool,
+    out: np.ndarray,
+) -> None:
+    ny, nx = mask.shape
+    r = int(reach / 0.955) + 1
+    for n in range(len(i)):
+        for y in range(j[n] - r, j[n] + r + 1):
+            dy = abs(y - j[n])
+            for x in range(i[n] - r, i[n] + r + 1):
+                dx = abs(x - i[n])
+                if 0.955 * max(dx, dy) + 0.4143 * min(dx, dy) >= reach:
+                    continue
+                if 0 <= y < ny and 0 <= x < nx:
+                    here = mask[y, x] & bit != 0 and (not whole or _filled(mask, x, y, bit))
+                else:
+                    here = beyond
+                if here:
+                    out[n] = True
+                    break
+            if out[n]:
+                break
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _filled(mask: np.ndarray, i: int, j: int, bit: np.uint8) -> bool:
+    """Whether a pixel is one of 3x3 that all have the bits, as far as they lie in the image."""
+    ny, nx = mask.shape
+    for q in range(max(j - 1, 0), min(j + 2, ny)):
+        for p in range(max(i - 1, 0), min(i + 2, nx)):
+            full = True
+            for y in range(max(q - 1, 0), min(q + 2, ny)):
+                for x in range(max(p - 1, 0), min(p + 2, nx)):
+                    if mask[y, x] & bit == 0:
+                        full = False
+            if full:
+                return True
+    return False
 
 
 def by_dipole(sightings: Sightings, fwhm_native: float, starlight: Starlight, grid: ProductGrid) -> Sightings:
@@ -194,34 +274,56 @@ def spikes(data: np.ndarray, x: np.ndarray, y: np.ndarray, mosaic: str = "") -> 
     share, contrast : ndarray, shape (n,)
         Brightest pixel over the sum of the 3x3 about it, and how many times the sky's scatter it is; NaN at the edge.
     """
-    ny, nx = data.shape
     share, contrast = np.full(len(x), np.nan), np.full(len(x), np.nan)
-    step = 2 if mosaic else 1
+    _spikes(
+        native_order(data), np.asarray(x, float), np.asarray(y, float), 2 if mosaic else 1, share, contrast
+    )
+    return share, contrast
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _spikes(
+    data: np.ndarray, x: np.ndarray, y: np.ndarray, step: int, share: np.ndarray, contrast: np.ndarray
+) -> None:
+    ny, nx = data.shape
+    r = _SPIKE_HALF
+    cut = np.empty((2 * r, 2 * r), np.float32)
+    values, room = np.empty(4 * r * r, np.float32), np.empty(4 * r * r, np.float32)
     for n in range(len(x)):
         if not (np.isfinite(x[n]) and np.isfinite(y[n])):
             continue
-        i0, j0 = round(float(x[n])), round(float(y[n]))
-        r = 8
+        i0, j0 = int(np.rint(x[n])), int(np.rint(y[n]))
         if i0 < r + 2 or j0 < r + 2 or i0 >= nx - r - 2 or j0 >= ny - r - 2:
             continue
         i0, j0 = i0 - i0 % step, j0 - j0 % step
-        cut = data[j0 - r : j0 + r, i0 - r : i0 + r].astype(np.float32)
         noise = 1e-3
         for a in range(step):
             for b in range(step):
-                plane = cut[a::step, b::step]
-                level = np.median(plane)
-                plane -= level
-                noise = max(noise, 1.4826 * float(np.median(np.abs(plane))))
-        near = cut[r - 3 : r + 5, r - 3 : r + 5]
-        top = int(np.argmax(near))
-        b, a = divmod(top, near.shape[1])
-        b, a = b + r - 3, a + r - 3
-        around = cut[b - 1 : b + 2, a - 1 : a + 2]
+                m = 0
+                for v in range(a, 2 * r, step):
+                    for u in range(b, 2 * r, step):
+                        values[m] = np.float32(data[j0 - r + v, i0 - r + u])
+                        m += 1
+                level = median(values[:m], room)
+                m = 0
+                for v in range(a, 2 * r, step):
+                    for u in range(b, 2 * r, step):
+                        cut[v, u] = values[m] - level
+                        values[m] = abs(cut[v, u])
+                        m += 1
+                noise = max(noise, 1.4826 * float(median(values[:m], room)))
+        b, a = r - 3, r - 3
+        for v in range(r - 3, r + 5):
+            for u in range(r - 3, r + 5):
+                if cut[v, u] > cut[b, a]:
+                    b, a = v, u
         # Noise alone makes each of the nine differ; only what rises above it counts against a spike.
-        share[n] = cut[b, a] / max(float(np.maximum(around, 0).sum()), 1e-3)
+        total = np.float32(0)
+        for v in range(b - 1, b + 2):
+            for u in range(a - 1, a + 2):
+                total += max(cut[v, u], np.float32(0))
+        share[n] = cut[b, a] / max(float(total), 1e-3)
         contrast[n] = cut[b, a] / noise
-    return share, contrast
 
 
 def by_native(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import cv2
+import numba
 import numpy as np
 
 from difflapse.changes.find import FindOptions, find, flatten
+from difflapse.measure.order import median, quantile
 from difflapse.model import ProductGrid
 
 _FAINTEST = 5.0
@@ -123,7 +125,7 @@ def scatter_by_light(snr: np.ndarray, bins: np.ndarray) -> tuple[np.ndarray, np.
 
     Parameters
     ----------
-    snr : ndarray, any shape
+    snr : ndarray, shape (n,) or (ny, nx)
         Filtered difference, 0 where unknown.
     bins : ndarray of uint8, the same shape
         How bright the template is there.
@@ -134,22 +136,46 @@ def scatter_by_light(snr: np.ndarray, bins: np.ndarray) -> tuple[np.ndarray, np.
         Scatter is the larger of what half and what 98 % of the values tell: residuals have wings.
     """
     middle, scatter = np.zeros(_LAST_BIN + 1), np.ones(_LAST_BIN + 1)
-    known = snr != 0
-    snr, bins = snr[known], bins[known]
-    order = np.argsort(bins, kind="stable")
-    edges = np.searchsorted(bins[order], np.arange(_LAST_BIN + 2))
-    for b in range(_LAST_BIN + 1):
-        values = snr[order[edges[b] : edges[b + 1]]]
-        if len(values) < _LEAST:
+    if snr.ndim == 1:
+        snr, bins = snr[None], bins[None]
+    _scatter(np.asarray(snr, np.float32), bins, middle, scatter)
+    return middle, scatter
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _scatter(snr: np.ndarray, bins: np.ndarray, middle: np.ndarray, scatter: np.ndarray) -> None:
+    """Values are put together by their bin, in their order; then each bin is looked at."""
+    ny, nx = snr.shape
+    ends = np.zeros(len(middle) + 1, np.int64)
+    for j in range(ny):
+        for i in range(nx):
+            ends[bins[j, i] + 1] += snr[j, i] != 0
+    for b in range(len(middle)):
+        ends[b + 1] += ends[b]
+    # One more place than there are values, for those that are 0.
+    values, room = np.empty(ends[-1] + 1, np.float32), np.empty(ends[-1] + 1, np.float32)
+    at = ends[:-1].copy()
+    for j in range(ny):
+        for i in range(nx):
+            v, b = snr[j, i], bins[j, i]
+            seen = v != 0
+            values[at[b] if seen else ends[-1]] = v
+            at[b] += seen
+    for b in range(len(middle)):
+        own = values[ends[b] : ends[b + 1]]
+        if len(own) < _LEAST:
             # Brighter ones are worse in proportion, at most.
             if b:
-                scatter[b] = np.hypot(1.0, _PER_BIN * np.sqrt(max(scatter[b - 1] ** 2 - 1, 0)))
+                scatter[b] = np.hypot(1.0, _PER_BIN * np.sqrt(max(scatter[b - 1] ** 2 - 1, 0.0)))
             continue
-        middle[b] = float(np.median(values)) if b else 0.0
-        away = np.abs(values - middle[b])
-        half, most = np.percentile(away, [50, 98])
-        scatter[b] = max(1.0, half / 0.6745, most / 2.326 if b else 1.0)
-    return middle, scatter
+        if b:
+            middle[b] = median(own, room)
+        level = np.float32(middle[b])
+        for i in range(len(own)):
+            own[i] = abs(own[i] - level)
+        scatter[b] = max(1.0, quantile(own, 0.5, room) / 0.6745)
+        if b:
+            scatter[b] = max(scatter[b], quantile(own, 0.98, room) / 2.326)
 
 
 def field_of(share: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -174,11 +200,34 @@ def field_of(share: np.ndarray, x: np.ndarray, y: np.ndarray, weight: np.ndarray
         return np.zeros(len(x))
     u, v = (x - x.mean()) / max(np.ptp(x), 1.0), (y - y.mean()) / max(np.ptp(y), 1.0)
     design = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
-    fit = np.zeros(len(x))
+    share, weight = np.where(known, share, 0.0), np.where(known, weight, 0.0)
+    fit, room = np.zeros(len(x)), np.empty(len(x), np.float32)
     for _ in range(4):
         away = np.abs(share - fit)
-        limit = 3 * 1.4826 * np.median(away[known])
-        root = np.sqrt(np.where(known, weight, 0)) * (away <= limit)
-        a, b = (design * root[:, None])[known], (share * root)[known]
-        fit = design @ np.linalg.lstsq(a, b, rcond=None)[0]
+        limit = 3 * 1.4826 * float(median(away[known].astype(np.float32), room))
+        left, right = _normal(design, share, weight, away, limit)
+        # Six unknowns: where the stars lie in a line, the smallest of the solutions.
+        fit = design @ np.linalg.lstsq(left, right, rcond=1e-12)[0]
     return np.asarray(fit)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _normal(
+    design: np.ndarray, share: np.ndarray, weight: np.ndarray, away: np.ndarray, limit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations of what lies within a limit. Summed here: a library wakes threads for them."""
+    n, k = design.shape
+    left, right = np.zeros((k, k)), np.zeros(k)
+    for i in range(n):
+        w = weight[i]
+        if w == 0 or away[i] > limit:
+            continue
+        for q in range(k):
+            f = w * design[i, q]
+            right[q] += f * share[i]
+            for r in range(q + 1):
+                left[q, r] += f * design[i, r]
+    for q in range(k):
+        for r in range(q):
+            left[r, q] = left[q, r]
+    return left, right

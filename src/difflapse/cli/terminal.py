@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,9 @@ from difflapse.pipeline.progress import Progress, Silence
 
 if TYPE_CHECKING:
     from rich.progress import Task, TaskID
+
+_FEW = 3
+"""Frames after the first ones from which on it is told how long the others will take."""
 
 
 @contextmanager
@@ -102,10 +106,28 @@ class _Stage:
     began: float
     done: int = 0
     told: float = 0.0
+    settled: tuple[float, int] | None = None
+    """When the first frames were done, and how many there were: they bear what happens once, such as compiling."""
+
+    def add(self, count: int, now: float) -> None:
+        """So many more frames are done."""
+        self.done += count
+        first = max(
+            2, min(os.cpu_count() or 1, self.total // 5)
+        )  # one for each worker, which all begin alike
+        if self.settled is None and self.done >= first:
+            self.settled = (now, self.done)
 
     def speed(self, now: float) -> float:
         """Frames per second since the stage began."""
         return self.done / max(now - self.began, 1e-9)
+
+    def going(self, now: float) -> str:
+        """Speed and time left, by what came after the first frames; empty before a few have come."""
+        if self.settled is None or self.done - self.settled[1] < _FEW or now <= self.settled[0]:
+            return ""
+        speed = (self.done - self.settled[1]) / (now - self.settled[0])
+        return f"{speed:.1f} frames/s, {human_time((self.total - self.done) / speed)} left"
 
 
 @dataclass
@@ -126,13 +148,12 @@ class Lines:
         state = self.stages.get(stage)
         if state is None:
             return
-        state.done += count
         now = time.monotonic()
+        state.add(count, now)
         if now - state.told >= self.every_s and state.done < state.total:
             state.told = now
-            speed = state.speed(now)
-            left = human_time((state.total - state.done) / speed) if speed > 0 else "unknown"
-            self._say(f"{stage}: {state.done}/{state.total} frames, {speed:.1f} frames/s, {left} left")
+            going = state.going(now)
+            self._say(f"{stage}: {state.done}/{state.total} frames" + (f", {going}" if going else ""))
 
     def finish(self, stage: str) -> None:
         """Say how long the stage took."""
@@ -167,20 +188,18 @@ class Bars:
         from rich.progress import Progress as RichProgress
         from rich.text import Text
 
+        stages: dict[int, _Stage] = {}
+
         class Pace(ProgressColumn):
             """Frames per second, and time left or time taken."""
 
             def render(self, task: Task) -> Text:
-                speed = task.completed / task.elapsed if task.elapsed else 0.0
                 if task.total == 1:  # one piece of work, not frames
                     return Text(f"took {human_time(task.finished_time or 0.0)}" if task.finished else "")
                 if task.finished:
-                    return Text(f"{speed:6.1f} frames/s, took {human_time(task.finished_time or 0.0)}")
-                if not speed or not task.total:
-                    return Text("")
-                return Text(
-                    f"{speed:6.1f} frames/s, {human_time((task.total - task.completed) / speed)} left"
-                )
+                    speed = task.completed / task.elapsed if task.elapsed else 0.0
+                    return Text(f"{speed:.1f} frames/s, took {human_time(task.finished_time or 0.0)}")
+                return Text(stages[task.id].going(time.monotonic()) if task.id in stages else "")
 
         self._bars = RichProgress(
             TextColumn("{task.description:<12}", markup=False),
@@ -190,6 +209,7 @@ class Bars:
             console=Console(stderr=True, highlight=False, markup=False, emoji=False),
             auto_refresh=False,
         )
+        self._stages = stages
         self._tasks: dict[str, TaskID] = {}
         self._redraw_s = redraw_s
         self._drawn = 0.0
@@ -197,13 +217,15 @@ class Bars:
 
     def start(self, stage: str, total: int) -> None:
         """Add a bar."""
-        self._tasks[stage] = self._bars.add_task(stage, total=total or None)
+        task = self._tasks[stage] = self._bars.add_task(stage, total=total or None)
+        self._stages[task] = _Stage(total, time.monotonic())
         self._draw()
 
     def advance(self, stage: str, count: int = 1) -> None:
         """Lengthen the bar."""
         if stage in self._tasks:
             self._bars.advance(self._tasks[stage], count)
+            self._stages[self._tasks[stage]].add(count, time.monotonic())
             self._draw(lazily=True)
 
     def finish(self, stage: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 from scipy.linalg import toeplitz
 
+from difflapse.difference.correlate import Convolution
 from difflapse.difference.mesh import nodes, resample
 from difflapse.difference.noise import Noise
 from difflapse.difference.psf import Kernel, terms
@@ -29,10 +30,9 @@ class Windows:
     side: int
 
 
-def convolve_science(
-    science: Science, kernel: Kernel, out: np.ndarray | None = None, windows: Windows | None = None
-) -> Science:
-    """Convolve a science frame; its mask grows by the kernel's reach, its noise and NOISECOR are those it has then.
+def convolve_science(science: Science, kernel: Kernel, windows: Windows | None = None) -> Science:
+    """A science frame as it is once convolved: its mask grown by the kernel's reach, its noise and NOISECOR those it
+    has then; its pixels are left to the subtraction.
 
     Parameters
     ----------
@@ -40,18 +40,16 @@ def convolve_science(
         The frame, or windows of it.
     kernel : Kernel
         Of the whole frame.
-    out : ndarray, shape (c, ny, nx), float32, optional
-        Written into: fresh memory costs more than what is done in it.
     windows : Windows, optional
         Where they lie, if `science` are windows; they know nothing beyond their edges.
 
     Returns
     -------
     Science
+        With a `convolution`, and the pixels of the one that was given.
     """
-    data = np.empty_like(science.data) if out is None else out
-    _convolve(science.data, kernel, data, windows)
-    noise, shape = science.noise, data.shape[1:]
+    noise, shape = science.noise, science.data.shape[1:]
+    c = len(science.data)
     if windows is None:
         gi, gj = nodes(shape, 128)
         x, y = np.meshgrid(gi, gj)
@@ -59,21 +57,24 @@ def convolve_science(
     else:
         # One mean value: of windows spread over the field, in no order.
         here = _factors(kernel, windows.x, windows.y, noise.correlation)[0].mean(axis=1)
-        factor = np.broadcast_to(here[:, None, None], (len(data), *(len(n) for n in nodes(shape, 128)[::-1])))
+        factor = np.broadcast_to(here[:, None, None], (c, *(len(n) for n in nodes(shape, 128)[::-1])))
 
     def carried(mesh: np.ndarray) -> np.ndarray:
         return (resample(mesh, shape, 128) * factor).astype(np.float32)
 
-    correlation = np.broadcast_to(noise.correlation, len(data)) / np.sqrt(factor.mean(axis=(1, 2)))
+    correlation = np.broadcast_to(noise.correlation, c) / np.sqrt(factor.mean(axis=(1, 2)))
     response = None if noise.response is None else carried(noise.response)
-    noise = Noise(carried(noise.sky), carried(noise.photon), correlation, noise.level, response)
-    return Science(data, grown(science.mask, kernel.size // 2), science.inverse_scale, science.offset, noise)
+    return replace(
+        science,
+        mask=grown(science.mask, kernel.size // 2),
+        noise=Noise(carried(noise.sky), carried(noise.photon), correlation, noise.level, response),
+        convolution=_convolution(kernel, shape, noise.correlation, windows),
+    )
 
 
-def convolve_template(
-    template: Template, kernel: Kernel, out: np.ndarray | None = None, windows: Windows | None = None
-) -> Template:
-    """Convolve a template; holes grow by the kernel's reach, variance and NOISECOR are those it has then.
+def convolve_template(template: Template, kernel: Kernel, windows: Windows | None = None) -> Template:
+    """A template as it is once convolved: holes grown by the kernel's reach, its NOISECOR that which it has then; its
+    pixels and their variance are left to the subtraction.
 
     Parameters
     ----------
@@ -81,26 +82,21 @@ def convolve_template(
         The template, or windows of it.
     kernel : Kernel
         Of the whole template.
-    out : ndarray, shape (2, c, ny, nx), float32, optional
-        Room for data and variance.
     windows : Windows, optional
         As for `convolve_science`.
 
     Returns
     -------
     Template
+        With a `convolution`, and the pixels and the variance of the one that was given.
     """
-    data, variance = np.empty((2, *template.data.shape), np.float32) if out is None else out
-    _convolve(template.data, kernel, data, windows)
-    block, x, y = blocks(template.data.shape[1:], windows)
-    here = _factors(kernel, x, y, template.correlation)[0].astype(np.float32)
-    for n in range(len(data)):
-        _scale(np.asarray(template.variance[n]), here[n], block, variance[n])
+    convolution = _convolution(kernel, template.data.shape[1:], template.correlation, windows)
     count = template.count
     if not count.all():
-        count = np.where(grown((count == 0).astype(np.uint8), kernel.size // 2) != 0, np.uint8(0), count)
-    correlation = np.broadcast_to(template.correlation, len(data)) / np.sqrt(here.mean(axis=(1, 2)))
-    return Template(data, variance, count, template.sky, correlation)
+        count = count * (grown((count == 0).view(np.uint8), kernel.size // 2) == 0)
+    wider = np.sqrt(convolution.factor.mean(axis=(1, 2)))
+    correlation = np.broadcast_to(template.correlation, len(wider)) / wider
+    return replace(template, count=count, correlation=correlation, convolution=convolution)
 
 
 def shared_part(kernel: Kernel, correlation: np.ndarray | float) -> float:
@@ -117,8 +113,10 @@ def grown(mask: np.ndarray, reach: int) -> np.ndarray:
     """A mask whose regions grow by `reach` pixels, its single defects (filled from their neighbours) by one."""
     import cv2
 
-    out = mask.copy()
+    out, largest = mask.copy(), mask.max(initial=0)
     for bit in (bits.OUTSIDE, bits.SATURATED, bits.DEFECT, bits.BLANK, bits.NO_TEMPLATE):
+        if bit > largest:
+            break
         here = mask & np.uint8(bit)
         if here.any():
             r = 1 if bit == bits.DEFECT else reach
@@ -145,6 +143,7 @@ def block_kernels(kernel: Kernel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(local.reshape(-1, *x.shape, kernel.size, kernel.size), np.float32)
 
 
+@functools.lru_cache(maxsize=16)
 def _correlations(size: int, correlation: float) -> np.ndarray:
     """Correlation matrix (k, k) of the pixels under a kernel, see `neighbours`."""
     line = toeplitz(np.pad(neighbours(correlation), (0, max(0, size - 4)))[:size])
@@ -155,14 +154,19 @@ def _factors(
     kernel: Kernel, x: np.ndarray, y: np.ndarray, correlation: np.ndarray | float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Variance after over before, and covariance of after with before over the latter; (c, *s) at places of shape s."""
-    local = block_kernels(kernel, x, y)
+    where = x.ravel(), y.ravel()
+    if kernel.taps.shape[1] == 1:
+        # The same everywhere.
+        where = where[0][:1], where[1][:1]
+    local = block_kernels(kernel, *where)
     c = len(local)
     local = local.reshape(c, -1, kernel.size**2).astype(float)
-    factor, overlap = np.empty(local.shape[:2]), np.empty(local.shape[:2])
+    factor, overlap = np.empty((c, x.size)), np.empty((c, x.size))
     for n, each in enumerate(np.broadcast_to(correlation, c)):
         joint = _correlations(kernel.size, float(each))
-        factor[n] = np.einsum("sk,kl,sl->s", local[n], joint, local[n])
-        overlap[n] = local[n] @ joint[len(joint) // 2]
+        # Not by a library: it wakes threads for this.
+        factor[n] = (np.einsum("sk,kl->sl", local[n], joint) * local[n]).sum(axis=1)
+        overlap[n] = np.einsum("sk,k->s", local[n], joint[len(joint) // 2])
     return factor.reshape(c, *x.shape), overlap.reshape(c, *x.shape)
 
 
@@ -175,62 +179,9 @@ def blocks(shape: tuple[int, ...], windows: Windows | None = None) -> tuple[int,
     return _BLOCK, x, y
 
 
-def _convolve(image: np.ndarray, kernel: Kernel, out: np.ndarray, windows: Windows | None = None) -> None:
-    block, x, y = blocks(image.shape[1:], windows)
-    for plane, local, to in zip(image, block_kernels(kernel, x, y), out, strict=True):
-        correlate(np.asarray(plane), local, block, windows is not None, to)
-
-
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def correlate(image: np.ndarray, kernels: np.ndarray, block: int, apart: bool, out: np.ndarray) -> None:
-    """Correlate each block of an image with its kernel (by, bx, n, n); beyond the edges it stays as at them.
-
-    Where rows of blocks are `apart` (windows of their own), one does not look into the next.
-    """
-    ny, nx = image.shape
-    size = kernels.shape[2]
-    r = size // 2
-    strip = np.empty((size, nx + 2 * r), np.float32)
-    for j in range(ny):
-        first = j // block * block if apart else 0
-        last = min(first + block, ny) - 1 if apart else ny - 1
-        for q in range(size):
-            row = image[min(max(j + q - r, first), last)]
-            strip[q, :r] = row[0]
-            strip[q, r : r + nx] = row
-            strip[q, r + nx :] = row[nx - 1]
-        to = out[j]
-        for b in range(kernels.shape[1]):
-            i0, i1 = b * block, min((b + 1) * block, nx)
-            part = to[i0:i1]
-            part[:] = 0
-            for q in range(size):
-                taps = kernels[j // block, b, q]
-                # Sides are odd: four taps at a time, then what is left.
-                p = 0
-                while p + 3 < size:
-                    k0, k1, k2, k3 = taps[p], taps[p + 1], taps[p + 2], taps[p + 3]
-                    at = i0 + p
-                    s0, s1 = strip[q, at : at + len(part)], strip[q, at + 1 : at + 1 + len(part)]
-                    s2, s3 = strip[q, at + 2 : at + 2 + len(part)], strip[q, at + 3 : at + 3 + len(part)]
-                    for i in range(len(part)):
-                        part[i] += k0 * s0[i] + k1 * s1[i] + k2 * s2[i] + k3 * s3[i]
-                    p += 4
-                while p < size:
-                    k0 = taps[p]
-                    s0 = strip[q, i0 + p : i0 + p + len(part)]
-                    for i in range(len(part)):
-                        part[i] += k0 * s0[i]
-                    p += 1
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _scale(image: np.ndarray, factor: np.ndarray, block: int, out: np.ndarray) -> None:
-    ny, nx = image.shape
-    for j in range(ny):
-        for b in range(factor.shape[1]):
-            f = factor[j // block, b]
-            for i in range(b * block, min((b + 1) * block, nx)):
-                out[j, i] = image[j, i] * f
+def _convolution(
+    kernel: Kernel, shape: tuple[int, ...], correlation: np.ndarray | float, windows: Windows | None
+) -> Convolution:
+    block, x, y = blocks(shape, windows)
+    factor = _factors(kernel, x, y, correlation)[0].astype(np.float32)
+    return Convolution(block_kernels(kernel, x, y), factor, block, windows is not None)

@@ -33,18 +33,25 @@ def mean(mesh: np.ndarray) -> np.ndarray:
 def line(mesh: np.ndarray, j: float, ny: int, out: np.ndarray) -> None:
     """One row of an image from a mesh (my, mx), by linear interpolation into `out` (nx,)."""
     my, mx = mesh.shape
-    nx = len(out)
     v = j * (my - 1) / max(ny - 1, 1)
     a = min(int(v), my - 2)
     f = np.float32(v - a)
+    row = np.empty(mx, np.float32)
+    for k in range(mx):
+        row[k] = mesh[a, k] + f * (mesh[a + 1, k] - mesh[a, k])
+    spread(row, out)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def spread(row: np.ndarray, out: np.ndarray) -> None:
+    """A row of an image from nodes (mx,), the first at its first pixel and the last at its last, into `out` (nx,)."""
+    mx, nx = len(row), len(out)
     step = (nx - 1) / (mx - 1) if nx > 1 else 1.0
+    i1 = 0
     for k in range(mx - 1):
-        left = mesh[a, k] + f * (mesh[a + 1, k] - mesh[a, k])
-        right = mesh[a, k + 1] + f * (mesh[a + 1, k + 1] - mesh[a, k + 1])
-        i0 = int(np.ceil(k * step))
-        i1 = nx if k == mx - 2 else int(np.ceil((k + 1) * step))
-        slope = np.float32((right - left) / step)
-        start = np.float32(left - slope * (k * step))
+        i0, i1 = i1, nx if k == mx - 2 else int(np.ceil((k + 1) * step))
+        slope = np.float32((row[k + 1] - row[k]) / step)
+        start = np.float32(row[k] - slope * (k * step))
         for i in range(i0, i1):
             out[i] = start + slope * np.float32(i)
 

@@ -167,10 +167,10 @@ def measure_scatter(significance: np.ndarray, sorts: np.ndarray, fwhm: float) ->
     """
     n = ZONES**2 * _SORTS
     counts = np.zeros((2, n, _BINS), np.int32)
-    smooth = np.nan_to_num(significance, nan=0.0, posinf=0.0, neginf=0.0)
     sigma = float(np.clip(fwhm, 0.8, 12) / 2.355)
-    smooth = cv2.GaussianBlur(smooth, (0, 0), sigma)
-    _count(significance, smooth, np.asarray(sorts), counts)
+    # As wide as a blur of whole images would be.
+    kernel = cv2.getGaussianKernel(round(8 * sigma + 1) | 1, sigma, cv2.CV_32F)[:, 0]
+    _count(significance, kernel, np.asarray(sorts), counts)
     pixel, point = _half_way(counts[0]), _half_way(counts[1])
     sky = np.arange(0, n, _SORTS)
     weights = counts[1][sky].sum(axis=0, keepdims=True)
@@ -351,19 +351,78 @@ def _sort(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _count(significance: np.ndarray, smooth: np.ndarray, sorts: np.ndarray, counts: np.ndarray) -> None:
+def _count(significance: np.ndarray, kernel: np.ndarray, sorts: np.ndarray, counts: np.ndarray) -> None:
     """Count absolute values in each sort's bins; of empty sky only as many pixels as tell its scatter."""
     ny, nx = sorts.shape
     skip = max(1, ny * nx // _SKY)
-    for j in range(ny):
+    r = len(kernel) // 2
+    ring, down, smooth = (
+        np.zeros((len(kernel), nx), np.float32),
+        np.zeros(nx + 2 * r, np.float32),
+        np.empty(nx, np.float32),
+    )
+    for j in range(ny + r):
+        if j < ny:
+            _known(significance[j], ring[j % len(kernel)])
+        if j < r:
+            continue
+        _smooth_row(ring, kernel, j - r, ny, down, smooth)
+        sort_of, value_of = sorts[j - r], significance[j - r]
+        turn = 7 * (j - r) % skip
         for i in range(nx):
-            sort = sorts[j, i]
-            if sort % _SORTS == 0 and (i + 7 * j) % skip != 0:
+            sort = sort_of[i]
+            sky = turn == 0
+            turn = 0 if turn + 1 == skip else turn + 1
+            if sort % _SORTS == 0 and not sky:
                 continue
-            value = significance[j, i]
+            value = value_of[i]
             if np.isfinite(value):
                 counts[0, sort, _bin(abs(value))] += 1
-                counts[1, sort, _bin(abs(smooth[j, i]))] += 1
+                counts[1, sort, _bin(abs(smooth[i]))] += 1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _known(row: np.ndarray, out: np.ndarray) -> None:
+    """A row with 0 where it is not finite."""
+    infinite, nothing = np.float32(np.inf), np.float32(0)
+    for i in range(len(row)):
+        x = row[i]
+        out[i] = x if abs(x) < infinite else nothing
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
+def _smooth_row(
+    ring: np.ndarray, kernel: np.ndarray, j: int, ny: int, down: np.ndarray, out: np.ndarray
+) -> None:
+    """Row `j` of an image smoothed both ways, mirrored at its edges; its rows lie in turn in a ring of as many."""
+    n, nx = len(kernel), len(out)
+    r = n // 2
+    own = down[r : r + nx]
+    own[:] = 0
+    for q in range(n):
+        row = _mirrored(j + q - r, ny)
+        k, line = kernel[q], ring[row % n]
+        for i in range(nx):
+            own[i] += k * line[i]
+    for p in range(r):
+        down[p] = own[_mirrored(p - r, nx)]
+        down[r + nx + p] = own[_mirrored(nx + p, nx)]
+    out[:] = 0
+    for p in range(n):
+        k, line = kernel[p], down[p : p + nx]
+        for i in range(nx):
+            out[i] += k * line[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _mirrored(i: int, n: int) -> int:
+    """The pixel within an image that is shown for one beyond its edge: the edge itself once."""
+    if n == 1:
+        return 0
+    i = abs(i) % (2 * n - 2)
+    return min(i, 2 * n - 2 - i)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

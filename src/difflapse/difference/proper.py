@@ -17,7 +17,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from difflapse.difference.convolve import Windows, block_kernels, blocks, correlate, neighbours
+from difflapse.difference.convolve import Windows, block_kernels, blocks, neighbours
+from difflapse.difference.correlate import correlate
 from difflapse.difference.mesh import mean
 from difflapse.difference.psf import Kernel
 from difflapse.difference.subtract import Difference, Science

@@ -287,9 +287,9 @@ class _Stamps:
         ]
         return float(np.median(share[0] / np.maximum(share[1], 1e-9)))
 
-    def sigma(self, rest: np.ndarray, some: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def sigma(self, rest: np.ndarray) -> np.ndarray:
         """Root of the reduced chi square of each star's residual, all colours in one as in a difference."""
-        v = self.inner(self.variance[:, some])
+        v = self.inner(self.variance)
         together = (rest / v).sum(0) / np.sqrt((1 / v).sum(0))
         together -= together.mean(axis=(-2, -1), keepdims=True)
         return np.asarray(np.sqrt(np.square(together).sum(axis=(-2, -1)) / (together[0].size - 1)))
@@ -320,18 +320,12 @@ def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
     halves = np.arange(n) % 2
 
     def held_out(basis: np.ndarray, strength: float, keep: np.ndarray) -> np.ndarray:
-        sigma = np.empty(n)
+        off = np.empty_like(rest)
         for half in (0, 1):
-            mine = halves == half
-            taps, _ = _solved(normal, right, basis, keep & ~mine, strength)
-            local = np.einsum("st,ctk->csk", basis[mine], taps)
-            off = rest[:, mine]
-            model = np.empty_like(off)
-            _modelled(design[:, mine], local, model)
-            off -= model
-            off = off if convolve_science else -off
-            sigma[mine] = stamps.sigma(off.reshape(c, -1, *start.shape[2:]), mine)
-        return sigma
+            taps, _ = _solved(normal, right, basis, keep & (halves != half), strength)
+            _modelled(design, np.einsum("st,ctk->csk", basis, taps), half, off)
+        np.subtract(*((rest, off) if convolve_science else (off, rest)), out=off)
+        return stamps.sigma(off.reshape(c, n, *start.shape[2:]))
 
     before, plain = stamps.plain()
     keep = np.ones(n, bool)
@@ -403,11 +397,11 @@ def _normal_equations(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-def _modelled(design: np.ndarray, local: np.ndarray, out: np.ndarray) -> None:
-    """What taps (c, n, k) of its own make of each star's design (c, n, k, p), into (c, n, p)."""
+def _modelled(design: np.ndarray, local: np.ndarray, half: int, out: np.ndarray) -> None:
+    """What taps (c, n, k) of its own make of every other star's design (c, n, k, p), into (c, n, p)."""
     c, n, k, p = design.shape
     for a in range(c):
-        for b in range(n):
+        for b in range(half, n, 2):
             to = out[a, b]
             to[:] = 0
             for q in range(k):
@@ -434,11 +428,14 @@ def _solved(
         for b in range(n):
             if keep[b]:
                 for u in range(t):
-                    x[u * k : (u + 1) * k] += basis[b, u] * right[a, b]
+                    for q in range(k):
+                        x[u * k + q] += basis[b, u] * right[a, b, q]
                     for v in range(u + 1):
-                        left[u * k : (u + 1) * k, v * k : (v + 1) * k] += (
-                            basis[b, u] * basis[b, v] * normal[a, b]
-                        )
+                        f = basis[b, u] * basis[b, v]
+                        for q in range(k):
+                            row, own = left[u * k + q, v * k : (v + 1) * k], normal[a, b, q]
+                            for r in range(k):
+                                row[r] += f * own[r]
         held = strength * np.trace(left) / m
         for i in range(m):
             left[i, i] += held

@@ -7,10 +7,22 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from difflapse.difference.mesh import ROWS_PER_LINE, line, mean
+from difflapse.difference.correlate import Convolution, correlate_row
+from difflapse.difference.mesh import ROWS_PER_LINE, mean, spread
 from difflapse.difference.noise import Noise, joint_correlation
 from difflapse.difference.template import Template
 from difflapse.model import bits
+
+UNITS = ("sigma", "adu", "percent", "mag")
+"""What the combined map may be in."""
+SOFTENING = 5.0
+"""Of magnitudes: noise of the sky in a pixel, sigma, at twice which they leave their linear part."""
+_POGSON = np.float32(2.5 / np.log(10))
+_TILE = 256
+"""Pixels of a row that are subtracted together."""
+_GIVEN, _SUMS = 8, 7
+"""Lines of a tile's length that its subtraction needs, and makes."""
+_NOTHING = Convolution(np.zeros((0, 0, 0, 1, 1), np.float32), np.zeros((0, 0, 0), np.float32), 1, False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +39,8 @@ class Science:
     """(c, ky, kx) mesh: ... minus this is on the template's scale."""
     noise: Noise
     """Noise of `data` times the mean of `inverse_scale`, in the template's ADU."""
+    convolution: Convolution | None = None
+    """What `data` is still to be convolved with; the rest is as after it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +50,7 @@ class Difference:
     combined: np.ndarray
     """(ny, nx) float32: all colours in one map, in `units`; NaN where masked."""
     units: str
-    """``sigma``, ``adu`` or ``percent``."""
+    """One of `UNITS`."""
     noise: float
     """Typical (median) one-sigma noise of `combined`, in its units: 1 for sigma."""
     mask: np.ndarray
@@ -66,7 +80,8 @@ def subtract(
         Weight (1/n) with which the science frame itself is in the template: the two are then correlated, and
         the variance of their difference is smaller by twice that part of the science frame's.
     units : str
-        Units of the combined map.
+        Units of the combined map, one of `UNITS`: ``percent`` of what is subtracted, sky included; ``mag``:
+        brightening of the light above the sky.
     keep : bool
         Also return the difference and its variance for each channel.
 
@@ -78,32 +93,52 @@ def subtract(
     Notes
     -----
     Channels are combined with inverse variances: with D_c and V_c, significance is ``sum(D/V) /
-    sqrt(sum(1/V))``, of unit variance where the noise model holds. Float arithmetic throughout.
+    sqrt(sum(1/V))``, of unit variance where the noise model holds. Float arithmetic throughout. What is still to be
+    convolved is so row by row: a convolved image is never written.
+
+    A ratio of brightnesses means nothing where there is but sky. Magnitudes are therefore those of Lupton, Gunn &
+    Szalay (1999), ``-2.5 / ln 10 * asinh(f / 2b)`` with f the light above the sky of the template and b five times
+    the sky's noise in a pixel. Where stars are well above 2b = 10 sigma the map is the change of magnitude (its sign
+    turned, so that brighter is positive here too); over empty sky one sigma is 0.11 mag, everywhere.
+
+    Raises
+    ------
+    ValueError
+        Both images are still to be convolved.
     """
     c, ny, nx = science.data.shape
+    if science.convolution is not None and template.convolution is not None:
+        raise ValueError("one image is convolved to the other, not both")
+    convolution = science.convolution or template.convolution or _NOTHING
     significance = np.empty((ny, nx), np.float32)
     combined = significance if units == "sigma" else np.empty((ny, nx), np.float32)
-    mask = science.mask | np.where(template.count == 0, np.uint8(bits.NO_TEMPLATE), np.uint8(0))
-    data = np.empty((c, ny, nx), np.float32) if keep else np.empty((c, 1, nx), np.float32)
-    variance = np.empty((c, ny, nx), np.float32) if keep else np.empty((c, 1, nx), np.float32)
+    mask = (template.count == 0).view(np.uint8)
+    mask *= np.uint8(bits.NO_TEMPLATE)
+    mask |= science.mask
+    data, variance = np.empty((2, c, ny, nx) if keep else (2, c, 0, nx), np.float32)
     _subtract(
-        science.data,
+        np.asarray(science.data, np.float32),
         mask,
         np.ascontiguousarray(science.inverse_scale, np.float32),
         np.ascontiguousarray(science.offset, np.float32),
         science.noise.sky,
         science.noise.photon,
         np.ascontiguousarray(science.noise.flat, np.float32),
-        template.data,
-        template.variance,
+        np.asarray(template.data, np.float32),
+        np.asarray(template.variance),
         np.ascontiguousarray(template.sky, np.float32),
         np.float32(1 - 2 * own_weight),
-        {"sigma": 0, "adu": 1, "percent": 2}[units],
+        UNITS.index(units),
         significance,
         combined,
         data,
         variance,
         keep,
+        convolution.kernels,
+        convolution.factor,
+        convolution.block,
+        convolution.apart,
+        0 if convolution is _NOTHING else 1 if science.convolution is not None else 2,
     )
     noise = 1.0
     if units != "sigma":
@@ -122,46 +157,9 @@ def _correlation(science: Science, template: Template, own_weight: float) -> np.
     own = mean(science.noise.sky) * (1 - 2 * own_weight)
     good = template.count[::16, ::16] > 0
     theirs = np.array([np.median(v[::16, ::16][good]) if good.any() else 0.0 for v in template.variance])
+    if template.convolution is not None:
+        theirs = theirs * template.convolution.factor.mean(axis=(1, 2))
     return joint_correlation([own, theirs], [science.noise.correlation, template.correlation])
-
-
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def _channel_row(
-    s: np.ndarray,
-    t: np.ndarray,
-    vt: np.ndarray,
-    scale: np.ndarray,
-    offset: np.ndarray,
-    sky: np.ndarray,
-    photon: np.ndarray,
-    flat: np.ndarray,
-    level: np.ndarray,
-    margin: np.ndarray,
-    own: np.float32,
-    d: np.ndarray,
-    v: np.ndarray,
-) -> None:
-    for i in range(len(d)):
-        value = s[i] * scale[i] - offset[i]
-        # A brightening adds its own photons; three sigma off, so that noise does not feed on itself.
-        signal = max(max(t[i], value - margin[i]) - level[i], np.float32(0))
-        d[i] = value - t[i]
-        v[i] = (sky[i] + (photon[i] + flat[i] * signal) * signal) * own + vt[i]
-
-
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def _add_row(
-    d: np.ndarray, v: np.ndarray, t: np.ndarray, num: np.ndarray, den: np.ndarray, base: np.ndarray
-) -> None:
-    for i in range(len(d)):
-        w = np.float32(1) / v[i]
-        num[i] += d[i] * w
-        den[i] += w
-        base[i] += t[i] * w
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -183,57 +181,152 @@ def _subtract(
     d_out: np.ndarray,
     v_out: np.ndarray,
     keep: bool,
+    kernels: np.ndarray,
+    factor: np.ndarray,
+    block: int,
+    apart: bool,
+    which: int,
 ) -> None:
+    """`which` image is convolved: none (0), the science frame (1) or the template (2).
+
+    A few rows share their meshes' lines, and are gone through in tiles that stay at hand.
+    """
     c, ny, nx = data.shape
-    lines = np.empty((c, 7, nx), np.float32)
-    num = np.empty(nx, np.float32)
-    den = np.empty(nx, np.float32)
-    base = np.empty(nx, np.float32)
-    for j in range(ny):
-        if j % ROWS_PER_LINE == 0:
-            middle = min(j + 0.5 * (ROWS_PER_LINE - 1), ny - 1.0)
-            for k in range(c):
-                line(inverse_scale[k], middle, ny, lines[k, 0])
-                line(offset[k], middle, ny, lines[k, 1])
-                line(sky[k], middle, ny, lines[k, 2])
-                line(photon[k], middle, ny, lines[k, 3])
-                line(level[k], middle, ny, lines[k, 4])
-                line(flat[k], middle, ny, lines[k, 6])
-                for i in range(nx):
-                    lines[k, 5, i] = np.float32(3) * np.sqrt(lines[k, 2, i])
-        num[:] = 0
-        den[:] = 0
-        base[:] = 0
+    size = kernels.shape[3]
+    ring, held = np.empty((c, size, nx + size - 1), np.float32), np.full((c, size), -1)
+    blurred = np.empty((ROWS_PER_LINE, nx), np.float32)
+    tiles = (nx + _TILE - 1) // _TILE
+    given = np.zeros(_GIVEN * _TILE, np.float32)
+    sums = np.zeros((ROWS_PER_LINE, tiles, _SUMS * _TILE), np.float32)
+    # Rows of the meshes, spread over the image's width: the one before these rows and the one after.
+    known, ends = np.full((c, 6), -1), np.empty((c, 6, 2, nx), np.float32)
+    part = np.empty((c, 6), np.float32)
+    for first in range(0, ny, ROWS_PER_LINE):
+        last = min(first + ROWS_PER_LINE, ny)
+        middle = min(first + 0.5 * (ROWS_PER_LINE - 1), ny - 1.0)
         for k in range(c):
-            r = j if keep else 0
-            _channel_row(
-                data[k, j],
-                template[k, j],
-                variance[k, j],
-                lines[k, 0],
-                lines[k, 1],
-                lines[k, 2],
-                lines[k, 3],
-                lines[k, 6],
-                lines[k, 4],
-                lines[k, 5],
-                own,
-                d_out[k, r],
-                v_out[k, r],
-            )
-            _add_row(d_out[k, r], v_out[k, r], template[k, j], num, den, base)
-        row = combined[j]
-        bad = mask[j]
-        nan = np.float32(np.nan)
-        sigmas = significance[j]
-        for i in range(nx):
-            sigmas[i] = num[i] / np.sqrt(den[i])
-        if units == 1:
-            for i in range(nx):
-                row[i] = num[i] / den[i]
-        elif units == 2:
-            for i in range(nx):
-                row[i] = np.float32(100) * num[i] / base[i] if base[i] > 0 else nan
-        for i in range(nx):
-            if bad[i] != 0:
-                row[i] = sigmas[i] = nan
+            _between(inverse_scale[k], middle, ny, known[k, 0:1], ends[k, 0], part[k, 0:1])
+            _between(offset[k], middle, ny, known[k, 1:2], ends[k, 1], part[k, 1:2])
+            _between(sky[k], middle, ny, known[k, 2:3], ends[k, 2], part[k, 2:3])
+            _between(photon[k], middle, ny, known[k, 3:4], ends[k, 3], part[k, 3:4])
+            _between(level[k], middle, ny, known[k, 4:5], ends[k, 4], part[k, 4:5])
+            _between(flat[k], middle, ny, known[k, 5:6], ends[k, 5], part[k, 5:6])
+            if which:
+                image = data[k] if which == 1 else template[k]
+                for j in range(first, last):
+                    correlate_row(image, kernels[k], j, block, apart, ring[k], held[k], blurred[j - first])
+            for tile in range(tiles):
+                i0, i1 = tile * _TILE, min(tile * _TILE + _TILE, nx)
+                for q in range(6):
+                    f, upper, lower = part[k, q], ends[k, q, 0, i0:i1], ends[k, q, 1, i0:i1]
+                    to = given[q * _TILE : q * _TILE + i1 - i0]
+                    for i in range(i1 - i0):
+                        to[i] = upper[i] + f * (lower[i] - upper[i])
+                for i in range(_TILE):
+                    given[6 * _TILE + i] = np.float32(3) * np.sqrt(given[2 * _TILE + i])
+                given[7 * _TILE :] = 1
+                for j in range(first, last):
+                    own_sums = sums[j - first, tile]
+                    if k == 0:
+                        own_sums[: 3 * _TILE] = 0
+                        own_sums[5 * _TILE :] = 0
+                    if which == 2:
+                        for b in range(i0 // block, (i1 - 1) // block + 1):
+                            start, end = max(b * block - i0, 0), min((b + 1) * block, i1) - i0
+                            given[7 * _TILE + start : 7 * _TILE + end] = factor[k, j // block, b]
+                    ours = blurred[j - first] if which == 1 else data[k, j]
+                    theirs = blurred[j - first] if which == 2 else template[k, j]
+                    _add_channel(ours[i0:i1], theirs[i0:i1], variance[k, j, i0:i1], given, own, own_sums)
+                    if units == 3:
+                        _add_ground(given, own_sums)
+                    if keep:
+                        d_out[k, j, i0:i1] = own_sums[3 * _TILE : 3 * _TILE + i1 - i0]
+                        v_out[k, j, i0:i1] = own_sums[4 * _TILE : 4 * _TILE + i1 - i0]
+        for j in range(first, last):
+            for tile in range(tiles):
+                i0, i1 = tile * _TILE, min(tile * _TILE + _TILE, nx)
+                own_sums, bad = sums[j - first, tile], mask[j, i0:i1]
+                _finish(own_sums, bad, 0, significance[j, i0:i1])
+                if units:
+                    _finish(own_sums, bad, units, combined[j, i0:i1])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _between(
+    mesh: np.ndarray, j: float, ny: int, known: np.ndarray, ends: np.ndarray, part: np.ndarray
+) -> None:
+    """The mesh's rows before and after row `j` of the image into `ends` (2, nx), and how far `j` is between them.
+
+    `known` (1,) is the row of the mesh that `ends` begins with already; -1 at first.
+    """
+    my = len(mesh)
+    v = j * (my - 1) / max(ny - 1, 1)
+    a = min(int(v), my - 2)
+    part[0] = v - a
+    if known[0] == a:
+        return
+    if known[0] == a - 1 and a > 0:
+        ends[0] = ends[1]
+    else:
+        spread(mesh[a], ends[0])
+    spread(mesh[a + 1], ends[1])
+    known[0] = a
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
+def _add_channel(
+    s: np.ndarray, t: np.ndarray, vt: np.ndarray, given: np.ndarray, own: np.float32, sums: np.ndarray
+) -> None:
+    """Add one colour of a tile's row to its sums.
+
+    `given` has lines of a tile's length, one after the other: scale, offset, sky, photon, level, flat, three sigma of
+    the sky, and the factor of the template's variance. `sums` has those of D / V, 1 / V and T / V, and this colour's D
+    and V; two more are `_add_ground`'s. All in one array each: of many, the compiler would have to know that none
+    overlaps another.
+    """
+    for i in range(len(s)):
+        value = s[i] * given[i] - given[_TILE + i]
+        # A brightening adds its own photons; three sigma off, so that noise does not feed on itself.
+        signal = max(max(t[i], value - given[6 * _TILE + i]) - given[4 * _TILE + i], np.float32(0))
+        d = value - t[i]
+        own_v = given[2 * _TILE + i] + (given[3 * _TILE + i] + given[5 * _TILE + i] * signal) * signal
+        v = own_v * own + vt[i] * given[7 * _TILE + i]
+        w = np.float32(1) / v
+        sums[i] += d * w
+        sums[_TILE + i] += w
+        sums[2 * _TILE + i] += t[i] * w
+        sums[3 * _TILE + i] = d
+        sums[4 * _TILE + i] = v
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _add_ground(given: np.ndarray, sums: np.ndarray) -> None:
+    """Add this colour's sky, as the template's light is weighted, and what its variance alone would weigh."""
+    for i in range(_TILE):
+        sums[5 * _TILE + i] += given[4 * _TILE + i] / sums[4 * _TILE + i]
+        sums[6 * _TILE + i] += np.float32(1) / max(given[2 * _TILE + i], np.float32(1e-12))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _finish(sums: np.ndarray, bad: np.ndarray, units: int, out: np.ndarray) -> None:
+    """A tile's row in sigma (0), ADU (1), percent (2) or magnitudes (3); NaN where it is bad."""
+    nan = np.float32(np.nan)
+    if units == 0:
+        for i in range(len(out)):
+            out[i] = nan if bad[i] != 0 else sums[i] / np.sqrt(sums[_TILE + i])
+    elif units == 1:
+        for i in range(len(out)):
+            out[i] = nan if bad[i] != 0 else sums[i] / sums[_TILE + i]
+    elif units == 2:
+        for i in range(len(out)):
+            base = sums[2 * _TILE + i]
+            out[i] = nan if bad[i] != 0 or not base > 0 else np.float32(100) * sums[i] / base
+    else:
+        for i in range(len(out)):
+            soft = np.float32(0.5 / SOFTENING) * np.sqrt(sums[6 * _TILE + i])
+            light = (sums[2 * _TILE + i] - sums[5 * _TILE + i]) / sums[_TILE + i]
+            change = sums[i] / sums[_TILE + i]
+            brighter = _POGSON * (np.arcsinh((light + change) * soft) - np.arcsinh(light * soft))
+            out[i] = nan if bad[i] != 0 else brighter

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from difflapse.difference.correlate import Convolution
 from difflapse.difference.mesh import ROWS_PER_LINE, constant, line
 
 MOST_FRAMES = 255
@@ -28,6 +29,8 @@ class Template:
     """(c, my, mx) mesh of the sky level within `data`."""
     correlation: np.ndarray | float = 1.0
     """(c,): NOISECOR, see `difflapse.difference.Noise`."""
+    convolution: Convolution | None = None
+    """What `data` and `variance` are still to be convolved with; the rest is as after it."""
 
 
 def combine(

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.io import fits
 
 from difflapse.errors import OutputError
-from difflapse.io.products import CREATOR, Card
+from difflapse.io.products import CREATOR, Card, fits_table, header_value
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -60,7 +60,7 @@ def create_cube(
                         (card for card in wcs.cards if not card.keyword.startswith("NAXIS")), strip=False
                     )
                 for keyword, value, comment in [*cards, *own]:
-                    header[keyword] = (value, comment)
+                    header[keyword] = (header_value(value), comment)
                 header[f"CTYPE{len(shape)}"] = ("FRAME", "the row of the extension FRAMES")
                 file.write(header.tostring().encode("ascii"))
                 left = math.prod(shape)
@@ -69,7 +69,7 @@ def create_cube(
                     file.write(part.data)
                     left -= len(part)
                 file.write(b"\0" * (-4 * math.prod(shape) % _BLOCK))
-        fits.append(path, fits.table_to_hdu(frames).data, fits.Header([("EXTNAME", "FRAMES")]))
+        fits.append(path, fits.table_to_hdu(fits_table(frames)).data, fits.Header([("EXTNAME", "FRAMES")]))
     except OSError as error:
         raise _cannot(path, error) from None
 

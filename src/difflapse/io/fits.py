@@ -213,6 +213,14 @@ def _hdu(facts: FrameFacts) -> Hdu:
     return hdus[facts.hdu]
 
 
+def compact(data: np.ndarray) -> np.ndarray:
+    """Pixels in one of the types that the arithmetic is compiled for: 16-bit integers as they are, all else float32.
+
+    Float32 holds integers exactly up to 16 777 216, far beyond what a camera counts to.
+    """
+    return data if data.dtype in (np.uint16, np.int16) else data.astype(np.float32, copy=False)
+
+
 def _part(facts: FrameFacts, hdu: Hdu, rows: tuple[int, int]) -> Frame:
     """A frame of which only some rows are read."""
     first, past = max(0, rows[0]), min(facts.shape[0], rows[1])

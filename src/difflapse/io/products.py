@@ -136,7 +136,7 @@ def write_image(
         header.extend((card for card in wcs.cards if not card.keyword.startswith("NAXIS")), strip=False)
     header["BUNIT"] = (unit, "unit of the pixels")
     for keyword, value, comment in cards:
-        header[keyword] = (value, comment)
+        header[keyword] = (header_value(value), comment)
     header["CREATOR"] = (CREATOR, "program that wrote this file")
     hdus = fits.HDUList([fits.PrimaryHDU(np.asarray(data, np.float32), header)])
     if variance is not None:
@@ -156,12 +156,32 @@ def write_image(
         hdus.writeto(temporary, overwrite=True, checksum=True)
 
 
+def header_value(value: Any) -> Any:
+    r"""A value that a FITS header can hold: text that is not printable ASCII is written as in Python, ``\xe9``."""
+    if not isinstance(value, str) or (value.isascii() and value.isprintable()):
+        return value
+    escaped = value.encode("ascii", "backslashreplace").decode("ascii")
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in escaped)
+
+
+def fits_table(table: Table) -> Table:
+    """A table as FITS can hold it: its text, and that of its header, as `header_value` has it."""
+    held = table.copy(copy_data=False)
+    for name in held.colnames:
+        text = np.ma.asarray(held[name])
+        if text.dtype.kind == "U":
+            plain = [header_value(str(value)) for value in text.data]
+            held[name] = np.ma.array(plain, mask=text.mask) if np.ma.is_masked(text) else plain
+    held.meta = {key: header_value(value) for key, value in table.meta.items()}
+    return held
+
+
 def write_table(path: str | Path, table: Table) -> None:
     """Write a table as ECSV (``.ecsv``), or as FITS where the name says so; raises `OutputError`."""
     with atomic(path) as temporary:
         if Path(path).suffix.lower() in (".fits", ".fit"):
             table.meta.setdefault("CREATOR", CREATOR)
-            table.write(temporary, format="fits", overwrite=True)
+            fits_table(table).write(temporary, format="fits", overwrite=True)
         else:
             _write_ecsv(temporary, table)
 

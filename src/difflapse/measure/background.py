@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
 from difflapse.mosaic import channels, sites
 
-_MAX_SAMPLES = 80_000
+_MAX_SAMPLES = 40_000
 _RUN = 64
 """Neighbours in a row among which the darker half is taken for sky."""
 
@@ -60,28 +61,97 @@ def channel_levels(
 
 def noise_between_stars(sample: np.ndarray, good: np.ndarray) -> float:
     """Noise of a pixel from the darker half of neighbouring pairs: sum and difference are independent."""
-    total = sample[:, 1:] + sample[:, :-1]
-    total[~(good[:, 1:] & good[:, :-1])] = np.inf
-    run = min(_RUN, total.shape[1])
-    length = total.shape[1] // run * run if run else 0
-    if length == 0:
+    run = min(_RUN, sample.shape[1] - 1)
+    if run < 1 or sample.shape[0] == 0:
         return float("nan")
-    total = total[:, :length].reshape(-1, run)
-    step = (sample[:, 1:] - sample[:, :-1])[:, :length].reshape(-1, run)
-    limit = np.partition(total, run // 2, axis=1)[:, run // 2 : run // 2 + 1]
-    return _robust_width(step[(total <= limit) & np.isfinite(total)]) / float(np.sqrt(2))
+    return _robust_width(_quiet_steps(sample, good, run)) / float(np.sqrt(2))
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _quiet_steps(sample: np.ndarray, good: np.ndarray, run: int) -> np.ndarray:
+    """Differences of neighbours in a row, of those pairs of each `run` whose sum is not above their median."""
+    ny = sample.shape[0]
+    runs = (sample.shape[1] - 1) // run
+    out = np.empty(ny * runs * run, np.float32)
+    total, sort = np.empty(run, np.float32), np.empty(run, np.float32)
+    n = 0
+    for j in range(ny):
+        for r in range(runs):
+            m = 0
+            for k in range(run):
+                i = r * run + k
+                total[k] = np.inf
+                if good[j, i] and good[j, i + 1]:
+                    total[k] = sample[j, i] + sample[j, i + 1]
+                    m += 1
+                sort[k] = total[k]
+            if m == 0:
+                continue
+            limit = _select(sort, run // 2)
+            for k in range(run):
+                if total[k] <= limit and total[k] < np.inf:
+                    i = r * run + k
+                    out[n] = sample[j, i + 1] - sample[j, i]
+                    n += 1
+    return out[:n]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _robust_width(values: np.ndarray) -> float:
-    """Standard deviation of the core of a distribution, not quantised where the values are whole numbers."""
-    if values.size < 2:
-        return float("nan")
-    if np.any(values != np.round(values)):
-        low, high = np.percentile(values, [15.8655, 84.1345])
-        return float(high - low) / 2
-    # Whole numbers: spread each count over its unit interval, then take that interval's variance off again.
-    dithered = values + (
-        np.arange(values.size, dtype=np.float32) * np.float32(0.61803399) % 1 - np.float32(0.5)
-    )
-    low, high = np.percentile(dithered, [15.8655, 84.1345])
-    return float(np.sqrt(max(((high - low) / 2) ** 2 - 1 / 12, 0.0)))
+    """Standard deviation of the core of a distribution, not quantised where the values are whole numbers; the values
+    are left in another order.
+    """
+    n = len(values)
+    if n < 2:
+        return np.nan
+    whole = True
+    for k in range(n):
+        if values[k] != np.floor(values[k]):
+            whole = False
+            break
+    if whole:
+        # Spread each count over its unit interval, then take that interval's variance off again.
+        for k in range(n):
+            values[k] += np.float32((k * 0.61803399) % 1.0 - 0.5)
+    low, high = _quantile(values, 0.158655), _quantile(values, 0.841345)
+    width = 0.5 * (high - low)
+    return np.sqrt(max(width * width - 1 / 12, 0.0)) if whole else width
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _quantile(values: np.ndarray, share: float) -> float:
+    """Quantile between the two nearest values; they are left in another order."""
+    place = share * (len(values) - 1)
+    k = int(place)
+    below = _select(values, k)
+    above = below
+    if k + 1 < len(values):
+        above = values[k + 1]
+        for i in range(k + 2, len(values)):
+            above = min(above, values[i])
+    return below + (place - k) * (above - below)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _select(values: np.ndarray, which: int) -> float:
+    """The value that sorting would bring to a place; they are left in another order (Hoare's selection)."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if which <= j:
+            high = j
+        elif which >= i:
+            low = i
+        else:
+            break
+    return values[which]

@@ -9,13 +9,16 @@ import numpy as np
 
 from difflapse.model import bits
 from difflapse.mosaic import channels, native_order, sites
+from difflapse.mosaic.superpixel import sorting_network
 
 POOR_SKY = 32
 """Flag: fewer than `_LEAST` pixels of a colour told the sky."""
 _LEAST = 8
 _CLIP = 2.5
 _SOME = 40
-"""Pixels that give a first guess of the sky."""
+"""Pixels that give a first guess of the sky, at most."""
+_TOGETHER = 16
+"""Stars that are measured together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +120,7 @@ def aperture_sums(
     nothing = np.zeros((0, 0), np.uint8)
     _sums(
         native_order(data), nothing if bad is None else bad, order, x, y, radii, inner, outer, step, channel, empty,
-        1.0 / gain if gain else 0.0, flux, error, sky, area, flags,
+        1.0 / gain if gain else 0.0, sorting_network(_SOME), flux, error, sky, area, flags,
     )  # fmt: skip
     return ApertureSums(flux, error, sky, area, flags)
 
@@ -136,90 +139,173 @@ def _sums(
     channel: np.ndarray,
     empty: np.ndarray,
     per_adu: float,
+    network: np.ndarray,
     flux: np.ndarray,
     error: np.ndarray,
     sky: np.ndarray,
     area: np.ndarray,
     flags: np.ndarray,
 ) -> None:
+    """Some stars at a time: the first guesses of their skies are sorted side by side."""
     ny, nx = data.shape
     n_channels = len(flux)
     reach = int(np.ceil(outer))
-    ring = np.empty((n_channels, (2 * reach + 1) ** 2), np.float32)
-    count = np.empty(n_channels, np.int64)
-    total, weight, squares, shot = (
-        np.empty(n_channels),
-        np.empty(n_channels),
-        np.empty(n_channels),
-        np.empty(n_channels),
-    )
-    some = np.empty(_SOME + 1, np.float32)
-    near2, far2 = inner * inner, outer * outer
-    for k in order:
-        px, py, r = x[k], y[k], radii[k]
-        if not (px - r >= -0.5 and py - r >= -0.5 and px + r <= nx - 0.5 and py + r <= ny - 0.5):
-            flags[k] |= bits.OUTSIDE
-            continue
-        j0 = int(round(py))
-        count[:] = 0
-        total[:] = 0.0
-        weight[:] = 0.0
-        squares[:] = 0.0
-        shot[:] = 0.0
-        edge2 = (r + 0.5) ** 2
-        for j in range(max(0, j0 - reach), min(ny, j0 + reach + 1)):
-            dy2 = (j - py) ** 2
-            if dy2 > far2:
+    ring = np.empty((_TOGETHER, n_channels, (2 * reach + 1) ** 2 + 1), np.float32)
+    count, inside = np.empty((_TOGETHER, n_channels), np.int64), np.empty(_TOGETHER, np.bool_)
+    # Sums of light, of weights, of their squares, and of light times those, in each circle.
+    sums = np.empty((_TOGETHER, n_channels, 4))
+    some = np.empty((_SOME, _TOGETHER * n_channels), np.float32)
+    for first in range(0, len(order), _TOGETHER):
+        stars = order[first : first + _TOGETHER]
+        for s in range(len(stars)):
+            k = stars[s]
+            px, py, r = x[k], y[k], radii[k]
+            count[s] = 0
+            inside[s] = px - r >= -0.5 and py - r >= -0.5 and px + r <= nx - 0.5 and py + r <= ny - 0.5
+            if inside[s]:
+                flags[k] |= _gather(
+                    data, bad, px, py, r, inner, outer, step, channel, ring[s], count[s], sums[s]
+                )
+            else:
+                flags[k] |= bits.OUTSIDE
+        _some_of(ring, count, network, some)
+        for s in range(len(stars)):
+            k = stars[s]
+            if not inside[s]:
                 continue
-            half = np.sqrt(far2 - dy2)
-            row = (j % step) * step
-            for i in range(max(0, int(np.ceil(px - half))), min(nx - 1, int(np.floor(px + half))) + 1):
-                d2 = dy2 + (i - px) ** 2
-                c = channel[row + (i & (step - 1))]
-                if d2 < edge2:
-                    w = min(1.0, r + 0.5 - np.sqrt(d2))
-                    v = float(data[j, i])
-                    total[c] += w * v
-                    weight[c] += w
-                    squares[c] += w * w
-                    shot[c] += w * w * v
-                    if bad.size:
-                        flags[k] |= bad[j, i]
-                elif d2 >= near2 and (bad.size == 0 or bad[j, i] == 0):
-                    ring[c, count[c]] = float(data[j, i])
-                    count[c] += 1
-        for c in range(n_channels):
-            m = count[c]
-            if m < _LEAST or weight[c] == 0.0:
-                flags[k] |= POOR_SKY
-                if m < 2 or weight[c] == 0.0:
-                    continue
-            # A first guess from some of the pixels, sorted; then the mean of all that are near it, twice.
-            stride = m // _SOME + 1
-            q = 0
-            for u in range(0, m, stride):
-                v = ring[c, u]
-                w = q
-                while w > 0 and some[w - 1] > v:
-                    some[w] = some[w - 1]
-                    w -= 1
-                some[w] = v
-                q += 1
-            level = float(some[q // 2])
-            sigma = max(level - float(some[int(0.16 * q)]), 1e-3)
-            q, level, sigma = _clipped(ring[c, :m], level, sigma)
-            q, level, sigma = _clipped(ring[c, :m], level, sigma)
-            own = empty[c, k] if np.isfinite(empty[c, k]) else sigma
-            sky[c, k] = level
-            area[c, k] = weight[c]
-            flux[c, k] = total[c] - level * weight[c]
-            photons = max(shot[c] - level * squares[c], 0.0) * per_adu
-            # Faint stars in the ring make its mean less certain than its pixels' noise says.
-            spread = max(sigma, own)
-            error[c, k] = np.sqrt(own * own * squares[c] + photons + (spread * weight[c]) ** 2 / q)
+            for c in range(n_channels):
+                m = count[s, c]
+                total, weight, squares, shot = sums[s, c]
+                if m < _LEAST or weight == 0.0:
+                    flags[k] |= POOR_SKY
+                    if m < 2 or weight == 0.0:
+                        continue
+                # A first guess from some of the pixels; then the mean of all that are near it, twice.
+                q, lane = _chosen(m)[1], s * n_channels + c
+                level = float(some[q // 2, lane])
+                sigma = max(level - float(some[int(0.16 * q), lane]), 1e-3)
+                q, level, sigma = _clipped(ring[s, c, :m], level, sigma)
+                q, level, sigma = _clipped(ring[s, c, :m], level, sigma)
+                own = empty[c, k] if np.isfinite(empty[c, k]) else sigma
+                sky[c, k] = level
+                area[c, k] = weight
+                flux[c, k] = total - level * weight
+                photons = max(shot - level * squares, 0.0) * per_adu
+                # Faint stars in the ring make its mean less certain than its pixels' noise says.
+                spread = max(sigma, own)
+                error[c, k] = np.sqrt(own * own * squares + photons + (spread * weight) ** 2 / q)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _gather(
+    data: np.ndarray,
+    bad: np.ndarray,
+    px: float,
+    py: float,
+    r: float,
+    inner: float,
+    outer: float,
+    step: int,
+    channel: np.ndarray,
+    ring: np.ndarray,
+    count: np.ndarray,
+    sums: np.ndarray,
+) -> np.uint8:
+    """Sum one star's circle and lay out its ring, each colour by itself; returns the bits of the circle's pixels."""
+    ny, nx = data.shape
+    reach = int(np.ceil(outer))
+    near2, far2, edge2 = inner * inner, outer * outer, (r + 0.5) ** 2
+    j0 = int(round(py))
+    sums[:] = 0.0
+    flags = np.uint8(0)
+    for j in range(max(0, j0 - reach), min(ny, j0 + reach + 1)):
+        dy2 = (j - py) ** 2
+        if dy2 > far2:
+            continue
+        half = np.sqrt(far2 - dy2)
+        row = (j % step) * step
+        first = max(0, int(np.ceil(px - half)))
+        end = min(nx - 1, int(np.floor(px + half))) + 1
+        # The circle parts the row of the ring.
+        left, right = _within(px, dy2, edge2, first, end)
+        for i in range(left, right):
+            w = min(1.0, r + 0.5 - np.sqrt(dy2 + (i - px) ** 2))
+            own = sums[channel[row + (i & (step - 1))]]
+            v = float(data[j, i])
+            own[0] += w * v
+            own[1] += w
+            own[2] += w * w
+            own[3] += w * w * v
+            if bad.size:
+                flags |= bad[j, i]
+        near_left, near_right = _within(px, dy2, near2, first, end)
+        if left < right:
+            near_left, near_right = min(left, near_left), max(right, near_right)
+        for i0, i1 in ((first, near_left), (near_right, end)):
+            for site in range(step):
+                # Pixels of one colour: every second one.
+                i = i0 + ((site - i0) & (step - 1))
+                c = channel[row + site]
+                m, to = count[c], ring[c]
+                if bad.size:
+                    while i < i1:
+                        # Written always, counted where it is good: nothing to guess.
+                        to[m] = data[j, i]
+                        m += bad[j, i] == 0
+                        i += step
+                else:
+                    while i < i1:
+                        to[m] = data[j, i]
+                        m += 1
+                        i += step
+                count[c] = m
+    return flags
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _chosen(m: int) -> tuple[int, int]:
+    """Every how many of `m` pixels tell a first guess, and how many those are: `_SOME` at most."""
+    stride = m // _SOME + 1
+    return stride, (m + stride - 1) // stride
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _some_of(ring: np.ndarray, count: np.ndarray, network: np.ndarray, some: np.ndarray) -> None:
+    """Some of each ring's pixels (stars, c, :), sorted: one column (`_SOME`,) each, the missing ones last."""
+    n, c = count.shape
+    some[:] = np.float32(np.inf)
+    for s in range(n):
+        for k in range(c):
+            stride, q = _chosen(count[s, k])
+            for u in range(q):
+                some[u, s * c + k] = ring[s, k, u * stride]
+    for p in range(len(network)):
+        low, high = some[network[p, 0]], some[network[p, 1]]
+        for i in range(n * c):
+            a, b = low[i], high[i]
+            low[i] = b if b < a else a
+            high[i] = a if b < a else b
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _within(px: float, dy2: float, limit2: float, first: int, end: int) -> tuple[int, int]:
+    """First pixel of a row, and the one after the last, whose squared distance is below a limit."""
+    if dy2 >= limit2:
+        middle = min(max(int(np.ceil(px)), first), end)
+        return middle, middle
+    half = np.sqrt(limit2 - dy2)
+    left, right = int(np.ceil(px - half)), int(np.floor(px + half)) + 1
+    # On the circle itself, the root is not exact.
+    while left < right and dy2 + (left - px) ** 2 >= limit2:
+        left += 1
+    while right > left and dy2 + (right - 1 - px) ** 2 >= limit2:
+        right -= 1
+    return max(left, first), min(right, end)
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
 def _clipped(values: np.ndarray, level: float, sigma: float) -> tuple[int, float, float]:
     """How many values lie within `_CLIP` sigma of a level, their mean and the sigma they tell."""
     middle, reach = np.float32(level), np.float32(_CLIP * sigma)

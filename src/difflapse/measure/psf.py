@@ -7,6 +7,7 @@ profile, so that neither the colours nor a star's place in the 2x2 cell move it.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numba
@@ -31,6 +32,9 @@ _WINDOW = 1.5
 """Moments of the window, over those of the profile, in which the profile's centroid is its origin."""
 _LEARNT, _FITTED = 4.0, 3.0
 """Widths (of each axis its own) out to which the profile is learnt, and stars are fitted."""
+_STEP = np.uint64(1)
+_LOOSE = {"contract", "reassoc"}
+"""Sums may be taken in any order; infinities and NaN stay what they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,11 +143,11 @@ def fit_profile(
             light.data, light.step, light.channel, light.noise, light.per_adu, light.saturation, px, py,
             some_sky, some_shape, profile, spacing, form, _FITTED, 0.1 if round_ == 0 else _GRAIN, 2 * round_,
         )  # fmt: skip
-        normal, right = _samples(
+        band, right = _samples(
             light.data, light.step, light.channel, light.noise, light.per_adu, light.saturation, fx, fy,
             some_sky, some_shape, flux, ok, profile, spacing, form, _LEARNT, 0.3 if round_ == 0 else 0.05,
         )  # fmt: skip
-        profile = _solve(normal, right)
+        profile = _solve(band, right)
         profile = _recentred(profile, grid)
         px, py = np.where(ok, fx, px), np.where(ok, fy, py)
     fx, fy, flux, error, chi2, ok = _fit(
@@ -242,46 +246,64 @@ def _first_guess(grid: _Grid) -> np.ndarray:
     return np.exp(-0.5 * (a * u[None, :] ** 2 + b * u[:, None] ** 2 + 2 * c * u[None, :] * u[:, None]))
 
 
-def _solve(normal: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Knots from normal equations, smooth where no pixel speaks; sum 1 over the plane."""
+def _solve(band: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Knots from normal equations (see `_samples`), smooth where no pixel speaks; sum 1 over the plane."""
     n = round(len(right) ** 0.5)
-    # Second differences along both axes, weak beside what pixels say.
-    difference = np.diff(np.eye(n), 2, axis=0)
-    rough = difference.T @ difference
-    smooth = np.kron(np.eye(n), rough) + np.kron(rough, np.eye(n))
-    weight = 1e-4 * np.trace(normal) / np.trace(smooth)
+    smooth = _roughness(n)
+    weight = 1e-4 * band[:, -1].sum() / smooth[:, -1].sum()
     # Knots that no pixel reaches (the grid is square, trails are not) are dark, not what a straight line makes them.
-    said = np.diag(normal)
+    said = band[:, -1]
     dark = np.where(said < 1e-3 * np.median(said[said > 0]), 1e3, 1e-3)
-    return _solve_banded(normal + weight * (smooth + np.diag(dark)), right, 3 * n + 3).reshape(n, n)
+    whole = band + weight * smooth
+    whole[:, -1] += weight * dark
+    return _solve_banded(whole, right).reshape(n, n)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _solve_banded(a: np.ndarray, b: np.ndarray, band: int) -> np.ndarray:
-    """Cholesky's solution where nothing lies farther than `band` from the diagonal; `a` is used up.
+@functools.lru_cache(maxsize=4)
+def _roughness(n: int) -> np.ndarray:
+    """Squared second differences along both axes of n x n knots, as a lower band like that of `_samples`."""
+    difference = np.diff(np.eye(n), 2, axis=0)
+    along = difference.T @ difference
+    width = 3 * n + 4
+    band = np.zeros((n * n, width))
+    for d in range(3):
+        diagonal = np.diag(along, -d)
+        # Between knots of one row, and between rows.
+        for row in range(n):
+            band[row * n + d : (row + 1) * n, width - 1 - d] += diagonal
+        band[d * n :, width - 1 - d * n] += np.repeat(diagonal, n)
+    return band
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_LOOSE)
+def _solve_banded(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cholesky's solution for a symmetric matrix given by its lower band, the diagonal last; `a` is used up.
 
     A library's would be as quick on one core, but wakes threads that then wait, at the cost of all others.
     """
-    n = len(b)
+    n, width = a.shape
+    last = width - 1
     x = b.copy()
     for j in range(n):
-        first = max(0, j - band)
+        first = max(0, j - last)
         for i in range(first, j):
-            total = a[j, i]
-            for k in range(max(first, i - band), i):
-                total -= a[j, k] * a[i, k]
-            a[j, i] = total / a[i, i]
-        total = a[j, j]
+            # Column k of row j lies at k - j + last.
+            total = 0.0
+            for k in range(first, i):
+                total += a[j, k - j + last] * a[i, k - i + last]
+            a[j, i - j + last] = (a[j, i - j + last] - total) / a[i, last]
+        total = 0.0
         for k in range(first, j):
-            total -= a[j, k] * a[j, k]
-        a[j, j] = np.sqrt(max(total, 1e-300))
+            total += a[j, k - j + last] ** 2
+        a[j, last] = np.sqrt(max(a[j, last] - total, 1e-300))
+        total = 0.0
         for k in range(first, j):
-            x[j] -= a[j, k] * x[k]
-        x[j] /= a[j, j]
+            total += a[j, k - j + last] * x[k]
+        x[j] = (x[j] - total) / a[j, last]
     for j in range(n - 1, -1, -1):
-        for k in range(j + 1, min(n, j + band + 1)):
-            x[j] -= a[k, j] * x[k]
-        x[j] /= a[j, j]
+        for k in range(j + 1, min(n, j + last + 1)):
+            x[j] -= a[k, j - k + last] * x[k]
+        x[j] /= a[j, last]
     return x
 
 
@@ -331,7 +353,36 @@ def _slopes(t: float) -> tuple[float, float, float, float]:
     return -s * s / 2, (-12 * t + 9 * t * t) / 6, (12 * s - 9 * s * s) / 6, t * t / 2
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _extent(shape: np.ndarray, form: np.ndarray, radius: float) -> tuple[float, float]:
+    """How far along x and y a star of this shape reaches, px, out to `radius` widths."""
+    l0, l1, l2, l3 = shape[0], shape[1], shape[2], shape[3]
+    xx = form[0] * l0 * l0 + form[1] * l2 * l2 + 2 * form[2] * l0 * l2
+    yy = form[0] * l1 * l1 + form[1] * l3 * l3 + 2 * form[2] * l1 * l3
+    xy = form[0] * l0 * l1 + form[1] * l2 * l3 + form[2] * (l0 * l3 + l1 * l2)
+    det = max(xx * yy - xy * xy, 1e-12)
+    return radius * np.sqrt(yy / det), radius * np.sqrt(xx / det)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _across(
+    knots: np.ndarray,
+    at: np.uint64,
+    w0: float,
+    w1: float,
+    w2: float,
+    w3: float,
+    s0: float,
+    s1: float,
+    s2: float,
+    s3: float,
+) -> tuple[float, float]:
+    """One row of four knots, weighed for the value and for its slope; unsigned places need no check."""
+    a, b, c, d = knots[at], knots[at + _STEP], knots[at + _STEP + _STEP], knots[at + _STEP + _STEP + _STEP]
+    return w0 * a + w1 * b + w2 * c + w3 * d, s0 * a + s1 * b + s2 * c + s3 * d
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_LOOSE)
 def _fit(
     data: np.ndarray,
     step: int,
@@ -364,14 +415,16 @@ def _fit(
     ok = np.zeros(n, np.bool_)
     det = form[0] * form[1] - form[2] ** 2
     far = radius * np.sqrt(max(form[0], form[1]) / det)
-    reach = int(np.ceil(1.5 * far)) + 1
-    most = (2 * reach + 2) ** 2
+    most = 1024
+    at_x, at_y = np.empty(most), np.empty(most)
     value, gx, gy = np.empty(most), np.empty(most), np.empty(most)
     seen, weight = np.empty(most), np.empty(most)
     which = np.empty(most, np.int64)
-    a = np.empty((nc + 2, nc + 2))
-    b = np.empty(nc + 2)
+    a0c, a1c, acc, bc = np.empty(nc), np.empty(nc), np.empty(nc), np.empty(nc)
     f = np.empty(nc)
+    limit = (radius / spacing) ** 2
+    knots, line = profile.reshape(-1), np.uint64(m)
+    odd_site = step - 1
     for k in range(n):
         px, py = x[k], y[k]
         l0, l1, l2, l3 = (
@@ -380,96 +433,109 @@ def _fit(
             shape[k, 2] / spacing,
             shape[k, 3] / spacing,
         )
-        limit = (radius / spacing) ** 2
+        reach_x, reach_y = _extent(shape[k], form, radius)
+        if (2 * reach_x + 2) * (2 * reach_y + 2) > most:
+            most = int((2 * reach_x + 2) * (2 * reach_y + 2)) + 1
+            at_x, at_y = np.empty(most), np.empty(most)
+            value, gx, gy = np.empty(most), np.empty(most), np.empty(most)
+            seen, weight = np.empty(most), np.empty(most)
+            which = np.empty(most, np.int64)
         f[:] = 0.0
         good = True
+        count = 0
+        from_x, from_y = np.inf, np.inf
         for turn in range(rounds + 1):
-            count = 0
-            i0, j0 = int(round(px)), int(round(py))
-            if i0 - reach < 0 or j0 - reach < 0 or i0 + reach >= nx or j0 + reach >= ny:
-                good = False
-                break
-            for j in range(j0 - reach, j0 + reach + 1):
-                for i in range(i0 - reach, i0 + reach + 1):
-                    dx, dy = i - px, j - py
-                    u, v = l0 * dx + l1 * dy, l2 * dx + l3 * dy
-                    if form[0] * u * u + form[1] * v * v + 2 * form[2] * u * v > limit:
-                        continue
-                    level = float(data[j, i])
-                    if level >= saturation:
-                        continue
-                    u, v = u + middle, v + middle
-                    iu, iv = int(u), int(v)
-                    wu, wv = _weights(u - iu), _weights(v - iv)
-                    su, sv = _slopes(u - iu), _slopes(v - iv)
-                    p = pu = pv = 0.0
-                    for q in range(4):
-                        row = iv - 1 + q
-                        r0, r1, r2, r3 = (
-                            profile[row, iu - 1],
-                            profile[row, iu],
-                            profile[row, iu + 1],
-                            profile[row, iu + 2],
-                        )
-                        along = wu[0] * r0 + wu[1] * r1 + wu[2] * r2 + wu[3] * r3
-                        p += wv[q] * along
-                        pv += sv[q] * along
-                        pu += wv[q] * (su[0] * r0 + su[1] * r1 + su[2] * r2 + su[3] * r3)
-                    c = channel[(j % step) * step + i % step]
-                    value[count] = p
-                    # d/d(position) is minus d/d(offset)
-                    gx[count], gy[count] = -(pu * l0 + pv * l2), -(pu * l1 + pv * l3)
-                    seen[count] = level - sky[c, k]
-                    which[count] = c
-                    count += 1
-            if count < nc + 6:
-                good = False
-                break
+            if abs(px - from_x) > 0.1 or abs(py - from_y) > 0.1:
+                # The pixels that count: within the radius around where the star now is.
+                from_x, from_y = px, py
+                count = 0
+                i0, i1 = int(np.ceil(px - reach_x)), int(np.floor(px + reach_x))
+                j0, j1 = int(np.ceil(py - reach_y)), int(np.floor(py + reach_y))
+                if i0 < 0 or j0 < 0 or i1 >= nx or j1 >= ny:
+                    good = False
+                    break
+                for j in range(j0, j1 + 1):
+                    for i in range(i0, i1 + 1):
+                        dx, dy = i - px, j - py
+                        u, v = l0 * dx + l1 * dy, l2 * dx + l3 * dy
+                        if form[0] * u * u + form[1] * v * v + 2 * form[2] * u * v > limit:
+                            continue
+                        level = float(data[j, i])
+                        if level >= saturation:
+                            continue
+                        c = channel[(j & odd_site) * step + (i & odd_site)]
+                        at_x[count], at_y[count] = i, j
+                        seen[count] = level - sky[c, k]
+                        which[count] = c
+                        count += 1
+                if count < nc + 6:
+                    good = False
+                    break
+            for s in range(count):
+                dx, dy = at_x[s] - px, at_y[s] - py
+                u, v = l0 * dx + l1 * dy + middle, l2 * dx + l3 * dy + middle
+                iu, iv = int(u), int(v)
+                w0, w1, w2, w3 = _weights(u - iu)
+                s0, s1, s2, s3 = _slopes(u - iu)
+                v0, v1, v2, v3 = _weights(v - iv)
+                t0, t1, t2, t3 = _slopes(v - iv)
+                corner = np.uint64((iv - 1) * m + iu - 1)
+                row0, along0 = _across(knots, corner, w0, w1, w2, w3, s0, s1, s2, s3)
+                corner += line
+                row1, along1 = _across(knots, corner, w0, w1, w2, w3, s0, s1, s2, s3)
+                corner += line
+                row2, along2 = _across(knots, corner, w0, w1, w2, w3, s0, s1, s2, s3)
+                corner += line
+                row3, along3 = _across(knots, corner, w0, w1, w2, w3, s0, s1, s2, s3)
+                p = v0 * row0 + v1 * row1 + v2 * row2 + v3 * row3
+                pv = t0 * row0 + t1 * row1 + t2 * row2 + t3 * row3
+                pu = v0 * along0 + v1 * along1 + v2 * along2 + v3 * along3
+                value[s] = p
+                # d/d(position) is minus d/d(offset)
+                gx[s], gy[s] = -(pu * l0 + pv * l2), -(pu * l1 + pv * l3)
             if turn == 0:
                 # A first flux, each channel by itself.
-                a[0, :], b[:] = 0.0, 0.0
+                bc[:], acc[:] = 0.0, 0.0
                 for s in range(count):
-                    b[which[s]] += value[s] * seen[s]
-                    a[0, which[s]] += value[s] * value[s]
+                    bc[which[s]] += value[s] * seen[s]
+                    acc[which[s]] += value[s] * value[s]
                 for c in range(nc):
-                    f[c] = b[c] / a[0, c] if a[0, c] > 0 else 0.0
-            a[:], b[:] = 0.0, 0.0
+                    f[c] = bc[c] / acc[c] if acc[c] > 0 else 0.0
+            a00 = a01 = a11 = b0 = b1 = 0.0
+            a0c[:], a1c[:], acc[:], bc[:] = 0.0, 0.0, 0.0, 0.0
             for s in range(count):
                 c = which[s]
                 model = max(f[c] * value[s], 0.0)
                 w = 1.0 / (noise[c] ** 2 + per_adu * model + (grain * model) ** 2)
                 weight[s] = w
+                rest = seen[s] - f[c] * value[s]
                 # What a neighbour adds must not pull: past 3 sigma a pixel counts ever less.
-                odd = w * (seen[s] - f[c] * value[s]) ** 2
+                odd = w * rest * rest
                 if turn > 1 and odd > _ODD:
                     w *= _ODD / odd
-                tx, ty = f[c] * gx[s], f[c] * gy[s]
-                rest = seen[s] - f[c] * value[s]
-                a[0, 0] += w * tx * tx
-                a[0, 1] += w * tx * ty
-                a[1, 1] += w * ty * ty
-                b[0] += w * tx * rest
-                b[1] += w * ty * rest
-                a[0, 2 + c] += w * tx * value[s]
-                a[1, 2 + c] += w * ty * value[s]
-                a[2 + c, 2 + c] += w * value[s] * value[s]
-                b[2 + c] += w * rest * value[s]
+                tx, ty, p = f[c] * gx[s], f[c] * gy[s], value[s]
+                a00 += w * tx * tx
+                a01 += w * tx * ty
+                a11 += w * ty * ty
+                b0 += w * tx * rest
+                b1 += w * ty * rest
+                a0c[c] += w * tx * p
+                a1c[c] += w * ty * p
+                acc[c] += w * p * p
+                bc[c] += w * rest * p
             # Fluxes are eliminated one by one: between themselves they have no cross terms.
-            a00, a01, a11, b0, b1 = a[0, 0], a[0, 1], a[1, 1], b[0], b[1]
             for c in range(nc):
-                d = a[2 + c, 2 + c]
-                if d <= 0:
-                    continue
-                a00 -= a[0, 2 + c] ** 2 / d
-                a01 -= a[0, 2 + c] * a[1, 2 + c] / d
-                a11 -= a[1, 2 + c] ** 2 / d
-                b0 -= a[0, 2 + c] * b[2 + c] / d
-                b1 -= a[1, 2 + c] * b[2 + c] / d
+                if acc[c] > 0:
+                    a00 -= a0c[c] ** 2 / acc[c]
+                    a01 -= a0c[c] * a1c[c] / acc[c]
+                    a11 -= a1c[c] ** 2 / acc[c]
+                    b0 -= a0c[c] * bc[c] / acc[c]
+                    b1 -= a1c[c] * bc[c] / acc[c]
             det = a00 * a11 - a01 * a01
             if rounds == 0:
                 for c in range(nc):
-                    if a[2 + c, 2 + c] > 0:
-                        f[c] += b[2 + c] / a[2 + c, 2 + c]
+                    if acc[c] > 0:
+                        f[c] += bc[c] / acc[c]
                 break
             if not (det > 0 and a00 > 0):
                 good = False
@@ -488,9 +554,8 @@ def _fit(
             px += cut * mx
             py += cut * my
             for c in range(nc):
-                d = a[2 + c, 2 + c]
-                if d > 0:
-                    f[c] += (b[2 + c] - cut * (a[0, 2 + c] * mx + a[1, 2 + c] * my)) / d
+                if acc[c] > 0:
+                    f[c] += (bc[c] - cut * (a0c[c] * mx + a1c[c] * my)) / acc[c]
             if (px - x[k]) ** 2 + (py - y[k]) ** 2 > (0.5 * far) ** 2:
                 good = False
                 break
@@ -521,32 +586,36 @@ def _samples(
     radius: float,
     slack: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Normal equations of the profile's knots from stars of known place and flux; pixels unlike it left out."""
+    """Normal equations of the profile's knots from stars of known place and flux; pixels unlike it left out.
+
+    Returns the matrix's lower band, (m * m, 3 * m + 4) with the diagonal last, and the right side.
+    """
     ny, nx = data.shape
     m = profile.shape[0]
     middle = 0.5 * (m - 1)
-    normal = np.zeros((m * m, m * m))
+    odd_site = step - 1
+    width = 3 * m + 4
+    band = np.zeros(m * m * width)
     right = np.zeros(m * m)
-    basis = np.empty(16)
-    place = np.empty(16, np.int64)
+    wu, wv = np.empty(4), np.empty(4)
     limit = (radius / spacing) ** 2
-    det = form[0] * form[1] - form[2] ** 2
-    box = int(np.ceil(1.5 * radius * np.sqrt(max(form[0], form[1]) / det))) + 1
     for k in range(len(x)):
         if not use[k]:
             continue
-        i0, j0 = int(round(x[k])), int(round(y[k]))
         l0, l1, l2, l3 = (
             shape[k, 0] / spacing,
             shape[k, 1] / spacing,
             shape[k, 2] / spacing,
             shape[k, 3] / spacing,
         )
+        reach_x, reach_y = _extent(shape[k], form, radius)
         top = 0.0
         for c in range(flux.shape[0]):
             top = max(top, flux[c, k] * profile[m // 2, m // 2])
-        for j in range(max(0, j0 - box), min(ny, j0 + box + 1)):
-            for i in range(max(0, i0 - box), min(nx, i0 + box + 1)):
+        for j in range(max(0, int(np.ceil(y[k] - reach_y))), min(ny - 1, int(np.floor(y[k] + reach_y))) + 1):
+            for i in range(
+                max(0, int(np.ceil(x[k] - reach_x))), min(nx - 1, int(np.floor(x[k] + reach_x))) + 1
+            ):
                 dx, dy = i - x[k], j - y[k]
                 u, v = l0 * dx + l1 * dy, l2 * dx + l3 * dy
                 if (
@@ -554,19 +623,19 @@ def _samples(
                     or data[j, i] >= saturation
                 ):
                     continue
-                u, v = u + middle, v + middle
-                iu, iv = int(u), int(v)
-                wu, wv = _weights(u - iu), _weights(v - iv)
-                c = channel[(j % step) * step + i % step]
-                p = 0.0
-                for q in range(4):
-                    for r in range(4):
-                        basis[4 * q + r] = wv[q] * wu[r]
-                        place[4 * q + r] = (iv - 1 + q) * m + iu - 1 + r
-                        p += basis[4 * q + r] * profile[iv - 1 + q, iu - 1 + r]
+                c = channel[(j & odd_site) * step + (i & odd_site)]
                 f = flux[c, k]
                 if f <= 0:
                     continue
+                u, v = u + middle, v + middle
+                iu, iv = int(u), int(v)
+                wu[0], wu[1], wu[2], wu[3] = _weights(u - iu)
+                wv[0], wv[1], wv[2], wv[3] = _weights(v - iv)
+                corner = (iv - 1) * m + iu - 1
+                p = 0.0
+                for q in range(4):
+                    for r in range(4):
+                        p += wv[q] * wu[r] * profile[iv - 1 + q, iu - 1 + r]
                 seen = float(data[j, i]) - sky[c, k]
                 model = max(f * p, 0.0)
                 variance = noise[c] ** 2 + per_adu * model + (0.02 * model) ** 2
@@ -574,12 +643,22 @@ def _samples(
                 if (seen - f * p) ** 2 > 25.0 * variance + (slack * top) ** 2:
                     continue
                 w = f * f / variance
-                # Places ascend with q and r: this is the upper half.
-                for q in range(16):
-                    right[place[q]] += w * basis[q] * seen / f
-                    for r in range(q, 16):
-                        normal[place[q], place[r]] += w * basis[q] * basis[r]
-    for q in range(m * m):
-        for r in range(q):
-            normal[q, r] = normal[r, q]
-    return normal, right
+                for q in range(4):
+                    for r in range(4):
+                        row = corner + q * m + r
+                        weighted = w * wv[q] * wu[r]
+                        right[row] += weighted * seen / f
+                        # Columns up to the diagonal: whole rows of knots before this one, then those of its own.
+                        at = np.uint64(row * width + width - 1 - r - q * m)
+                        for b in range(q):
+                            share = weighted * wv[b]
+                            band[at] += share * wu[0]
+                            band[at + _STEP] += share * wu[1]
+                            band[at + _STEP + _STEP] += share * wu[2]
+                            band[at + _STEP + _STEP + _STEP] += share * wu[3]
+                            at += np.uint64(m)
+                        share = weighted * wv[q]
+                        for b in range(r + 1):
+                            band[at] += share * wu[b]
+                            at += _STEP
+    return band.reshape(m * m, width), right

@@ -11,10 +11,10 @@ import numba
 import numpy as np
 
 from difflapse.measure.background import channel_levels
-from difflapse.measure.detect import detect, spread
+from difflapse.measure.detect import detect, shrink, spread
 from difflapse.measure.psf import Light, fit_profile
 from difflapse.model import Frame, Quality, Stars
-from difflapse.mosaic import channels, native_order, sites, superpixels
+from difflapse.mosaic import channels, native_order, sites
 
 _WIDER = 1.6
 """Width of the centroids' window over that of the stars where these are trailed: lopsided stars have their peak and
@@ -27,6 +27,9 @@ _TELLING = 25.0
 """S/N from which a star says something about the profile of all."""
 _LIKE = 0.25
 """Such a star's width lies within this share of the typical one."""
+
+_LOOSE = {"contract", "reassoc"}
+"""Sums may be taken in any order; infinities and NaN stay what they are."""
 
 
 def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 1500) -> tuple[Stars, Quality]:
@@ -60,19 +63,12 @@ def find_stars(frame: Frame, threshold: float = 5.0, limit: int = 1500) -> tuple
     if not np.all(np.isfinite(noises)):
         return empty, Quality(0, float("nan"), levels, noises)
     step = 2 if pattern else 1
-    grey = superpixels(frame.data, pattern, bias)
-    grey_mask = _grey_mask(frame.mask, grey.shape, step)
-    if not np.isfinite(grey[:: max(1, grey.shape[0] // 64)]).all() or frame.mask is not None:
-        bad = ~np.isfinite(grey) if grey_mask is None else grey_mask | ~np.isfinite(grey)
-        grey[bad] = np.median(grey[~bad]) if (~bad).any() else 0.0
-        grey_mask = bad
-    found = detect(grey, grey_mask, threshold, 2 * limit)
+    native = native_order(frame.data)
+    found = detect(shrink(native, pattern, bias, frame.mask), threshold, 2 * limit)
     if len(found.x) == 0:
         return empty, Quality(0, float("nan"), levels, noises)
-    some = spread(found.x, found.y, grey.shape, limit + limit // 4)
-    half = (step - 1) / 2
-    x, y = found.x[some] * step + half, found.y[some] * step + half
-    native = native_order(frame.data)
+    some = spread(found.x, found.y, native.shape, limit + limit // 4)
+    x, y = found.x[some], found.y[some]
     if frame.mask is not None:
         native = np.where(frame.mask, np.median(native[~frame.mask]).astype(native.dtype), native)
     sky = found.sky[some] + step**2 * bias
@@ -177,13 +173,6 @@ def _touches(mask: np.ndarray, x: np.ndarray, y: np.ndarray, radius: float) -> n
     return found
 
 
-def _grey_mask(mask: np.ndarray | None, shape: tuple[int, ...], step: int) -> np.ndarray | None:
-    if mask is None or step == 1:
-        return mask
-    m = mask[: shape[0] * 2, : shape[1] * 2]
-    return m[::2, ::2] | m[1::2, ::2] | m[::2, 1::2] | m[1::2, 1::2]  # type: ignore[no-any-return]
-
-
 def _typical_width(
     native: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray
 ) -> tuple[float, float]:
@@ -255,7 +244,7 @@ def _unique(x: np.ndarray, y: np.ndarray, order: np.ndarray, radius: float) -> n
     return np.delete(order, np.unique(pairs.max(axis=1)))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_LOOSE)
 def _stamp(data: np.ndarray, step: int, i0: int, j0: int, reach: int, sky: float, out: np.ndarray) -> bool:
     """Copy the surroundings of a pixel, sky taken off; sums of 2x2 for a mosaic. False where they leave the frame.
 
@@ -275,7 +264,7 @@ def _stamp(data: np.ndarray, step: int, i0: int, j0: int, reach: int, sky: float
     return True
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_LOOSE)
 def _centroids(
     data: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, width: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -316,12 +305,15 @@ def _centroids(
             sw = sx = sy = 0.0
             for v in range(-reach, reach + 1):
                 dy = iv + v - py
-                ey = np.exp(norm * dy * dy)
+                s0 = s1 = 0.0
                 for u in range(-reach, reach + 1):
-                    w = ey * ex[u + reach] * stamp[iv + v + big, iu + u + big]
-                    sw += w
-                    sx += w * (iu + u - px)
-                    sy += w * dy
+                    w = ex[u + reach] * stamp[iv + v + big, iu + u + big]
+                    s0 += w
+                    s1 += w * (iu + u - px)
+                ey = np.exp(norm * dy * dy)
+                sw += ey * s0
+                sx += ey * s1
+                sy += ey * s0 * dy
             if sw <= 0:
                 break
             dx, dy = 2 * sx / sw, 2 * sy / sw
@@ -364,7 +356,7 @@ def _profiles(
     return radius.ravel(), value.ravel()
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_LOOSE)
 def _widths(
     data: np.ndarray, step: int, x: np.ndarray, y: np.ndarray, sky: np.ndarray, width: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -374,6 +366,7 @@ def _widths(
     sigma, elongation = np.full(n, np.nan), np.full(n, np.nan)
     moments = np.full((3, n), np.nan)
     stamp = np.empty((181, 181))
+    fall_x, fall_y = np.empty(181), np.empty(181)
     for k in range(n):
         w2 = width * width
         i0, j0 = int(round(x[k] - half)), int(round(y[k] - half))
@@ -382,16 +375,23 @@ def _widths(
             reach = min(90, max(3, int(np.ceil(3.0 * np.sqrt(w2)))))
             if not _stamp(data, step, i0, j0, reach, sky[k], stamp):
                 break
+            for u in range(2 * reach + 1):
+                fall_x[u] = np.exp(-0.5 * (u - reach - fx) ** 2 / w2)
+                fall_y[u] = np.exp(-0.5 * (u - reach - fy) ** 2 / w2)
             sw = sxx = syy = sxy = 0.0
             for v in range(2 * reach + 1):
                 dy = v - reach - fy
+                s0 = s1 = s2 = 0.0
                 for u in range(2 * reach + 1):
                     dx = u - reach - fx
-                    w = np.exp(-0.5 * (dx * dx + dy * dy) / w2) * stamp[v, u]
-                    sw += w
-                    sxx += w * dx * dx
-                    syy += w * dy * dy
-                    sxy += w * dx * dy
+                    w = fall_x[u] * stamp[v, u]
+                    s0 += w
+                    s1 += w * dx
+                    s2 += w * dx * dx
+                sw += fall_y[v] * s0
+                sxx += fall_y[v] * s2
+                syy += fall_y[v] * s0 * dy * dy
+                sxy += fall_y[v] * s1 * dy
             if sw <= 0:
                 break
             sxx, syy, sxy = sxx / sw, syy / sw, sxy / sw
@@ -444,7 +444,7 @@ def _median(values: np.ndarray, n: int) -> float:
     return 0.5 * (float(values[middle]) + float(np.max(values[:middle])))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_LOOSE)
 def _apertures(
     data: np.ndarray,
     x: np.ndarray,
@@ -467,6 +467,7 @@ def _apertures(
     ring = np.empty((n_channels, (2 * reach + 1) ** 2))
     m = np.empty(n_channels, np.int64)
     total = np.empty(n_channels)
+    odd_site = step - 1
     for k in range(n):
         i0, j0 = int(round(x[k])), int(round(y[k]))
         m[:] = 0
@@ -475,7 +476,7 @@ def _apertures(
         for j in range(max(0, j0 - reach), min(ny, j0 + reach + 1)):
             for i in range(max(0, i0 - reach), min(nx, i0 + reach + 1)):
                 r = (i - x[k]) ** 2 + (j - y[k]) ** 2
-                c = channel[(j % step) * step + i % step]
+                c = channel[(j & odd_site) * step + (i & odd_site)]
                 v = float(data[j, i])
                 if r <= radius * radius:
                     total[c] += v

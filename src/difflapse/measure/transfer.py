@@ -18,6 +18,9 @@ _DARK = 25
 """Percent of pixels, the faintest, that are looked at: stars are the less among them."""
 _RANGE = 1.25
 """Brightest over faintest sky below which a slope cannot be told from an offset."""
+_GROWTH = 0.3
+"""Where the level of no light is not known: share by which the noise's variance must grow over the sky's range.
+Levels are read off the faintest quarter with the help of their own scatter, so that even sky has a slope of its own."""
 _KNOWN = 0.25
 """A gain whose standard error is larger than this share of it is not told."""
 _RESPONSE = 0.05
@@ -98,7 +101,8 @@ def photon_transfer(
         )
     solution, errors, kept = _line(signal, variance, count)
     slope, offset = solution
-    if not slope > 0 or errors[0] > _KNOWN * slope:
+    even = bias_adu is None and slope * (high - low) < _GROWTH * float(np.median(variance[kept]))
+    if not slope > 0 or errors[0] > _KNOWN * slope or even:
         return Transfer(n=int(kept.sum()), reason="noise does not grow with the sky as photons' does")
     gain = 1 / slope
     gain_error = errors[0] / slope**2

@@ -18,7 +18,8 @@ class HeldOut:
     y: np.ndarray
     """(n,) float32."""
     dx: np.ndarray
-    """(n,) float32: transformed position minus the one measured on the reference, its native pixels."""
+    """(n,) float32: transformed position minus the one measured on the reference, its native pixels; where one lens
+    serves the night, minus the mean of what the other frames measured."""
     dy: np.ndarray
     """(n,) float32."""
     snr: np.ndarray

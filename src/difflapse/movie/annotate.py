@@ -10,7 +10,7 @@ import numpy as np
 from difflapse.movie.compass import Compass, draw_compass
 from difflapse.movie.diverging import VMAX, compress, diverging_table
 from difflapse.movie.layout import Layout
-from difflapse.movie.text import BRIGHT, DIM, GROUND, WARN, paste, text_mask
+from difflapse.movie.text import BRIGHT, DIM, GROUND, WARN, levels, paste, text_mask
 from difflapse.movie.timebar import TimeBar, draw_bar
 
 
@@ -35,7 +35,7 @@ class Caption:
     note: str = ""
     """What the viewer must know about this frame, for example ``cloud``."""
     units: str = "sigma"
-    """Units of the colour scale: ``sigma``, ``adu`` or ``percent``."""
+    """Units of the colour scale: ``sigma``, ``adu``, ``percent`` or ``mag``."""
     vmax: float = VMAX
     """Difference at the ends of the colour scale, in `units`."""
     time_local: str = ""
@@ -67,21 +67,19 @@ def annotate(picture: np.ndarray, layout: Layout, caption: Caption) -> None:
     if layout.top:
         strip = layout.top
         titles = caption.titles or layout.names
-        picture[strip.y : strip.y + strip.height] = _titles(
-            layout, titles, caption.name, caption.exposure, caption.method
-        )
+        band = _titles(layout, titles, caption.name, caption.exposure, caption.method)
+        picture[strip.y : strip.y + strip.height] = levels(band, picture.dtype)
     if layout.bottom:
         strip = layout.bottom
-        band = picture[strip.y : strip.y + strip.height]
-        band[:] = _scale(layout, caption.units, caption.vmax, caption.compass)
+        band = _scale(layout, caption.units, caption.vmax, caption.compass).copy()
         _clock(band, layout, caption)
+        picture[strip.y : strip.y + strip.height] = levels(band, picture.dtype)
     if layout.bar:
         strip = layout.bar
-        band = picture[strip.y : strip.y + strip.height]
-        if caption.bar is None:
-            band[:] = GROUND
-        else:
+        band = _ground(strip.height, layout.width)
+        if caption.bar is not None:
             draw_bar(band, caption.bar, caption.frame, layout.text)
+        picture[strip.y : strip.y + strip.height] = levels(band, picture.dtype)
 
 
 def _clock(band: np.ndarray, layout: Layout, caption: Caption) -> None:
@@ -173,15 +171,20 @@ def _draw_scale(band: np.ndarray, layout: Layout, units: str, vmax: float, start
     y = (_lines(layout) - 1) * (line - round(0.15 * layout.text)) + (line - high - round(1.2 * small)) // 2
     place = np.linspace(-1, 1, stop - start)
     band[y : y + high, start:stop] = diverging_table()[np.rint(127 + 127 * place).astype(int)]
-    unit = {"sigma": "σ", "percent": "%"}.get(units, f" {units.upper()}")
-    for part in (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0):
+    unit = {"sigma": "σ", "percent": "%", "mag": " mag"}.get(units, f" {units.upper()}")
+    fainter, brighter = ("+", "−") if units == "mag" else ("−", "+")
+    taken: list[tuple[int, int]] = []
+    for part in (-1.0, 1.0, 0.0, -0.5, 0.5, -0.25, 0.25):
         value = part * vmax
         x = start + round((stop - 1 - start) * (compress(value, vmax).item() + 1) / 2)
-        sign = "−" if value < 0 else "+" if value > 0 else ""
+        sign = fainter if value < 0 else brighter if value > 0 else ""
         end = abs(part) == 1
         word = text_mask(f"{sign}{abs(value):.3g}{unit if end else ''}", small)
         at = x - word.shape[1] // 2
         at = min(max(at, start), stop - word.shape[1]) if end else at
+        if any(at < b + small // 3 and a - small // 3 < at + word.shape[1] for a, b in taken):
+            continue
+        taken.append((at, at + word.shape[1]))
         paste(band, word, at, y + high + round(0.12 * small), DIM)
         if not end:
             band[y + high : y + high + max(2, small // 7), x : x + max(1, small // 12)] = DIM

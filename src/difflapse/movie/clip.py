@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from difflapse.movie.text import BRIGHT, DIM, GROUND, WARN, paste, text_mask
+from difflapse.movie.text import BRIGHT, DIM, GROUND, WARN, eight_bits, paste, text_mask
 
 WIDTH, HEIGHT = 1280, 720
 SIDE = 400
@@ -122,11 +122,13 @@ def title_card(lines: Sequence[str]) -> np.ndarray:
 
 
 def fitted(picture: np.ndarray) -> np.ndarray:
-    """A movie frame shrunk to the size of a clip, (720, 1280, 3) uint8, dark where it has another shape."""
+    """A movie frame of either depth as (720, 1280, 3) uint8, shrunk, dark where it has another shape."""
     high, wide = picture.shape[:2]
     scale = min(WIDTH / wide, HEIGHT / high)
     size = (max(1, round(wide * scale)), max(1, round(high * scale)))
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+    small = cv2.resize(
+        eight_bits(picture), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    )
     out = _ground().copy()
     x, y = (WIDTH - size[0]) // 2, (HEIGHT - size[1]) // 2
     out[y : y + size[1], x : x + size[0]] = small

@@ -9,7 +9,7 @@ import numpy as np
 from difflapse.errors import OptionError
 from difflapse.movie.annotate import Caption, annotate
 from difflapse.movie.layout import Layout
-from difflapse.movie.text import GROUND
+from difflapse.movie.text import GROUND, levels
 
 
 def compose(layout: Layout, panels: Mapping[str, np.ndarray], caption: Caption) -> np.ndarray:
@@ -19,35 +19,39 @@ def compose(layout: Layout, panels: Mapping[str, np.ndarray], caption: Caption) 
     ----------
     layout : Layout
         Says where they go.
-    panels : mapping of str to (height, width, 3) uint8
+    panels : mapping of str to (height, width, 3) of that type
         A picture for each of the layout's panels, of the panels' size.
     caption : Caption
         What is written around them.
 
     Returns
     -------
-    picture : (layout.height, layout.width, 3) uint8
+    picture : (layout.height, layout.width, 3) uint8 or, of a layout 16 bits deep, uint16
 
     Raises
     ------
     OptionError
         A panel is missing or of another size.
     """
-    picture = np.empty((layout.height, layout.width, 3), np.uint8)
+    picture = np.empty((layout.height, layout.width, 3), layout.dtype)
+    ground = levels(GROUND, layout.dtype)
     top = min(panel.y for panel in layout.panels)
-    picture[:top] = GROUND
-    picture[top + layout.panels[0].height :] = GROUND
+    picture[:top] = ground
+    picture[top + layout.panels[0].height :] = ground
     right = 0
     for panel in layout.panels:
         drawn = panels.get(panel.name)
         needed = (panel.height, panel.width, 3)
-        if drawn is None or drawn.shape != needed:
-            found = "none" if drawn is None else str(drawn.shape)
-            raise OptionError(f"panel {panel.name!r} is {found}; it must be an image of shape {needed}")
+        if drawn is None or drawn.shape != needed or drawn.dtype != layout.dtype:
+            kind = np.dtype(layout.dtype)
+            found = "none" if drawn is None else f"{drawn.shape}, {drawn.dtype}"
+            raise OptionError(
+                f"panel {panel.name!r} is {found}; it must be an image of shape {needed}, {kind}"
+            )
         rows = picture[panel.y : panel.y + panel.height]
-        rows[:, right : panel.x] = GROUND
+        rows[:, right : panel.x] = ground
         rows[:, panel.x : panel.x + panel.width] = drawn
         right = panel.x + panel.width
-    picture[top : top + layout.panels[0].height, right:] = GROUND
+    picture[top : top + layout.panels[0].height, right:] = ground
     annotate(picture, layout, caption)
     return picture

@@ -11,12 +11,14 @@ from numba import njit
 from difflapse.movie.layout import Layout
 from difflapse.movie.shrink import FAR, as_flags, enlarge, hatch_colours, plan_axis, row_weight
 from difflapse.movie.stretch import finish, hatch_period
-from difflapse.movie.text import DIM, paste, text_mask
+from difflapse.movie.text import DIM, levels, paste, text_mask
 
 VMAX = 20.0
 """Difference at the ends of the map, sigma."""
+ENDS = {"sigma": VMAX, "mag": 2.0}
+"""The same in the units in which it does not depend on the night."""
 
-_STEPS = 4095
+_STEPS, _DEEP_STEPS = 4095, (1 << 18) - 1
 _REACH = 3
 _MOST_IN_BOX = 4.0
 """Sigma that one pixel brings into the sum over those around it, at most."""
@@ -77,19 +79,19 @@ def difference_panel(
     mask : (ny, nx) bool, optional
         True = bad. Places where over half of the area is masked are hatched, specks palely.
     layout : Layout
-        Says how large the panel is.
+        Says how large the panel is, and how deep.
     vmax : float
         Difference at the ends of the map, in `units`.
     units : str
         ``sigma``: when shrinking, the mean is multiplied by the root of the number of pixels, so that noise
-        keeps its unit and faint wide things gain what the eye would gain. ``adu``, ``percent``: the plain
-        mean.
+        keeps its unit and faint wide things gain what the eye would gain. ``adu``, ``percent``, ``mag``: the
+        plain mean.
     noise : float, optional
         Noise of a pixel in `units`; 1 for sigma, else measured on this map when it is not given.
 
     Returns
     -------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) uint8 or, in a layout 16 bits deep, uint16
         Row 0 of the image at the bottom.
 
     Notes
@@ -106,10 +108,10 @@ def difference_panel(
         noise = 1.0 if units == "sigma" else _robust_noise(values, mask)
     root = _root_pixels(max(1.0, 1 / layout.scale))
     small, hidden = _shrink(values, mask, layout, root if units == "sigma" else 1.0, 1 / max(noise, 1e-30))
-    table = _fine_table()
-    out = np.empty((*small.shape, 3), np.uint8)
+    table, greys = _fine_table(layout.depth), _greys(layout.depth)
+    out = np.empty((*small.shape, 3), layout.dtype)
     per_pixel = (1.0 if units == "sigma" else root) / max(noise, 1e-30)
-    _colour(small, hidden, np.float32(1 / vmax), np.float32(per_pixel), _greys(), table, out)
+    _colour(small, hidden, np.float32(1 / vmax), np.float32(per_pixel), greys, table, out)
     return finish(out, _specks_pale(hidden, layout), layout)
 
 
@@ -120,11 +122,12 @@ def sigma_panel(
 
     Returns
     -------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) uint8 or uint16
         Row 0 at the bottom; what is masked or NaN is hatched.
     """
     small, hidden = _shrink(np.ascontiguousarray(noise, np.float32), mask, layout, 1.0, 0.0)
-    grey = np.clip((small - low) * (216 / max(high - low, 1e-30)) + 24, 24, 240).astype(np.uint8)
+    grey = np.clip((small - low) * (216 / max(high - low, 1e-30)) + 24, 24, 240)
+    grey = (grey * (np.iinfo(layout.dtype).max // 255)).astype(layout.dtype)
     return finish(np.repeat(grey[..., None], 3, axis=2), hidden, layout)
 
 
@@ -133,12 +136,12 @@ def hatched_panel(layout: Layout, text: str = "no difference") -> np.ndarray:
 
     Returns
     -------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) uint8 or uint16
     """
     high, wide = layout.panel_shape
-    out = np.empty((high, wide, 3), np.uint8)
-    paper, ink = hatch_colours()
-    blank = np.zeros((1, 1, 3), np.uint8)
+    out = np.empty((high, wide, 3), layout.dtype)
+    paper, ink = (levels(colour, layout.dtype) for colour in hatch_colours())
+    blank = np.zeros((1, 1, 3), layout.dtype)
     enlarge(blank, np.ones((1, 1), np.uint8), max(high, wide), paper, ink, hatch_period(layout), out)
     if layout.labels != "none" and text:
         letters = text_mask(text, layout.text, wide - 2 * layout.text)
@@ -173,12 +176,11 @@ def _shrink(
 
 
 def _specks_pale(hidden: np.ndarray, layout: Layout) -> np.ndarray:
-    """What is hidden (uint8) with 2 where it is a speck, such as a saturated core or what a hot pixel reaches.
-
-    Specks are narrower than 15 movie pixels or, enlarged, than 7 of the product's.
+    """What is hidden (uint8) with 2 where it is a speck, such as a saturated core: narrower than 15 movie pixels, or
+    than 12 product pixels where those are enlarged.
     """
     if hidden.any():
-        side = max(7, 15 // layout.enlargement)
+        side = 15 if layout.enlargement == 1 else 12
         areas = cv2.morphologyEx(hidden, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
         hidden[(hidden == 1) & (areas == 0)] = 2
     return hidden
@@ -204,16 +206,23 @@ def _robust_noise(values: np.ndarray, mask: np.ndarray | None) -> float:
 
 
 @functools.cache
-def _fine_table() -> np.ndarray:
-    """Colour over the difference in units of vmax, -1..1, compressed: (4095, 3) uint8."""
+def _fine_table(depth: int = 8) -> np.ndarray:
+    """Colour over the difference in units of vmax, -1..1, compressed: (4095, 3) uint8, or (262143, 3) uint16.
+
+    Between the map's 255 colours those of 16 bits lie on straight lines, so that luma rises throughout.
+    """
     coarse = diverging_table(255)
-    return coarse[np.rint(127 + 127 * compress(np.linspace(-1, 1, _STEPS), 1.0)).astype(int)]
+    place = 127 + 127 * compress(np.linspace(-1, 1, _DEEP_STEPS if depth == 16 else _STEPS), 1.0)
+    if depth == 16:
+        deep = [np.interp(place, np.arange(255), 257.0 * coarse[:, c]) for c in range(3)]
+        return np.rint(np.stack(deep, axis=1)).astype(np.uint16)
+    return coarse[np.rint(place).astype(int)]
 
 
 @functools.cache
-def _greys() -> np.ndarray:
-    """The luma of each entry of the fine table, (4095,) int32."""
-    return np.rint(_fine_table() @ np.array(_LUMA)).astype(np.int32)
+def _greys(depth: int = 8) -> np.ndarray:
+    """The luma of each entry of the fine table, int32."""
+    return np.rint(_fine_table(depth) @ np.array(_LUMA)).astype(np.int32)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

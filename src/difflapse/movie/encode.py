@@ -48,6 +48,8 @@ class Codec:
     pixels: str = "yuv420p"
     tag: str = ""
     """Four letters by which players know the codec, where not the usual ones."""
+    depth: int = 8
+    """Bits in which pictures are drawn for it."""
     options: Mapping[str, str] = field(default_factory=dict)
     muxer: Mapping[str, str] = field(default_factory=dict)
 
@@ -101,6 +103,7 @@ CODECS = {
             "ffv1",
             "matroska",
             "gbrp16le",
+            depth=16,
             options={"level": "3", "slicecrc": "1", "slices": "4"},
         ),
         Codec("png", "", "", ""),

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from difflapse.movie.layout import Layout
-from difflapse.movie.text import paste, text_mask
+from difflapse.movie.text import blend, paste, text_mask
 
 _INK = (126, 166, 178)
 _SHADE = (20, 24, 26)
@@ -27,11 +27,11 @@ class SkyLine:
 def draw_grid(
     panel: np.ndarray, layout: Layout, lines: tuple[SkyLine, ...], shift: tuple[float, float] = (0.0, 0.0)
 ) -> None:
-    """Draw lines and their labels onto a panel (height, width, 3) uint8, in place, so thin that stars stay seen.
+    """Draw lines and their labels onto a panel (height, width, 3), in place, so thin that stars stay seen.
 
     Parameters
     ----------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) uint8 or uint16
         A drawn panel; row 0 of the image at the bottom.
     layout : Layout
         Whose panel it is.
@@ -41,9 +41,10 @@ def draw_grid(
         Native pixels (x, y) by which the panel looks elsewhere than the layout says.
     """
     mask, labels = _grid(layout, lines, shift)
-    weight = mask[..., None].astype(np.uint16) * 3 // 8
     on = mask > 0
-    panel[on] = ((255 - weight[on]) * panel[on] + weight[on] * np.array(_INK, np.uint16)) // 255
+    under = panel[on]
+    blend(under, (mask[on].astype(np.uint16) * 3 // 8).astype(np.uint8), _INK)
+    panel[on] = under
     for word, x, y in labels:
         ink = text_mask(word, _size(layout))
         for dx, dy in ((-1, 0), (1, 0), (0, -1), (0, 1)):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from difflapse.movie.layout import Layout
-from difflapse.movie.text import BRIGHT, GROUND, paste, text_mask
+from difflapse.movie.text import BRIGHT, GROUND, levels, paste, text_mask
 
 MOST = 4
 """Insets of a panel at most: one for each corner."""
@@ -52,9 +52,9 @@ def paste_inset(
 
     Parameters
     ----------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) uint8 or uint16
         A drawn panel.
-    tile : (h, w, 3) uint8
+    tile : (h, w, 3) of the same type
         What is shown, before it is magnified by whole factors.
     corner : int
         As `corners` counts them.
@@ -73,7 +73,7 @@ def paste_inset(
         return
     _frame(panel, box)
     y, x = (2 if corner < 2 else high - tall - 2), (2 if corner % 2 == 0 else wide - long - 2)
-    panel[y - 2 : y + tall + 2, x - 2 : x + long + 2] = _EDGE
+    panel[y - 2 : y + tall + 2, x - 2 : x + long + 2] = levels(_EDGE, panel.dtype)
     panel[y : y + tall, x : x + long] = big
     if label and layout.labels == "full":
         word = text_mask(label, max(9, round(0.7 * layout.text)), long - 8)
@@ -92,7 +92,7 @@ def _frame(panel: np.ndarray, box: tuple[int, int, int, int]) -> None:
         return
     for y in (top, bottom - 1):
         if 0 <= y < high:
-            panel[y, a:b] = _EDGE
+            panel[y, a:b] = levels(_EDGE, panel.dtype)
     for x in (left, right - 1):
         if 0 <= x < wide:
-            panel[c:d, x] = _EDGE
+            panel[c:d, x] = levels(_EDGE, panel.dtype)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,13 @@ class Layout:
     """(x, y) of the crop's first native pixel."""
     labels: str
     """``full``, ``time`` or ``none``."""
+    depth: int = 8
+    """Bits of a pixel's colours: 8, or 16 for a lossless archive."""
+
+    @property
+    def dtype(self) -> type[np.unsignedinteger[Any]]:
+        """Of the pictures: uint8, or uint16."""
+        return np.uint16 if self.depth == 16 else np.uint8
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,6 +131,7 @@ def make_layout(
     width: int = 2560,
     labels: str = "full",
     fps: float = 12.0,
+    depth: int = 8,
 ) -> Layout:
     """Arrange the panels of a movie side by side, as large as the limits allow, with room for the text.
 
@@ -144,6 +153,8 @@ def make_layout(
         below. ``none``: no strips.
     fps : float
         Frames per second, which with the size must stay within H.264 level 5.1 (6.2 at full resolution).
+    depth : int
+        Bits of a pixel's colours, 8 or 16.
 
     Returns
     -------
@@ -170,14 +181,15 @@ def make_layout(
     if ny < 1 or nx < 1:
         raise OptionError(f"the image is {nx}x{ny}; a movie needs at least one pixel")
     if width == 0:
-        return _full_size((names, (ny, nx), step, (origin[0], origin[1]), MAX_SIDE, labels), fps)
+        whole = _full_size((names, (ny, nx), step, (origin[0], origin[1]), MAX_SIDE, labels), fps)
+        return replace(whole, depth=depth)
     room = min(width, MAX_WIDTH) // 2 * 2
     frame = (names, (ny, nx), step, (origin[0], origin[1]), room, labels)
 
     for factor in range(min(room // (nx * len(names)), 1440 // ny), 0, -1):
         layout = _arrange(*frame, float(factor))
         if _fits(layout, room, 1440 if factor > 1 else MAX_HEIGHT, fps):
-            return layout
+            return replace(layout, depth=depth)
 
     low, high, best = 1, max(nx, ny), None
     while low <= high:  # the largest long side that fits; whole, so that the picture ends on a pixel's edge
@@ -191,7 +203,7 @@ def make_layout(
         raise OptionError(
             f"{len(names)} panels do not fit into a movie {width} wide at {fps:g} frames per second"
         )
-    return best
+    return replace(best, depth=depth)
 
 
 def _full_size(

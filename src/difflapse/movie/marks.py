@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 
 from difflapse.movie.layout import Layout, Panel
-from difflapse.movie.text import GROUND, paste, text_mask
+from difflapse.movie.text import GROUND, draw_in_eight_bits, paste, text_mask
 
 INK = (140, 245, 205)
 """No tone of the colour scale, nor of a star."""
@@ -50,8 +51,8 @@ def mark(
 
     Parameters
     ----------
-    picture : (layout.height, layout.width, 3) uint8
-        The movie frame, as `compose` returned it.
+    picture : (layout.height, layout.width, 3) uint8 or uint16
+        The movie frame, as `compose` returned it. Marks are drawn in 8 bits.
     layout : Layout
         Of the movie.
     changes : table or mapping of arrays
@@ -81,7 +82,9 @@ def mark(
     named = next((name for name in _NAMED if name in layout.names), None)
     for panel in layout.panels:
         if panel.name in _RINGED:
-            _mark_panel(picture, layout, panel, seen, panel.name == named)
+            view = picture[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width]
+            named_here = panel.name == named
+            draw_in_eight_bits(view, functools.partial(_mark_panel, layout, panel, seen, named_here))
 
 
 def best_places(
@@ -167,8 +170,7 @@ def _name(changes: Mapping[str, Any], n: int, kind: str, number: int) -> str:
     return f"{kind} {number}" if kind != "unknown" else f"change {number}"
 
 
-def _mark_panel(picture: np.ndarray, layout: Layout, panel: Panel, seen: list[_Seen], named: bool) -> None:
-    view = picture[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width]
+def _mark_panel(layout: Layout, panel: Panel, seen: list[_Seen], named: bool, view: np.ndarray) -> None:
     matrix = layout.native_to_movie(panel.name)
     base = max(8.0, 0.5 * layout.text)
     thick = max(1, round(layout.text / 18))

@@ -23,7 +23,7 @@ def read_pictures(path: str | Path, numbers: Sequence[int]) -> dict[int, np.ndar
 
     Returns
     -------
-    dict of int to (height, width, 3) uint8 RGB
+    dict of int to (height, width, 3) uint8 RGB (of FFV1: uint16)
         Without those that the movie does not have.
 
     Raises
@@ -42,7 +42,7 @@ def read_pictures(path: str | Path, numbers: Sequence[int]) -> dict[int, np.ndar
             for n, frame in enumerate(container.decode(video=0)):
                 if n in wanted:
                     if frame.format.name == "gbrp16le":
-                        found[n] = (frame.to_ndarray(format="gbrp16le") // 257).astype(np.uint8)
+                        found[n] = frame.to_ndarray(format="gbrp16le")
                     else:
                         found[n] = frame.to_ndarray(format="rgb24")
                 if len(found) == len(wanted):

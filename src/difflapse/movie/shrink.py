@@ -58,7 +58,7 @@ def plan_axis(n_in: int, n_out: int, factor: float) -> tuple[np.ndarray, np.ndar
 
 @njit(cache=True, nogil=True)
 def enlarge(small, bad, factor, paper, ink, period, out):  # type: ignore[no-untyped-def]
-    """Repeat (h, w, 3) uint8 pixels `factor` times into `out`; hatch where `bad` (h, w) uint8 is 1, or 2 for pale."""
+    """Repeat (h, w, 3) pixels `factor` times into `out`, of their type; hatch where `bad` (h, w) is 1, 2: palely."""
     for y in range(out.shape[0]):
         j = y // factor
         for x in range(out.shape[1]):

@@ -8,7 +8,7 @@ import numpy as np
 
 from difflapse.errors import OptionError
 from difflapse.movie.layout import Layout
-from difflapse.movie.text import BRIGHT
+from difflapse.movie.text import BRIGHT, levels
 
 
 def divider(turn: float) -> float:
@@ -21,7 +21,7 @@ def split_panel(left: np.ndarray, right: np.ndarray, place: float, layout: Layou
 
     Parameters
     ----------
-    left, right : (height, width, 3) uint8
+    left, right : (height, width, 3) uint8 or uint16
         Drawn panels of the same size.
     place : float
         Of the divider, 0 (all is `right`) to 1 (all is `left`).
@@ -30,7 +30,7 @@ def split_panel(left: np.ndarray, right: np.ndarray, place: float, layout: Layou
 
     Returns
     -------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) of the same type
         A picture of its own.
     """
     if left.shape != right.shape:
@@ -40,5 +40,5 @@ def split_panel(left: np.ndarray, right: np.ndarray, place: float, layout: Layou
     at = min(max(0, round(place * wide)), wide)
     out[:, :at] = left[:, :at]
     half = max(1, layout.text // 16)
-    out[:, max(0, at - half) : min(wide, at + half)] = BRIGHT
+    out[:, max(0, at - half) : min(wide, at + half)] = levels(BRIGHT, out.dtype)
     return out

@@ -11,6 +11,7 @@ from numba import njit
 from difflapse.errors import OutputError
 from difflapse.movie.layout import Panel
 from difflapse.movie.shrink import INK, PAPER
+from difflapse.movie.text import eight_bits
 
 _HATCH = np.array((PAPER, INK), np.uint8)
 
@@ -45,9 +46,9 @@ class Trails:
         self.picture = np.zeros((panel.height, panel.width, 3), np.uint8)
 
     def add(self, frame: np.ndarray) -> None:
-        """Take in a movie frame (height, width, 3) uint8; places that it does not cover do not count."""
+        """Take in a movie frame (height, width, 3) uint8 or uint16; places that it does not cover do not count."""
         p = self.panel
-        view = frame[p.y : p.y + p.height, p.x : p.x + p.width]
+        view = eight_bits(frame[p.y : p.y + p.height, p.x : p.x + p.width])
         _keep_brightest(self.picture, view, _HATCH)
 
 

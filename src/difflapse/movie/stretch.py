@@ -12,10 +12,12 @@ from numba import njit
 from difflapse.errors import OptionError
 from difflapse.movie.layout import Layout
 from difflapse.movie.shrink import FAR, as_flags, enlarge, hatch, hatch_colours, plan_axis, row_weight
+from difflapse.movie.text import levels
 
 KINDS = ("asinh", "mtf", "log", "sqrt", "linear", "percentile")
 
-_STEPS = 4096
+_STEPS, _DEEP_STEPS = 4096, 1 << 18
+"""Steps of the stretch, drawn in 8 and in 16 bits: more than there are levels."""
 _SKY = 0.105
 """Brightness (0..1) at which the sky is shown: dark, yet above the black of the strips."""
 _REACH = 2
@@ -154,14 +156,14 @@ def aligned_panel(
     stretch : Stretch
         Of the night, from `measure_stretch`.
     layout : Layout
-        Says how large the panel is.
+        Says how large the panel is, and how deep.
     level : (c, my, mx) float, optional
         A slowly varying brightness that is taken off, on nodes spread evenly from edge to edge (of row 0
         first): the sky's own gradient and the lens's vignetting, less their mean.
 
     Returns
     -------
-    panel : (height, width, 3) uint8
+    panel : (height, width, 3) uint8 or, in a layout 16 bits deep, uint16
         Row 0 of the image at the bottom.
 
     Notes
@@ -185,7 +187,7 @@ def aligned_panel(
         high, wide = layout.shape
     rows = plan_axis(layout.shape[0], high, max(1.0, 1 / layout.scale))
     cols = plan_axis(layout.shape[1], wide, max(1.0, 1 / layout.scale))
-    out = np.empty((high, wide, 3), np.uint8)
+    out = np.empty((high, wide, 3), layout.dtype)
     hidden = np.empty((high, wide), np.uint8)
     gain = np.array(stretch.gain, np.float32)
     noise = max(stretch.noise, 1e-6 * stretch.white)
@@ -207,18 +209,20 @@ def aligned_panel(
         chroma,
         hidden,
     )
-    table = _table(stretch.kind, stretch.softening / stretch.white)
-    _paint(light, chroma, np.float32(stretch.white), np.float32(noise), table, out)
+    steps = _DEEP_STEPS if layout.depth == 16 else _STEPS
+    table = _table(stretch.kind, stretch.softening / stretch.white, steps)
+    full = np.float32(np.iinfo(layout.dtype).max)
+    _paint(light, chroma, np.float32(stretch.white), np.float32(noise), table, full, out)
     return finish(out, hidden, layout)
 
 
 def finish(small: np.ndarray, hidden: np.ndarray, layout: Layout) -> np.ndarray:
-    """Enlarge (h, w, 3) uint8 to the panel's size where needed, and hatch what is `hidden` (1; 2: pale)."""
-    paper, ink = hatch_colours()
+    """Enlarge (h, w, 3) to the panel's size where needed, and hatch what is `hidden` (1; 2: pale)."""
+    paper, ink = (levels(colour, small.dtype) for colour in hatch_colours())
     if layout.enlargement == 1:
         hatch(small, hidden, paper, ink, hatch_period(layout))
         return small
-    out = np.empty((*layout.panel_shape, 3), np.uint8)
+    out = np.empty((*layout.panel_shape, 3), small.dtype)
     enlarge(small, hidden, layout.enlargement, paper, ink, hatch_period(layout), out)
     return out
 
@@ -287,9 +291,9 @@ def _soften(kind: str, sky: float, white: float) -> float:
 
 
 @functools.lru_cache(maxsize=16)
-def _table(kind: str, soft: float) -> np.ndarray:
-    """Grey 0..1 over the square root of the relative brightness, (4096,) float32: finest where the sky is."""
-    u = np.linspace(0, 1, _STEPS) ** 2
+def _table(kind: str, soft: float, steps: int) -> np.ndarray:
+    """Grey 0..1 over the square root of the relative brightness, (steps,) float32: finest where the sky is."""
+    u = np.linspace(0, 1, steps) ** 2
     if kind == "asinh":
         grey = np.arcsinh(u / soft) / np.arcsinh(1 / soft)
     elif kind == "log":
@@ -454,13 +458,13 @@ def _shrink(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _paint(light, chroma, white, noise, table, out):  # type: ignore[no-untyped-def]
+def _paint(light, chroma, white, noise, table, full, out):  # type: ignore[no-untyped-def]
     """Stretch the light of each movie pixel, and give it the colour of the 5x5 pixels around it."""
     tall, wide = light.shape
     grey, place = np.empty(wide, np.float32), np.empty(wide, np.int32)
     upright = np.zeros((3, wide + 2 * _REACH), np.float32)
     box = np.empty((3, wide), np.float32)
-    zero, half, one, full = np.float32(0), np.float32(0.5), np.float32(1), np.float32(255)
+    zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)
     last = np.float32(table.shape[0] - 1)
     per_white, most = one / white, np.float32(_MOST_COLOUR)
     doubt = np.float32(_DOUBT * (2 * _REACH + 1)) * noise
@@ -472,8 +476,8 @@ def _paint(light, chroma, white, noise, table, out):  # type: ignore[no-untyped-
             grey[k] = full * table[place[k]]
         if chroma.shape[0] == 0:
             for k in range(wide):
-                one_grey = np.uint8(grey[k] + half)
-                out[r, k, 0], out[r, k, 1], out[r, k, 2] = one_grey, one_grey, one_grey
+                for c in range(3):
+                    out[r, k, c] = min(grey[k] + half, full)
             continue
         for c in range(3):
             lines = upright[c]
@@ -498,4 +502,4 @@ def _paint(light, chroma, white, noise, table, out):  # type: ignore[no-untyped-
             box[2, k] = min(max(blue, -most), most)
         for c in range(3):
             for k in range(wide):
-                out[r, k, c] = np.uint8(min(grey[k] * (one + box[c, k]) + half, full))
+                out[r, k, c] = min(grey[k] * (one + box[c, k]) + half, full)

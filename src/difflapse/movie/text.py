@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -71,14 +73,44 @@ def sanitise(text: str) -> str:
 
 
 def paste(picture: np.ndarray, mask: np.ndarray, x: int, y: int, colour: tuple[int, int, int]) -> None:
-    """Lay a text mask on (H, W, 3) uint8 `picture`, its corner at (x, y), in place; cut at the edges."""
+    """Lay a text mask on (H, W, 3) uint8 or uint16 `picture`, its corner at (x, y), in place; cut at the edges."""
     x0, y0 = max(0, x), max(0, y)
     x1, y1 = min(picture.shape[1], x + mask.shape[1]), min(picture.shape[0], y + mask.shape[0])
     if x1 <= x0 or y1 <= y0:
         return
-    ink = mask[y0 - y : y1 - y, x0 - x : x1 - x, None].astype(np.uint16)
-    under = picture[y0:y1, x0:x1]
-    under[:] = ((255 - ink) * under + ink * np.array(colour, np.uint16) + 127) // 255
+    blend(picture[y0:y1, x0:x1], mask[y0 - y : y1 - y, x0 - x : x1 - x], colour)
+
+
+def blend(under: np.ndarray, ink: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Lay a colour over (..., 3) uint8 or uint16, in place, as thickly as `ink` (...) uint8 says."""
+    wide = np.uint32 if under.dtype == np.uint16 else np.uint16
+    weight = ink[..., None].astype(wide)
+    under[:] = ((255 - weight) * under + weight * levels(colour, under.dtype).astype(wide) + 127) // 255
+
+
+def levels(colour: Any, dtype: Any) -> np.ndarray:
+    """A colour, or a picture, of 8 bits as levels of `dtype`, uint8 or uint16: white stays white."""
+    eight = np.asarray(colour, np.uint8)
+    return eight.astype(np.uint16) * np.uint16(257) if dtype == np.uint16 else eight
+
+
+def eight_bits(picture: np.ndarray) -> np.ndarray:
+    """A picture of 16 bits in 8, to the nearest level; one of 8 bits as it is."""
+    if picture.dtype != np.uint16:
+        return picture
+    return ((picture.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def draw_in_eight_bits(picture: np.ndarray, draw: Callable[[np.ndarray], None]) -> None:
+    """Draw on (h, w, 3) uint8 or uint16 in place with what can only draw on 8 bits; pixels it leaves keep theirs."""
+    if picture.dtype == np.uint8:
+        draw(picture)
+        return
+    before = eight_bits(picture)
+    after = before.copy()
+    draw(after)
+    drawn = (after != before).any(axis=-1)
+    picture[drawn] = levels(after[drawn], picture.dtype)
 
 
 @functools.lru_cache(maxsize=64)

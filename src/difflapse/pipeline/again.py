@@ -34,6 +34,8 @@ from difflapse.pipeline.tables import read_record
 from difflapse.pipeline.tasks import forget_pictures
 
 _CROP = ("center", "size", "roi")
+NAMED = ("reference", "template")
+"""Options that may name a file beside the frames."""
 _PASS = tuple(name for name in SECOND_PASS if name not in ("save", "tables"))
 
 
@@ -168,13 +170,16 @@ def reopened(
     state = load_state(place / NAME)
     record = read_record(place).get("provenance", {})
     frames = find_inputs(state, record, place, inputs)
+    named = named_files(record, options, place, inputs)
     if not checked:
         alive = [k for k in range(len(frames)) if k not in state.failed]
-        check_inputs(frames, record.get("inputs", {}), alive)
+        check_inputs(frames, record, alive, named)
+    options = RunOptions.from_mapping({**options.to_mapping(), **{k: str(v) for k, v in named.items()}})
     scratch = staged / ".scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     night = Night(state.name, frames, options, str(scratch), str(staged))
     shared, values = _cropped(state, options, read_options(place))
+    shared["reference"] = _placed(shared["reference"], frames, named)
     for name, value in shared.items():
         night.share(name, value)
     inventory = Inventory("", (FrameSequence(state.name, frames),), ())
@@ -226,19 +231,64 @@ def find_inputs(
     return tuple(found)
 
 
+def named_files(
+    record: Mapping[str, Any], options: RunOptions, place: Path, inputs: str | Path | None
+) -> dict[str, Path]:
+    """Where the files lie now that ``--reference`` and ``--template`` named beside the frames, by option.
+
+    Raises
+    ------
+    InputError
+        One of them is neither where it was, as seen from the run or from here, nor among the inputs.
+    """
+    found = {}
+    for name in NAMED:
+        if not record.get(name):
+            continue
+        told, given = record.get(f"{name}_file"), Path(getattr(options, name)).expanduser()
+        places = [*([place.resolve() / told] if told else []), given]
+        places += [Path(inputs) / given.name] if inputs is not None else []
+        there = next((path for path in places if path.is_file()), None)
+        if there is None:
+            raise InputError(
+                f"the {name} {given} is not where it was",
+                "put it back, or into the folder that --inputs names",
+            )
+        found[name] = there
+    return found
+
+
 def changed_inputs(
-    frames: Sequence[FrameFacts], digests: Mapping[str, str], which: Sequence[int]
+    frames: Sequence[FrameFacts], record: Mapping[str, Any], which: Sequence[int], named: Mapping[str, Path]
 ) -> list[str]:
-    """Names of the files that are not those which the run read; URLs are not looked at."""
+    """Names of the files that are not those which the run read; URLs are not looked at.
+
+    Parameters
+    ----------
+    frames : sequence of FrameFacts
+        With the paths of now.
+    record : mapping
+        The run's provenance, which has the SHA-256 of each file.
+    which : sequence of int
+        Frames to look at.
+    named : mapping of str to Path
+        See `named_files`.
+    """
+    digests = record.get("inputs", {})
     known = [k for k in which if digests.get(frames[k].file) and not is_url(frames[k].path)]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda k: sha256(frames[k].path), known))
-    return [frames[k].file for k, d in zip(known, found, strict=True) if d != digests[frames[k].file]]
+    changed = [frames[k].file for k, d in zip(known, found, strict=True) if d != digests[frames[k].file]]
+    return changed + [
+        f"the {name} {path.name}" for name, path in named.items() if sha256(path) != record[name]
+    ]
 
 
-def check_inputs(frames: Sequence[FrameFacts], digests: Mapping[str, str], which: Sequence[int]) -> None:
-    """Raise InputError unless the files are those that the run read."""
-    changed = changed_inputs(frames, digests, which)
+def check_inputs(
+    frames: Sequence[FrameFacts], record: Mapping[str, Any], which: Sequence[int], named: Mapping[str, Path]
+) -> None:
+    """Raise InputError unless the files are those that the run read; see `changed_inputs`."""
+    changed = changed_inputs(frames, record, which, named)
     if changed:
         raise InputError(
             f"{changed[0]} is not the file that the run read: its SHA-256 differs"
@@ -246,6 +296,16 @@ def check_inputs(frames: Sequence[FrameFacts], digests: Mapping[str, str], which
             "run the night again",
             {"changed": len(changed)},
         )
+
+
+def _placed(reference: Reference, frames: Sequence[FrameFacts], named: Mapping[str, Path]) -> Reference:
+    """The reference with the paths of now."""
+    external = reference.external
+    if external is None:
+        return replace(reference, facts=replace(reference.facts, path=frames[reference.frame].path))
+    path = str(named.get("reference", ""))
+    external = replace(external, path=path, facts=replace(external.facts, path=path))
+    return replace(reference, facts=replace(reference.facts, path=path), external=external)
 
 
 def _options_for(place: Path, changes: Mapping[str, Any], file: str | Path | None) -> RunOptions:

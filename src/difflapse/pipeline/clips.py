@@ -63,8 +63,7 @@ def make_clip(night: Night, subject: Subject, cuts: Mapping[int, Cut], shown: Ma
     curve = _curve(night, subject, cuts)
     before = _panel(scene, behind, small, subject)
     words = {"title": subject.title, "comment": subject.subtitle}
-    stays = [min(_CLIP_S / len(cuts), 0.5)] * len(cuts)
-    stays[-1] += _LAST_S
+    stays = clip_stays(len(cuts))
     path = Path(night.out) / FOLDER / f"{subject.stem}.mp4"
     with Encoder(path, (clip.WIDTH, clip.HEIGHT), FPS, words, threads=1, variable=True) as encoder:
         for n, (k, window) in enumerate(windows.items()):
@@ -93,6 +92,13 @@ def make_clip(night: Night, subject: Subject, cuts: Mapping[int, Cut], shown: Ma
                 subject.first <= k <= subject.last,
             )
             encoder.write(picture, stays[n])
+
+
+def clip_stays(frames: int) -> list[float]:
+    """Seconds that each picture of a clip stays."""
+    stays = [min(_CLIP_S / frames, 0.5)] * frames
+    stays[-1] += _LAST_S
+    return stays
 
 
 def _behind(

@@ -18,7 +18,7 @@ ALIGN = ("auto", "wcs", "asterism", "features", "phase", "none")
 TRANSFORM = ("auto", "shift", "euclidean", "similarity", "affine", "homography", "polynomial", "lens")
 DIFF = ("template", "running", "rolling", "none")
 MATCH = ("auto", "none", "scale", "psf", "zogy")
-UNITS = ("sigma", "adu", "percent")
+UNITS = ("sigma", "adu", "percent", "mag")
 MOSAIC = ("auto", "none", "RGGB", "BGGR", "GRBG", "GBRG")
 PANELS = ("aligned", "difference", "template", "sigma", "blink", "split", "red", "green", "blue")
 LABELS = ("full", "time", "none")
@@ -214,6 +214,11 @@ class RunOptions:
             raise OptionError(f"workers is {self.workers}; it must be 0 (one per core) or more")
         if not self.solve_limit > 0:
             raise OptionError(f"solve_limit is {self.solve_limit:g}; it must be more than 0 seconds")
+        if self.align == "none" and self.transform != "auto":
+            raise OptionError(
+                f"transform is {self.transform}, but with align none no frame is aligned and nothing is fitted",
+                "leave out one of them",
+            )
         if not self.panels:
             raise OptionError("no panels: the movie needs at least one", f"choose from {', '.join(PANELS)}")
         if self.roi and (self.center or self.size):

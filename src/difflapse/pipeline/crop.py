@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from difflapse.align.wcs import celestial
 from difflapse.errors import OptionError
 from difflapse.model import Alignment, FrameFacts, ProductGrid
 from difflapse.pipeline.config import RunOptions, parse_roi
 from difflapse.pipeline.context import Night
+from difflapse.pipeline.field import pixel_arcsec
 
 MARGIN = 128
 """Rows about a crop that are read too."""
@@ -118,12 +120,10 @@ def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int,
             "use --roi X,Y,W,H in pixels, or --solve to find the field on the sky",
         )
     from astropy.coordinates import SkyCoord
-    from astropy.io import fits
-    from astropy.wcs import WCS
 
     ra, _, dec = options.center.partition(",")
     position = SkyCoord(*parse_position(ra, dec, "center"), unit="deg")
-    wcs = WCS(fits.Header.fromstring(reference.wcs_header))
+    wcs = celestial(reference.wcs_header)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an inverse that does not converge gives NaN, or a place far outside
         x, y = (float(v) for v in wcs.world_to_pixel(position))
@@ -164,9 +164,6 @@ def size_pixels(reference: FrameFacts, options: RunOptions) -> tuple[int, int]:
         return round(sizes[0]), round(sizes[-1])
     import astropy.units as u
     from astropy.coordinates import Angle
-    from astropy.io import fits
-    from astropy.wcs import WCS
-    from astropy.wcs.utils import proj_plane_pixel_scales
 
     try:
         angles = [float(Angle(_with_unit(part)).deg) for part in parts]
@@ -176,7 +173,7 @@ def size_pixels(reference: FrameFacts, options: RunOptions) -> tuple[int, int]:
         raise OptionError(
             f"size is {options.size}, but the reference frame {reference.file} has no WCS", "give it as 300px"
         )
-    scale = float(np.mean(proj_plane_pixel_scales(WCS(fits.Header.fromstring(reference.wcs_header)))))
+    scale = pixel_arcsec(reference.wcs_header, reference.shape) / 3600
     return max(1, round(angles[0] / scale)), max(1, round(angles[-1] / scale))
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from difflapse.align.wcs import celestial
 from difflapse.errors import InputError
 from difflapse.io import catalogue
 from difflapse.io.catalogue import ONLINE, Known
@@ -14,7 +13,7 @@ from difflapse.io.products import write_table
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.records import Reference
+from difflapse.pipeline.field import field_of, reference_pixel_arcsec, separation_arcsec
 from difflapse.pipeline.sky import place_of
 
 _NEAR_PIX = 2.5
@@ -54,7 +53,7 @@ def crossmatch(desk: Desk) -> None:
         desk.progress.note("no catalogue is compared: the night has no WCS (--solve finds one)")
         return
     held = [known for name in night.options.crossmatch if (known := _catalogue(desk, name)) is not None]
-    near = max(_NEAR_ARCSEC, _NEAR_PIX * _pixel_arcsec(night))
+    near = max(_NEAR_ARCSEC, _NEAR_PIX * (reference_pixel_arcsec(night) or 0.0))
     for product, moving in (("changes.ecsv", True), ("stars.ecsv", False)):
         path = Path(night.out) / product
         if path.exists():
@@ -66,37 +65,20 @@ def _catalogue(desk: Desk, name: str) -> Known | None:
     night = desk.night
     if name.lower() not in ONLINE:
         return catalogue.read_catalogue(name)
-    ra, dec, radius = field_of(night)
+    field = field_of(night)
+    assert field is not None  # without a place on the sky it is not come so far
+    where = (field.ra_deg, field.dec_deg, field.radius_deg)
     try:
         if name.lower() == "vsx":
-            return catalogue.fetch_vsx(ra, dec, radius)
+            return catalogue.fetch_vsx(*where)
         times = night.times()
         if not times:
             desk.progress.note("SkyBoT is not asked: no frame has a time")
             return None
-        return catalogue.fetch_skybot(ra, dec, radius, float(np.mean(times)))
+        return catalogue.fetch_skybot(*where, float(np.mean(times)))
     except InputError as error:
         desk.progress.note(f"{error.message}; the run goes on without it")
         return None
-
-
-def field_of(night: Night) -> tuple[float, float, float]:
-    """Centre (RA, Dec) and radius of the products on the sky, degrees."""
-    grid = night.shared("canvas").grid
-    ny, nx = grid.shape
-    i, j = np.array([0.5, 0, 1, 0, 1]) * (nx - 1), np.array([0.5, 0, 0, 1, 1]) * (ny - 1)
-    x, y = grid.to_native(i, j)
-    ra, dec = (np.asarray(v) for v in celestial(place_of(night).wcs_header).all_pix2world(x, y, 0))
-    return float(ra[0]), float(dec[0]), float(separation_arcsec(ra[0], dec[0], ra[1:], dec[1:]).max() / 3600)
-
-
-def separation_arcsec(
-    ra: np.ndarray | float, dec: np.ndarray | float, ra2: np.ndarray | float, dec2: np.ndarray | float
-) -> np.ndarray:
-    """Angle between places on the sky (degrees), arcseconds, good for small and large ones."""
-    a, d, a2, d2 = (np.radians(v) for v in (ra, dec, ra2, dec2))
-    h = np.sin(0.5 * (d2 - d)) ** 2 + np.cos(d) * np.cos(d2) * np.sin(0.5 * (a2 - a)) ** 2
-    return np.asarray(np.degrees(2 * np.arcsin(np.sqrt(np.clip(h, 0, 1)))) * 3600)
 
 
 def nearest(
@@ -148,12 +130,3 @@ def _vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
     """Unit vectors (n, 3)."""
     a, d = np.radians(ra), np.radians(dec)
     return np.column_stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
-
-
-def _pixel_arcsec(night: Night) -> float:
-    """Size of a native pixel of the reference."""
-    reference: Reference = night.shared("reference")
-    ny, nx = reference.facts.shape
-    x, y = np.array([0.5 * nx, 0.5 * nx + 1]), np.array([0.5 * ny, 0.5 * ny])
-    ra, dec = celestial(place_of(night).wcs_header).all_pix2world(x, y, 0)
-    return float(separation_arcsec(ra[0], dec[0], ra[1], dec[1]))

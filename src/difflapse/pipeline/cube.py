@@ -19,7 +19,7 @@ from difflapse.pipeline.records import Canvas, Reference, Scene
 from difflapse.pipeline.save import grid_cards, product_wcs
 
 NAME = "cube.fits"
-_UNITS = {"sigma": "", "adu": "adu", "percent": "%"}
+_UNITS = {"sigma": "", "adu": "adu", "percent": "%", "mag": "mag"}
 
 
 def lay_out(desk: Desk) -> None:
@@ -68,5 +68,7 @@ def fill(night: Night, k: int, science: Science, difference: Difference | None) 
     data = np.where(hidden, np.float32(np.nan), science.data)
     write_plane(path, offsets["ALIGNED"], place[k], data if len(offsets["ALIGNED"][1]) == 4 else data[0])
     if difference is not None and "DIFFERENCE" in offsets:
-        shown = np.where(difference.mask != 0, np.float32(np.nan), difference.combined)
+        # Science less template, in magnitudes too: there what brightens is negative.
+        sign = np.float32(-1 if difference.units == "mag" else 1)
+        shown = np.where(difference.mask != 0, np.float32(np.nan), sign * difference.combined)
         write_plane(path, offsets["DIFFERENCE"], place[k], shown)

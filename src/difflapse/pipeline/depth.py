@@ -109,9 +109,7 @@ def _native_sheet(night: Night, k: int, pixels: Pixels) -> tuple[Pixels, np.ndar
     saturation = night.frames[k].saturation_adu
     if saturation is not None:
         np.minimum(data, saturation, out=data)
-    bits = np.zeros(pixels.data.shape, np.uint8)
-    bits[pixels.bad.y.astype(int), pixels.bad.x.astype(int)] = pixels.bad.bit
-    bad = cut(bits, corner, side)
+    bad = cut(pixels.bad_bits, corner, side)
     y, x = np.nonzero(bad)
     return Pixels(data, None, BadPixels(x.astype(float), y.astype(float), bad[y, x])), corner
 

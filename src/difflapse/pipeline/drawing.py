@@ -72,7 +72,7 @@ def sky_level(sky: np.ndarray, smooth: bool) -> np.ndarray | None:
 
 
 def draw_frame(night: Night, k: int, values: Mapping[str, Any]) -> np.ndarray:
-    """The movie frame of frame `k`, (height, width, 3) uint8; see `tasks.draw`."""
+    """The movie frame of frame `k`, (height, width, 3) uint8 or uint16; see `tasks.draw`."""
     scene: Scene = night.shared("scene")
     difference: Subtracted = values["difference"]
     layout = scene.layout
@@ -217,7 +217,9 @@ class _Frame:
             wide, high = min(nx, i + half + 1) - cols.start, min(ny, j + half + 1) - rows.start
             if min(wide, high) < 4:  # followed out of the picture
                 continue
-            small = make_layout(("aligned",), (high, wide), width=max(64, wide), labels="none")
+            small = make_layout(
+                ("aligned",), (high, wide), width=max(64, wide), labels="none", depth=layout.depth
+            )
             small_panel = small.panels[0]
             reach = (half + 0.5) * layout.scale
             box = (round(u - reach), round(v - reach), round(u + reach), round(v + reach))

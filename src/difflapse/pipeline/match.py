@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 
 import numpy as np
@@ -38,8 +37,7 @@ def take_matched(
     wanted, units = night.options.match, night.options.units
     keep = "differences" in night.options.save
     kernel, told = _kernel_for(night, k, science, template, own, quality)
-    room = None if kernel is None else _room(template.data.shape)
-    result = difference_with(kernel, science, template, own, wanted == "zogy", units, keep, room)
+    result = difference_with(kernel, science, template, own, wanted == "zogy", units, keep)
     return result, told, kernel
 
 
@@ -51,19 +49,15 @@ def difference_with(
     whiten: bool,
     units: str = "sigma",
     keep: bool = False,
-    room: np.ndarray | None = None,
     windows: Windows | None = None,
 ) -> Difference:
     """Subtract with a kernel, or with the scale alone (None); of whole images, or of windows of them."""
     if kernel is None:
         return subtract(science, template, own, units, keep)
     if kernel.science:
-        matched, against = (
-            convolve_science(science, kernel, None if room is None else room[0], windows),
-            template,
-        )
+        matched, against = convolve_science(science, kernel, windows), template
     else:
-        matched, against = science, convolve_template(template, kernel, room, windows)
+        matched, against = science, convolve_template(template, kernel, windows)
     own *= shared_part(kernel, science.noise.correlation)
     result = subtract(matched, against, own, units, keep)
     return proper(result, science, template, kernel, windows) if whiten else result
@@ -135,14 +129,3 @@ def _enough(found: int) -> None:
             "--match scale needs 5 stars",
             {"found": found, "needed": FEWEST},
         )
-
-
-@functools.lru_cache(maxsize=1)
-def _room(shape: tuple[int, ...]) -> np.ndarray:
-    """Room for a convolved image and its variance; kept by the process, for fresh memory costs more than the work."""
-    return np.empty((2, *shape), np.float32)
-
-
-def forget_room() -> None:
-    """Let go of it where the night ends."""
-    _room.cache_clear()

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from difflapse._version import __version__
-from difflapse.align.wcs import celestial
 from difflapse.model.times import iso_utc
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.records import Canvas, Scene
-from difflapse.pipeline.sky import place_of
+from difflapse.pipeline.field import field_of
+from difflapse.pipeline.records import Scene
 
 
 def movie_metadata(night: Night, frames: list[int], digests: Mapping[str, str]) -> dict[str, str]:
@@ -45,7 +44,7 @@ def movie_metadata(night: Night, frames: list[int], digests: Mapping[str, str]) 
         },
         "sequence": night.name,
         "time_range_utc": [iso_utc(min(times)), iso_utc(max(times))] if times else None,
-        "field": field_of(night),
+        "field": _field_record(night),
         "inputs_sha256": inputs_digest(known) if known else None,
         "inputs": known,
     }
@@ -64,33 +63,18 @@ def inputs_digest(digests: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def field_of(night: Night) -> dict[str, float] | None:
+def _field_record(night: Night) -> dict[str, float] | None:
     """Centre and size of the products on the sky, degrees; None where the reference has no WCS."""
-    place = place_of(night)
-    if not place:
+    field = field_of(night)
+    if field is None:
         return None
-    from astropy.wcs.utils import proj_plane_pixel_scales
-
-    canvas: Canvas = night.shared("canvas")
-    grid = canvas.grid
-    wcs = celestial(place.wcs_header)
-    x, y = grid.to_native((grid.shape[1] - 1) / 2, (grid.shape[0] - 1) / 2)
-    ra, dec = (float(v) for v in wcs.all_pix2world(x, y, 0))
-    sx, sy = (float(s) for s in proj_plane_pixel_scales(wcs))
-    return {
-        "ra_deg": round(ra, 6),
-        "dec_deg": round(dec, 6),
-        "width_deg": round(sx * grid.step * grid.shape[1], 6),
-        "height_deg": round(sy * grid.step * grid.shape[0], 6),
-    }
+    names = ("ra_deg", "dec_deg", "width_deg", "height_deg")
+    return {name: round(getattr(field, name), 6) for name in names}
 
 
 def field_text(night: Night) -> str:
     """The same in words; empty where it is not known."""
-    told = field_of(night)
-    if told is None:
+    field = field_of(night)
+    if field is None:
         return ""
-    return (
-        f"RA {told['ra_deg']:.4f} Dec {told['dec_deg']:+.4f} deg, "
-        f"{told['width_deg']:.3g} x {told['height_deg']:.3g} deg"
-    )
+    return f"RA {field.ra_deg:.4f} Dec {field.dec_deg:+.4f} deg, {field.width_deg:.3g} x {field.height_deg:.3g} deg"

@@ -14,13 +14,13 @@ from difflapse.difference import Noise, fit_offset
 from difflapse.difference.mesh import constant, mean
 from difflapse.difference.noise import joint_correlation
 from difflapse.errors import FrameError, InputError, OptionError
-from difflapse.io.fits import read_frame
+from difflapse.io.fits import compact, read_frame
 from difflapse.measure import Defects
 from difflapse.measure import find_defects as measure_defects
 from difflapse.measure.transfer import Transfer, photon_transfer
 from difflapse.model import Frame, Inventory, Quality
 from difflapse.mosaic import channels
-from difflapse.movie.diverging import VMAX
+from difflapse.movie.diverging import ENDS, VMAX
 from difflapse.pipeline import cube, encode, moving, pictures, save, sensor, tasks
 from difflapse.pipeline import foreign as foreign_template
 from difflapse.pipeline.config import RunOptions
@@ -255,10 +255,9 @@ def _readable(night: Night, k: int) -> np.ndarray | None:
 
 
 def _filled(frame: Frame) -> np.ndarray:
-    """A frame's pixels in their own small type, bad ones at the median."""
-    if frame.mask is None:
-        return frame.data
-    return np.where(frame.mask, np.median(frame.data), frame.data).astype(frame.data.dtype)
+    """A frame's pixels in a small type, bad ones at the median."""
+    data = compact(frame.data)
+    return data if frame.mask is None else np.where(frame.mask, np.median(data), data).astype(data.dtype)
 
 
 def _ranked(desk: Desk, alive: list[int]) -> list[int]:
@@ -415,8 +414,8 @@ def _combine(desk: Desk, matched: tuple[Member, ...], sky: np.ndarray) -> None:
 
 def _vmax(night: Night, noise: Noise, sky: np.ndarray) -> float:
     """Ends of the differential panel's scale: as for sigma, or the same in ADU or percent, as a round number."""
-    if night.options.units == "sigma":
-        return VMAX
+    if night.options.units in ENDS:
+        return ENDS[night.options.units]
     sigma = _combined_sigma(noise)
     if night.options.units == "percent":
         sigma = 100 * sigma / max(float(np.mean(sky)), 1e-6)

@@ -11,7 +11,7 @@ from numba import njit
 from difflapse.difference import Difference
 from difflapse.model import ProductGrid
 from difflapse.movie.diverging import compress
-from difflapse.movie.encode import GIF_WIDTH
+from difflapse.movie.encode import CODECS, GIF_WIDTH
 from difflapse.movie.layout import Layout, make_layout
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
@@ -27,8 +27,9 @@ _STEPS = 4095
 def movie_layout(grid: ProductGrid, options: RunOptions) -> Layout:
     """Where everything lies in the movie of these products."""
     width = min(options.width or GIF_WIDTH, GIF_WIDTH) if options.codec == "gif" else options.width
+    depth = CODECS[options.codec].depth
     return make_layout(
-        options.shown_panels, grid.shape, grid.step, grid.origin, width, options.labels, options.fps
+        options.shown_panels, grid.shape, grid.step, grid.origin, width, options.labels, options.fps, depth
     )
 
 
@@ -48,7 +49,7 @@ def lay_out(night: Night, layout: Layout, alive: list[int], latest: int) -> None
     whole = n == len(night.frames)
     # Counted among those alive: a row of failed frames does not bring two pictures to one place.
     night.share("slots", {k: k if whole else place % n for place, k in enumerate(alive)})
-    night.make_array("pictures", (n, layout.height, layout.width, 3), np.uint8)
+    night.make_array("pictures", (n, layout.height, layout.width, 3), layout.dtype)
     if difference_bytes(len(night.frames), layout.shape, night.options):
         night.make_array("differences", (len(night.frames), *layout.shape), np.int8)
         night.make_array("difference_noise", (len(night.frames),), np.float32)
@@ -65,7 +66,7 @@ def keep(night: Night, k: int, picture: np.ndarray) -> None:
 
 
 def kept(night: Night, k: int) -> np.ndarray:
-    """The picture of frame `k`, (height, width, 3) uint8, a copy."""
+    """The picture of frame `k`, (height, width, 3), a copy."""
     whole = night.array("pictures")
     size = math.prod(whole.shape[1:])
     return _read(night, "pictures", night.shared("slots")[k] * size, size).reshape(whole.shape[1:])
@@ -146,4 +147,4 @@ def _encode(values, mask, per_vmax, codes, out):  # type: ignore[no-untyped-def]
 
 
 def _bytes(layout: Layout) -> int:
-    return 3 * layout.width * layout.height
+    return 3 * layout.width * layout.height * layout.depth // 8

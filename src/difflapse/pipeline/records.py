@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ from difflapse.difference import Difference, Noise, Science, Template
 from difflapse.difference.psf import Kernel
 from difflapse.io.external import External
 from difflapse.measure import Defects
+from difflapse.measure.photometry import bad_map
 from difflapse.model import FrameFacts, ProductGrid, Stars, Track
 from difflapse.movie.compass import Compass
 from difflapse.movie.grid import SkyLine
@@ -27,6 +29,11 @@ class Pixels:
     data: np.ndarray
     mask: np.ndarray | None
     bad: BadPixels
+
+    @functools.cached_property
+    def bad_bits(self) -> np.ndarray:
+        """The list of the bad ones as a (ny, nx) uint8 image of their bits; laid out once for all who ask."""
+        return bad_map(self.data.shape, self.bad.x, self.bad.y, self.bad.bit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from difflapse.movie.clip import fitted, title_card
 from difflapse.movie.encode import Encoder
 from difflapse.movie.join import join
 from difflapse.pipeline import cuts, pictures
-from difflapse.pipeline.clips import FOLDER, FPS, make_clip
+from difflapse.pipeline.clips import FOLDER, FPS, clip_stays, make_clip
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.drawing import marked
 from difflapse.pipeline.metadata import movie_metadata
 from difflapse.pipeline.subjects import IN_BEST, Subject, choose
 
 BEST = "highlights.mp4"
-_TITLE_S, _NIGHT_S = 2.5, 8.0
+_TITLE_S, _NIGHT_S, _LEAST_S = 2.5, 8.0, 10.0
 
 
 def make_reel(desk: Desk) -> None:
@@ -53,6 +54,15 @@ def make_reel(desk: Desk) -> None:
     if made:
         _highlights(desk, [s for s in subjects if s in made], len(table))
     desk.progress.finish("reel")
+
+
+def night_stay(pictures: int, clips: Sequence[float]) -> float:
+    """Seconds that each of the night's pictures stays in the highlights, beside clips of so many seconds.
+
+    At most eight in all; longer where the whole would otherwise be over in less than ten.
+    """
+    left = _LEAST_S - _TITLE_S - sum(clips)
+    return max(min(_NIGHT_S / pictures, 0.25), min(left / pictures, 2.0))
 
 
 def _cut(desk: Desk, subjects: list[Subject], frames: list[int]) -> list[dict[int, cuts.Cut]]:
@@ -107,10 +117,11 @@ def _highlights(desk: Desk, subjects: list[Subject], n_changes: int) -> None:
             frames[n]
             for n in np.unique(np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int))
         ]
+        stay = night_stay(len(shown), [sum(clip_stays(len(s.frames))) for s in subjects[:IN_BEST]])
         with Encoder(parts[1], size, FPS, threads=1, variable=True) as encoder:
             for k in shown:
                 small = fitted(marked(night, k, pictures.kept(night, k)))
-                encoder.write(small, min(_NIGHT_S / len(shown), 0.25))
+                encoder.write(small, stay)
     parts += [place / FOLDER / f"{s.stem}.mp4" for s in subjects[:IN_BEST]]
     told = {**words, "comment": f"difflapse; the best of {n_changes} changes; {words['description']}"}
     join(parts, place / BEST, {**told, "title": f"{title}: what changed"})

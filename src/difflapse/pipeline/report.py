@@ -50,6 +50,7 @@ ABOUT = {
     "completeness.ecsv": "how much of what was planted was found again",
     "transforms.json": "how each frame lies on the reference",
     "residuals.fits": "how far held-out stars lie off",
+    "state.npz": "what was found out, for another movie of the night",
     "run.toml": "all options in force, versions, checksums of the inputs",
     "aligned/": "aligned frames",
     "differences/": "differences of frames",

@@ -9,9 +9,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from difflapse.align.wcs import celestial
 from difflapse.errors import DifflapseError, FrameError, TooManyFailedError
 from difflapse.io.discover import discover
 from difflapse.io.products import sha256, write_json, write_table, write_toml
@@ -26,6 +23,7 @@ from difflapse.pipeline.crossmatch import check_crossmatch
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import external_of
+from difflapse.pipeline.field import reference_pixel_arcsec
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.foreign import check_template
 from difflapse.pipeline.memory import choose_workers
@@ -271,6 +269,7 @@ def _run_sequence(
     write_table(place / "frames.ecsv", tables.frames_table([*rows, *left], meta))
     products.append("frames.ecsv")
     products += _save_residuals(desk, place)
+    out = place.parent if alone else place.parent.parent / place.name
     digests = {night.frames[k].file: d for k, d in sorted(desk.values.get("digest", {}).items()) if d}
     products.append("run.toml")
     record = {
@@ -279,16 +278,18 @@ def _run_sequence(
             digests,
             [p for p in products if p != "run.toml"],
             time.monotonic() - started,
-            folder.root_from(inventory.root, place.parent if alone else place.parent.parent / place.name),
+            folder.root_from(inventory.root, out),
             _sky_record(night),
             camera_record(night),
         ),
     }
     external = external_of(night.frames, options)
-    if external is not None:
-        record["provenance"]["reference"] = sha256(external.path)
-    if options.template:
-        record["provenance"]["template"] = sha256(Path(options.template).expanduser())
+    named = {"reference": external.path if external else "", "template": options.template}
+    for name, file in named.items():
+        if file:
+            path = Path(file).expanduser()
+            record["provenance"][name] = sha256(path)
+            record["provenance"][f"{name}_file"] = folder.root_from(str(path.resolve()), out)
     write_toml(place / "run.toml", record)
     products += report_beside(place, progress)
     return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
@@ -399,7 +400,7 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
     night = desk.night
     finished = "alignment" in desk.values
     chosen = night.shared("scene").template_frames if night.has("scene") else ()
-    arcsec = _pixel_arcsec(night) if finished else None
+    arcsec = reference_pixel_arcsec(night) if finished else None
     canvas: Canvas | None = night.shared("canvas") if night.has("canvas") else None
     track = canvas.track if canvas else None
     for k, facts in enumerate(night.frames):
@@ -430,16 +431,6 @@ def _rows(desk: Desk) -> Iterator[dict[str, Any]]:
         if track is not None:
             row["target_x_pix"], row["target_y_pix"] = float(track.x[k]), float(track.y[k])
         yield row
-
-
-def _pixel_arcsec(night: Night) -> float | None:
-    """Pixel scale of the reference, from its WCS; None without."""
-    header = place_of(night).wcs_header
-    if not header:
-        return None
-    from astropy.wcs.utils import proj_plane_pixel_scales
-
-    return float(np.mean(proj_plane_pixel_scales(celestial(header))) * 3600)
 
 
 def _sky_record(night: Night) -> dict[str, Any]:
@@ -475,7 +466,7 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
         if scene.template_file:
             meta["template_file"] = scene.template_file
         meta["wcs"] = place_of(night).text
-        meta.update({} if (scale := _pixel_arcsec(night)) is None else {"pixel_arcsec": scale})
+        meta.update({} if (scale := reference_pixel_arcsec(night)) is None else {"pixel_arcsec": scale})
     return meta
 
 

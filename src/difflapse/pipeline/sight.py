@@ -12,7 +12,7 @@ from difflapse.changes import refuse
 from difflapse.changes.find import FindOptions, search
 from difflapse.changes.starlight import Starlight, field_of, find_starlight, scatter_by_light
 from difflapse.difference.mesh import image, mean
-from difflapse.measure.photometry import aperture_sums, bad_map, default_annulus
+from difflapse.measure.photometry import aperture_sums, default_annulus
 from difflapse.model import FrameFacts, ProductGrid, bits
 from difflapse.model.sightings import CLOUD, STAR, Sightings
 from difflapse.mosaic import bin_medians
@@ -118,7 +118,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     grid = canvas.grid
     sigma, mask = difference.result.significance, difference.result.mask
     if k in watch.comet_frames:
-        cells = bin_medians(sigma, ~np.isfinite(sigma), watch.cell)
+        cells = bin_medians(sigma, None, watch.cell)
         night.write("cells", (watch.comet_frames.index(k), 0, 0), cells)
     found, snr = search(sigma, grid, FindOptions(watch.width), k, watch.starlight.bins)
     transparency = 1.0 if values["scale"] is None else float(np.mean(values["scale"]))
@@ -201,7 +201,6 @@ def measured(
     """Measure sightings on native pixels, at (x, y) of the frame: their light, their shape."""
     if not len(found):
         return found
-    bad = bad_map(pixels.data.shape, pixels.bad.x, pixels.bad.y, pixels.bad.bit)
     radius = np.maximum(_RADIUS * watch.fwhm * np.maximum(found.width / (watch.width * grid.step), 1.0), 2.0)
     points = ~found.is_streak
     at_x, at_y = np.where(points, x, np.nan), np.where(points, y, np.nan)
@@ -213,7 +212,7 @@ def measured(
         facts.mosaic,
         None,
         facts.gain_e_adu,
-        bad,
+        pixels.bad_bits,
         default_annulus(2.5 * watch.fwhm),
     )
     flux, error = sums.flux * brighten, sums.error * brighten

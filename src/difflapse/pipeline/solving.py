@@ -62,8 +62,10 @@ def check_solver(options: RunOptions) -> str:
         The index files that it needs are not given, or are none; or they are given, and solving is not asked for.
     """
     if not options.solve:
-        if options.index_files or options.solver != "auto":
-            raise OptionError("solver and index_files are for solving, which is not asked for", "add --solve")
+        if options.index_files or options.solver != "auto" or options.solve_limit != RunOptions.solve_limit:
+            raise OptionError(
+                "solver, index_files and solve_limit are for solving, which is not asked for", "add --solve"
+            )
         return ""
     if options.index_files:
         list_index_files(options.index_files)

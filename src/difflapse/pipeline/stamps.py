@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
+from difflapse.io.fits import compact
 from difflapse.io.products import CREATOR, atomic
 from difflapse.model.catalogue import Catalogue
 from difflapse.pipeline.context import Night
@@ -24,7 +25,7 @@ def stamp_side(radius: float) -> int:
 def lay_out(night: Night, catalogue: Catalogue) -> None:
     """Make room for the stamps of all frames."""
     side = stamp_side(catalogue.radius)
-    kind = np.dtype(night.frames[0].dtype).newbyteorder("=")
+    kind = compact(np.empty(0, np.dtype(night.frames[0].dtype).newbyteorder("="))).dtype
     most = MOST_BYTES // max(1, len(night.frames) * side * side * kind.itemsize)
     night.make_array(
         "stamps", (len(night.frames), min(MOST_STARS, most, len(catalogue)), side, side), kind.type
@@ -99,5 +100,5 @@ def write_stamps(night: Night, frames: list[int]) -> list[str]:
 
 
 def _form(values: np.ndarray, side: int) -> str:
-    code = {"i2": "I", "u2": "I", "i4": "J", "u4": "J", "f4": "E", "f8": "D", "u1": "B"}[values.dtype.str[1:]]
+    code = {"i2": "I", "u2": "I", "i4": "J", "f4": "E", "f8": "D", "u1": "B"}[values.dtype.str[1:]]
     return f"{side * side}{code}" if values.ndim == 3 else code

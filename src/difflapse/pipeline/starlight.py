@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from difflapse.align.wcs import celestial
 from difflapse.measure import find_stars, relative_variance
-from difflapse.measure.photometry import aperture_sums, bad_map
+from difflapse.measure.photometry import aperture_sums
 from difflapse.model import Alignment, Frame, FrameFacts, Quality, Stars
 from difflapse.model.catalogue import BLENDED, Catalogue
 from difflapse.mosaic import channels
@@ -77,7 +77,7 @@ def measure_light(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, 
         facts.mosaic,
         noise,
         facts.gain_e_adu,
-        bad_map(facts.shape, pixels.bad.x, pixels.bad.y, pixels.bad.bit),
+        pixels.bad_bits,
     )
     light = np.concatenate([sums.flux, sums.error, x[None], y[None], sums.flags[None]], dtype=np.float32)
     night.write("light", (k, 0, 0), light)

@@ -19,6 +19,7 @@ from difflapse.io.products import atomic
 from difflapse.io.source import is_url
 from difflapse.model import Alignment, FrameFacts
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.records import Reference
 
 NAME = "state.npz"
 SECOND_PASS = ("template", "read", "warp", "subtract", "save", "draw", "tables", "movie")
@@ -34,9 +35,9 @@ class State:
 
     name: str
     frames: tuple[FrameFacts, ...]
-    """Their paths empty, but for URLs."""
+    """Their paths empty, but for URLs: `run.toml` says where they lie as seen from it."""
     shared: dict[str, Any]
-    """As `Night.share` got them."""
+    """As `Night.share` got them; paths of the reference are empty too."""
     values: dict[str, dict[int, Any]]
     """As `Desk.values`."""
     failed: dict[int, str]
@@ -56,8 +57,11 @@ def write_state(desk: Desk) -> None:
     kept = sorted(p.stem for p in Path(night.scratch).glob("*.pickle") if p.stem not in _NOT_KEPT)
     state = State(
         night.name,
-        tuple(replace(f, path=f.path if is_url(f.path) else "") for f in night.frames),
-        {name: night.shared(name) for name in kept},
+        tuple(_unplaced(f) for f in night.frames),
+        {
+            name: _bare_reference(value) if isinstance(value := night.shared(name), Reference) else value
+            for name in kept
+        },
         values,
         dict(desk.failed),
     )
@@ -110,6 +114,18 @@ def load_state(path: Path) -> State:
             f"{path} was written by difflapse {wrote}; this is {__version__}, which keeps other things", hint
         ) from None
     return state
+
+
+def _unplaced(facts: FrameFacts) -> FrameFacts:
+    """Without a path, that run and inputs may be moved together."""
+    return replace(facts, path=facts.path if is_url(facts.path) else "")
+
+
+def _bare_reference(reference: Reference) -> Reference:
+    external = reference.external
+    if external is not None:
+        external = replace(external, facts=_unplaced(external.facts), path="")
+    return replace(reference, facts=_unplaced(reference.facts), external=external)
 
 
 def _bare(alignment: Alignment) -> Alignment:

@@ -148,7 +148,34 @@ def test_units_say_the_same_in_other_words() -> None:
     assert in_percent.noise == pytest.approx(100 * sigma / base, rel=0.07)
 
 
-@pytest.mark.parametrize("units", ["sigma", "adu", "percent"])
+def test_magnitudes_are_pogsons_on_stars_and_noise_on_the_sky() -> None:
+    """A star of 400 sigma dims by 0.3 mag; the sky's noise is 1.0857 / 10 of a magnitude whatever its level."""
+    quiet = np.zeros((3, *SHAPE), np.float32)
+    b = (SKY[:, None, None] + quiet).astype(np.float32)
+    light = 400 * SIGMA * np.array([1.0, 0.7, 0.5])
+    b[:, 40:44, 50:55] += light[:, None, None]
+    a = (b - SKY[:, None, None]) * 10 ** (-0.4 * 0.3) + SKY[:, None, None]
+    shown = subtract(science(a.astype(np.float32)), template(b), units="mag")
+    assert shown.units == "mag"
+    assert shown.combined[40:44, 50:55] == pytest.approx(-0.3, abs=0.001)
+    assert np.abs(shown.combined[:40]).max() < 1e-4
+    noisy, flat = pair(8)
+    sky = subtract(science(noisy), template(flat), units="mag")
+    # Frame and template have the same noise; five sigma are those of the frame alone.
+    assert sky.noise == pytest.approx(2**0.5 * 1.0857 / 10, rel=0.07)
+    in_sigma = subtract(science(noisy), template(flat)).combined
+    assert np.corrcoef(sky.combined.ravel(), in_sigma.ravel())[0, 1] > 0.99
+    # Ten sigma that appear on empty sky, and the same that go: as many magnitudes, of either sign.
+    there = b.copy()
+    combined = 1 / np.sqrt(np.sum(1 / SIGMA**2))
+    there[:, 80, 90] += 10 * combined
+    came = subtract(science(there), template(b), units="mag").combined[80, 90]
+    went = subtract(science(b), template(there), units="mag").combined[80, 90]
+    assert came == pytest.approx(2.5 / np.log(10) * np.arcsinh(1.0), rel=0.02)
+    assert went == pytest.approx(-came, rel=1e-4)
+
+
+@pytest.mark.parametrize("units", ["sigma", "adu", "percent", "mag"])
 def test_masked_pixels_are_nan_and_keep_their_bits(units: str) -> None:
     a, b = pair(9)
     mask = np.zeros(SHAPE, np.uint8)
@@ -221,7 +248,7 @@ def test_noise_that_varies_over_the_field_is_followed() -> None:
         assert part.std() == pytest.approx(1.0, abs=5 / np.sqrt(2 * part.size))
 
 
-@pytest.mark.parametrize("units", ["adu", "percent"])
+@pytest.mark.parametrize("units", ["adu", "percent", "mag"])
 def test_significance_is_the_same_in_all_units(units: str) -> None:
     rng = np.random.default_rng(8)
     frame, other = draw(rng), draw(rng)

@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 from difflapse.errors import ReadError
-from difflapse.io.fits import read_bands, read_facts, read_frame, relative_file, scan
+from difflapse.io.fits import compact, read_bands, read_facts, read_frame, relative_file, scan
 
 RAMP = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30) + 1000
 
@@ -395,6 +395,25 @@ def test_rows_that_a_file_has_not_are_an_error(tmp_path):
     facts = read_facts(path)
     with pytest.raises(ReadError, match="rows 90 to 95"):
         read_frame(facts, (90, 95))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("u2", "uint16"),
+        ("i2", "int16"),
+        ("u1", "float32"),
+        ("i4", "float32"),
+        ("i8", "float32"),
+        ("f8", "float32"),
+    ],
+)
+def test_arithmetic_meets_three_types_of_pixels(kind: str, wanted: str) -> None:
+    values = np.array([[0, 7, 127]], kind)
+    packed = compact(values)
+    assert packed.dtype == wanted
+    assert packed.tolist() == values.tolist()
+    assert (packed is values) == (wanted.endswith("int16"))
 
 
 @pytest.mark.parametrize("compressed", [True, False])

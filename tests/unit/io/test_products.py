@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.nddata import CCDData, VarianceUncertainty
-from astropy.table import Table
+from astropy.table import MaskedColumn, Table
 
 from difflapse.errors import OutputError
 from difflapse.io.celestial import binned_wcs_header, read_sky
@@ -170,6 +170,20 @@ def test_tables_are_written_as_astropy_writes_them(tmp_path: Path) -> None:
     again = Table.read(tmp_path / "ours.ecsv", format="ascii.ecsv")
     assert again["value"].unit == "pix" and list(again["number"].mask) == [False, True, False, False]
     assert list(again["text"].filled("")) == list(table["text"])
+
+
+def test_names_that_are_no_ascii_are_kept_readable_in_headers_and_tables(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.fits", np.zeros((3, 5)), cards=[("REFFILE", "été/β1.fits", "a name")])
+    assert fits.getheader(tmp_path / "a.fits")["REFFILE"] == r"\xe9t\xe9/\u03b21.fits"
+    table = Table({"file": ["Nächte\n.fits", "b.fits"], "n": [1, 2]}, meta={"OBJECT": "Ü"})
+    write_table(tmp_path / "t.fits", table)
+    back = Table.read(tmp_path / "t.fits")
+    assert [str(v) for v in back["file"]] == [r"N\xe4chte\n.fits", "b.fits"]
+    assert back.meta["OBJECT"] == r"\xdc"
+    assert table["file"][0] == "Nächte\n.fits"
+    hidden = Table({"file": MaskedColumn(["ö", "p"], mask=[False, True])})
+    write_table(tmp_path / "m.fits", hidden)
+    assert Table.read(tmp_path / "m.fits")["file"].tolist() == [r"\xf6", ""]
 
 
 def test_rows_with_letters_are_read_back_as_astropy_would_have_written_them(tmp_path):

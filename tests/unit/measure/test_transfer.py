@@ -82,3 +82,14 @@ def test_saturated_cells_are_left_out() -> None:
     found = photon_transfer(frames(1.5, 8.0), "", BIAS, saturation_adu=700.0)
     assert isinstance(found, Transfer)
     assert found.n < photon_transfer(frames(1.5, 8.0), "", BIAS).n
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_even_sky_tells_no_gain_where_no_light_is_an_unknown_level(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = frames(1.0, 5.0, levels=(200, 200, 200, 200, 200, 200), seed=seed, even=True)
+    turned = [image if k < 3 else image[::-1, ::-1] for k, image in enumerate(images)]
+    for night in (images, turned, [rng.normal(900, 15, SHAPE) for _ in range(6)]):
+        found = photon_transfer(night, "", None)
+        assert not found.known
+        assert found.reason

@@ -122,6 +122,13 @@ def test_crops_are_whole_and_one(given: dict[str, str]) -> None:
         RunOptions.from_mapping(given)
 
 
+@pytest.mark.parametrize("transform", ["lens", "affine"])
+def test_a_transform_of_what_is_not_aligned_is_refused(transform: str) -> None:
+    with pytest.raises(OptionError, match=f"transform is {transform}, but with align none"):
+        RunOptions(align="none", transform=transform)
+    assert RunOptions(align="none").transform == "auto"
+
+
 def test_without_a_difference_there_is_one_panel_less() -> None:
     assert RunOptions(diff="none").shown_panels == ("aligned",)
     assert RunOptions(diff="none").panels == RunOptions().panels  # what run.toml keeps for another run

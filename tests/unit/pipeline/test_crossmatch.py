@@ -13,6 +13,7 @@ from difflapse.io import catalogue
 from difflapse.io.catalogue import Known
 from difflapse.pipeline import crossmatch
 from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.field import Field
 
 
 def known(title: str = "mine", **columns: object) -> Known:
@@ -89,7 +90,7 @@ def test_offline_it_says_so_and_goes_on(monkeypatch):
         raise InputError("VSX does not answer: no route to host", "is this machine online?")
 
     monkeypatch.setattr(catalogue, "fetch_vsx", silent)
-    monkeypatch.setattr(crossmatch, "field_of", lambda night: (243.0, 33.0, 5.0))
+    monkeypatch.setattr(crossmatch, "field_of", lambda night: Field(243.0, 33.0, 8.0, 6.0, 5.0))
     desk = SimpleNamespace(night=SimpleNamespace(), progress=SimpleNamespace(note=said.append))
     assert crossmatch._catalogue(desk, "vsx") is None
     assert said == ["VSX does not answer: no route to host; the run goes on without it"]

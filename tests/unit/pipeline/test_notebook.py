@@ -6,6 +6,8 @@ import base64
 import html.parser
 import re
 import shutil
+import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from astropy.table import Table
 
 import difflapse
-from difflapse.errors import InputError, OptionError
+from difflapse.errors import InputError, MissingDependencyError, OptionError
 from difflapse.pipeline import notebook
 from difflapse.pipeline.results import Run
 
@@ -87,6 +89,17 @@ def test_axes_know_the_sky_and_mark_what_changed(run: Run) -> None:
     assert marks == pytest.approx(np.array([[50.0, 39.75], [99.875, 60.125]]))
     axes.figure.savefig(run.out / "figure.png")
     assert (run.out / "figure.png").stat().st_size > 10_000
+
+
+def test_without_matplotlib_the_traceback_says_what_to_install(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match="figures need matplotlib") as caught:
+        run.sequences[0].plot()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert shown.endswith("pip install 'difflapse[plots]'\n")
 
 
 def test_a_frames_difference_is_drawn_into_axes_of_ones_own(run: Run) -> None:

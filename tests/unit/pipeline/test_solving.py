@@ -88,7 +88,7 @@ def test_the_package_needs_index_files(fake, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_options_of_solving_without_solving_are_refused(tmp_path: Path) -> None:
-    for given in ({"index_files": (str(tmp_path),)}, {"solver": "astrometry"}):
+    for given in ({"index_files": (str(tmp_path),)}, {"solver": "astrometry"}, {"solve_limit": 30.0}):
         with pytest.raises(OptionError, match="not asked for"):
             check_solver(RunOptions(**given))
     with pytest.raises(OptionError, match="solve_limit is 0"):

@@ -63,6 +63,12 @@ const difflapse = (() => {
     return number(value, digits);
   }
 
+  /* A number and its error, both to the error's second digit. */
+  function uncertain(value, error) {
+    const digits = Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(error))));
+    return `${number(value, digits)} ± ${number(error, digits)}`;
+  }
+
   function bytes(count) {
     for (const unit of ["bytes", "kB", "MB"]) {
       if (count < 1024) return `${count.toFixed(unit === "bytes" || count >= 100 ? 0 : 1)} ${unit}`;
@@ -73,9 +79,13 @@ const difflapse = (() => {
 
   function plural(count, noun) { return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`; }
 
-  /* HH:MM:SS of an ISO time. */
-  const clock = (iso) => (iso ? iso.slice(11, 19) : "");
-  const day = (iso) => (iso ? iso.slice(0, 10) : "");
+  /* HH:MM:SS and YYYY-MM-DD of an ISO time, to the nearest second as in the movie. */
+  const whole = (iso) => new Date(Math.round(Date.parse(`${iso.slice(0, 23)}Z`) / 1000) * 1000).toISOString();
+  const clock = (iso) => (iso ? whole(iso).slice(11, 19) : "");
+  const day = (iso) => (iso ? whole(iso).slice(0, 10) : "");
+
+  /* MM-DD of a time in MJD. */
+  const dayOf = (mjd) => new Date(Math.round((mjd - 40587) * 86400) * 1000).toISOString().slice(5, 10);
 
   /* HH:MM of a time in MJD. */
   function clockOf(mjd, seconds = false) {
@@ -107,7 +117,7 @@ const difflapse = (() => {
   }
 
   return {
-    give, need, el, Event, known, number, figure, bytes, plural, clock, day, clockOf, hours, degrees, say,
+    give, need, el, Event, known, number, figure, uncertain, bytes, plural, clock, day, dayOf, clockOf, hours, degrees, say,
     now: (name) => given.get(name),
   };
 })();

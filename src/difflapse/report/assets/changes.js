@@ -52,9 +52,9 @@ difflapse.ChangeList = (() => {
       this.sort = { key: "snr", down: true };
       this.kinds = [...new Set(night.changes.map((change) => change.kind))].sort();
       this.hiddenKinds = new Set();
-      place.append(el("h2", { id: "changes-title" }, "What changed ",
-        el("span", { class: "count" }, String(night.changes.length)),
-        night.highlights ? el("a", { class: "aside", href: difflapse.source(night.highlights) }, "Highlights, a movie") : ""));
+      place.append(el("div", { class: "heading" },
+        el("h2", { id: "changes-title" }, "What changed ", el("span", { class: "count" }, String(night.changes.length))),
+        night.highlights ? el("a", { href: difflapse.source(night.highlights) }, "Highlights, a movie") : ""));
       if (!night.changes.length) {
         place.append(el("p", { class: "empty" }, night.changesNote ? `Not looked for: ${night.changesNote}.` : night.hasChanges
           ? "Nothing changed that deserves belief. What was looked at and refused is in detections.ecsv."
@@ -73,7 +73,12 @@ difflapse.ChangeList = (() => {
 
     #columns() {
       const { frames } = this.night;
-      const time = (frame) => difflapse.clock(frames.time[frames.number.indexOf(frame)]).slice(0, 5) || `frame ${frame}`;
+      const times = frames.mjd.filter(known);
+      const days = times.length > 1 && times[times.length - 1] - times[0] > 1;
+      const time = (frame) => {
+        const iso = frames.time[frames.number.indexOf(frame)];
+        return iso ? `${days ? `${difflapse.day(iso).slice(5)} ` : ""}${difflapse.clock(iso).slice(0, 5)}` : `frame ${frame}`;
+      };
       const rate = (c) => (known(c.rate_arcsec_per_hour) ? `${figure(c.rate_arcsec_per_hour)}″/h`
         : known(c.rate_pix_per_hour) ? `${figure(c.rate_pix_per_hour)} px/h` : "");
       return [
@@ -162,7 +167,7 @@ difflapse.Selection = (() => {
     }
 
     #invitation() {
-      if (this.night.curves) return "Click any star in the movie, or a change in the list, to see how its light went.";
+      if (this.night.curves) return `Click any star in the movie${this.night.changes.length ? ", or a change in the list," : ""} to see how its light went.`;
       return this.night.changes.length ? "Click a change in the list or in the movie: what is known of it is told here."
         : "No light curves were made in this run.";
     }
@@ -200,7 +205,7 @@ difflapse.Selection = (() => {
         ["Amplitude", known(change.amplitude_mag) ? `${number(change.amplitude_mag, 2)} mag` : ""],
         ["Rate", ...this.#rate(change)],
         ["Position angle", this.#rate(change)[0] && known(change.position_angle_deg)
-          ? `${number(change.position_angle_deg, 1)}°${within(change.position_angle_err_deg)}` : ""],
+          ? `${within(change.position_angle_deg, change.position_angle_err_deg)}°` : ""],
         ["Sighted", change.n_detections ? difflapse.plural(change.n_detections, "time") : ""],
         ...this.#place(change.x_pix, change.y_pix, change.ra_deg, change.dec_deg),
       ];
@@ -220,7 +225,7 @@ difflapse.Selection = (() => {
     #rate(change) {
       for (const [name, unit] of [["arcsec", "″/h"], ["pix", " px/h"]]) {
         const rate = change[`rate_${name}_per_hour`];
-        if (known(rate)) return [`${figure(rate)}${unit}${within(change[`rate_err_${name}_per_hour`])}`];
+        if (known(rate)) return [`${within(rate, change[`rate_err_${name}_per_hour`])}${unit}`];
       }
       return [""];
     }
@@ -248,10 +253,12 @@ difflapse.Selection = (() => {
       this.ticket = (this.ticket || 0) + 1;
       this.title.replaceChildren(change ? el("i", { class: "dot", style: `--kind: var(--${change.kind}, var(--unknown))` }) : "", title);
       this.plotPlace = el("div", { class: "curve" });
+      const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
       const clip = change && change.clip ? el("video", {
-        src: `${difflapse.source(change.clip)}#t=0.1`, controls: true, loop: true, muted: true, playsinline: true, preload: "metadata",
-        class: "clip", "aria-label": `Clip of ${change.name}`,
+        src: `${difflapse.source(change.clip)}#t=0.1`, controls: true, loop: true, muted: true, playsinline: true, autoplay: !still,
+        preload: "metadata", class: "clip", "aria-label": `Clip of ${change.name}`,
       }) : null;
+      if (clip) clip.muted = true; // by script the attribute alone does not do it
       const acts = [el("button", { type: "button", onclick: () => this.lookWanted.tell(x, y, change) }, "Zoom to it")];
       if (change) {
         for (const [label, frame] of [["First seen", change.first_frame], ["Last seen", change.last_frame]]) {
@@ -323,7 +330,7 @@ difflapse.Selection = (() => {
     }
   }
 
-  const within = (error) => (known(error) && error > 0 ? ` ± ${figure(error)}` : "");
+  const within = (value, error) => (known(error) && error > 0 ? difflapse.uncertain(value, error) : figure(value));
 
   function padded(times) {
     const [low, high] = [Math.min(...times), Math.max(...times)];

@@ -29,7 +29,9 @@ difflapse.source = (() => {
     const used = frames.status.filter((status) => status === "used").length;
     const times = frames.time.filter(Boolean);
     place("title").textContent = night.object.trim() || night.name;
-    const span = times.length ? `${difflapse.day(times[0])}, ${difflapse.clock(times[0]).slice(0, 5)} to ${difflapse.clock(times[times.length - 1]).slice(0, 5)} UTC` : "";
+    const [begin, end] = [times[0], times[times.length - 1]];
+    const until = times.length && difflapse.day(begin) !== difflapse.day(end) ? `${difflapse.day(end)}, ` : "";
+    const span = times.length ? `${difflapse.day(begin)}, ${difflapse.clock(begin).slice(0, 5)} to ${until}${difflapse.clock(end).slice(0, 5)} UTC` : "";
     const how = night.meta.diff && night.meta.diff !== "none" ? `difference: ${night.meta.diff}` : "";
     place("subtitle").textContent = [span, night.object.trim() ? night.name : "", how].filter(Boolean).join(" · ");
     const rms = night.certificate && night.certificate.rms;

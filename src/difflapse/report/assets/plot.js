@@ -104,7 +104,7 @@ difflapse.plot = (() => {
           difflapse.number(v, rows.digits)));
       }
       const columns = this.options.time
-        ? timeTicks(x0, x1, Math.max(2, inner.w / 80)).map((v) => [v, difflapse.clockOf(v)])
+        ? timeTicks(x0, x1, Math.max(2, inner.w / 80)).map((v) => [v, this.#when(v, x1 - x0)])
         : ((t) => t.values.map((v) => [v, difflapse.number(v, t.digits)]))(ticks(x0, x1, Math.max(2, inner.w / 60)));
       for (const [v, label] of columns) {
         const X = px(v);
@@ -120,6 +120,12 @@ difflapse.plot = (() => {
       parts.push(this.head_);
       this.svg.replaceChildren(...parts);
       this.#drawHead();
+    }
+
+    /* A tick's time: midnights of more than a day are told by their date. */
+    #when(v, span) {
+      const time = difflapse.clockOf(v);
+      return span > 1 && time === "00:00" ? difflapse.dayOf(v) : time;
     }
 
     #series(one, px, py, room) {
@@ -184,10 +190,11 @@ difflapse.plot = (() => {
       if (k < 0) { this.value.textContent = ""; return; }
       const values = series.filter((one) => !one.hidden).map((one) => {
         const name = series.length > 1 ? `${one.name} ` : "";
-        const error = one.error && known(one.error[k]) ? ` ± ${figure(one.error[k])}` : "";
-        return `${name}${figure(one.y[k])}${known(one.y[k]) ? error : ""}`;
+        const error = one.error && known(one.y[k]) && one.error[k] > 0 ? one.error[k] : null;
+        return `${name}${error ? difflapse.uncertain(one.y[k], error) : figure(one.y[k])}`;
       });
-      this.value.textContent = `${time ? difflapse.clockOf(x[k], true) : figure(x[k])}  ${values.join("  ")}`;
+      const date = time && this.place && this.place.x1 - this.place.x0 > 1 ? `${difflapse.dayOf(x[k])} ` : "";
+      this.value.textContent = `${time ? date + difflapse.clockOf(x[k], true) : figure(x[k])}  ${values.join("  ")}`;
     }
 
     #summary() {

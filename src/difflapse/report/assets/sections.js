@@ -5,9 +5,10 @@ difflapse.sections = (() => {
   const { el, known, number, figure, plural } = difflapse;
 
   const heading = (place, text, ...more) => place.append(el("h2", { id: `${place.id}-title` }, text, ...more));
+  const CLASSES = { Frame: "short", UTC: "short", Kind: "short", Package: "short", Version: "short", File: "file" };
   const table = (head, rows, caption) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     el("table", {}, el("thead", {}, el("tr", {}, head.map((one) => el("th", { scope: "col" }, one)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell)))))));
+      el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, k) => el("td", { class: CLASSES[head[k]] }, cell)))))));
 
   /* Plots of each frame's quality; returns what puts the playhead. */
   function quality(place, night, wanted) {

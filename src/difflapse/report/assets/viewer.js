@@ -144,13 +144,14 @@ difflapse.Viewer = (() => {
       const { colours, ticks } = this.night.palette;
       const { vmax, units } = this.movie;
       const unit = { sigma: "σ", adu: "ADU", percent: "%" }[units] || units;
+      const sign = (share) => (share === 0 ? "" : (share > 0) === (units !== "mag") ? "+" : "\u2212"); // brighter is fewer magnitudes
       const stops = colours.map((colour, k) => `${colour} ${((100 * k) / (colours.length - 1)).toFixed(1)}%`);
       return el("div", { class: "legend", hidden: !this.panels.includes("difference") },
         el("span", { class: "quiet" }, "fainter"),
         el("div", { class: "scale" },
           el("div", { class: "ramp", style: `background: linear-gradient(90deg, ${stops.join(", ")})` }),
           ticks.map(([share, at]) => el("span", { style: `left: ${50 + 50 * at}%` },
-            `${share > 0 ? "+" : ""}${difflapse.number(share * vmax, Number.isInteger(share * vmax) ? 0 : 1)}`))),
+            `${sign(share)}${difflapse.number(Math.abs(share) * vmax, Number.isInteger(share * vmax) ? 0 : 1)}`))),
         el("span", { class: "quiet" }, "brighter, ", unit));
     }
 
@@ -269,7 +270,11 @@ difflapse.Viewer = (() => {
     #titleOf(name) {
       const frame = this.movie.frames[this.player.frame];
       if (name !== "difference" || this.width < 560) return name;
-      return frame.template ? `difference: minus ${frame.template}` : "no difference";
+      if (!frame.template) return "no difference";
+      // What was subtracted: words, or the file of an earlier frame, of which the time tells more.
+      const { time } = this.night.frames;
+      const earlier = time[this.row.get(frame.template)];
+      return `difference: minus ${earlier ? `${difflapse.clock(earlier)} UTC` : frame.template}`;
     }
 
     #resize() {
@@ -374,7 +379,7 @@ difflapse.Viewer = (() => {
           pen.stroke();
         }
         pen.setLineDash([]);
-        if (written && this.showMarks) this.#name(pen, mark.change, X, Y, radius, colour, taken);
+        if (written && this.showMarks) this.#name(pen, port, mark.change, X, Y, radius, colour, taken);
       }
     }
 
@@ -394,13 +399,13 @@ difflapse.Viewer = (() => {
     }
 
     /* A name beside its ring, where none lies yet; where there is no room, only that of what is selected. */
-    #name(pen, change, X, Y, radius, colour, taken) {
+    #name(pen, port, change, X, Y, radius, colour, taken) {
       const text = difflapse.shortName(change);
       const wide = pen.measureText(text).width;
       const places = [[X + radius + 5, Y - radius + 4], [X - radius - 5 - wide, Y - radius + 4],
         [X + radius + 5, Y + radius + 5], [X - radius - 5 - wide, Y + radius + 5]];
       const box = ([left, base]) => [left - 2, base - 12, left + wide + 2, base + 3];
-      const free = (b) => b[0] > 0 && b[2] < this.width && !taken.some((t) => b[0] < t[2] && b[2] > t[0] && b[1] < t[3] && b[3] > t[1]);
+      const free = (b) => b[0] > port.x && b[2] < port.x + port.width && !taken.some((t) => b[0] < t[2] && b[2] > t[0] && b[1] < t[3] && b[3] > t[1]);
       const found = places.find((at) => free(box(at)));
       const cramped = this.width < 560 && this.zoom < 2;
       if ((cramped || !found) && change !== this.target) return;
@@ -423,6 +428,7 @@ difflapse.Viewer = (() => {
     #moved() {
       const k = this.player.frame;
       const { frames } = this.night;
+      this.noted ??= Boolean(frames.note && frames.note.some(Boolean)); // else nothing keeps its place
       const row = this.shown;
       const [first, last] = [this.times[0], this.times[this.times.length - 1]];
       this.scrub.value = last > first ? (this.times[k] - first) / (last - first) : 0;
@@ -432,7 +438,7 @@ difflapse.Viewer = (() => {
       this.when.replaceChildren(
         el("strong", {}, iso ? `${difflapse.clock(iso)} UTC` : label),
         el("span", { class: "quiet" }, iso ? `${difflapse.day(iso)} · ${label}` : ""),
-        el("span", { class: "quiet note", title: note }, note));
+        this.noted ? el("span", { class: "quiet note", title: note }, note) : "");
       this.scrub.setAttribute("aria-valuetext", `${iso ? `${difflapse.clock(iso)} UTC, ` : ""}${label}, ${k + 1} of ${this.player.count}`);
       this.#layout();
       if (this.pointed) this.#tell(...this.pointed);
