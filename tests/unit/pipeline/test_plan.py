@@ -93,7 +93,9 @@ def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
         layout = pictures.movie_layout(grid, options)
         drawn = 3 * layout.width * layout.height * n
         assert drawn < pictures.MOST_BYTES
-        return foresee(sequence(n), options, 2).scratch_bytes - drawn
+        kept = n * product  # a byte for each pixel of the differences, for the clips
+        assert pictures.difference_bytes(n, grid.shape, options) == kept
+        return foresee(sequence(n), options, 2).scratch_bytes - drawn - kept
 
     scratch = beside_pictures(500, options)
     light = 4 * 9 * MOST_SUMS
@@ -102,6 +104,18 @@ def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
     # What is planted is kept for each frame: the light alone.
     planted = beside_pictures(500, RunOptions()) - scratch
     assert 0.3e6 < planted / 500 < 1.2e6
+
+
+def test_differences_are_kept_for_clips_alone_and_not_of_a_long_night() -> None:
+    shape = (FULL[0] // 2, FULL[1] // 2)
+    assert pictures.difference_bytes(600, shape, RunOptions()) == 600 * shape[0] * shape[1]
+    assert pictures.difference_bytes(700, shape, RunOptions()) == 0
+    for options in (RunOptions(reel=False), RunOptions(diff="none")):
+        assert pictures.difference_bytes(20, shape, options) == 0
+    with_reel, without = (
+        foresee(sequence(600), RunOptions(reel=reel), 2).scratch_bytes for reel in (True, False)
+    )
+    assert with_reel - without == 600 * shape[0] * shape[1]
 
 
 def test_pictures_on_scratch_are_bounded_for_any_night() -> None:
