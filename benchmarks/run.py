@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,67 @@ def finding(folder: Path, tell) -> None:  # type: ignore[no-untyped-def]
                 "ms",
                 f"wrong by {rms:.4f} px rms",
             )
+    whole_cost(folder, tell)
+
+
+def whole_cost(folder: Path, tell) -> None:  # type: ignore[no-untyped-def]
+    """What the transforms of a night cost in all, per frame and in processor time, beyond decoding: stars, each frame
+    by itself, the night's lens; with the headers' plate solutions and without.
+    """
+    from dataclasses import replace
+
+    from difflapse.align.chain import auto
+    from difflapse.align.lens import one_lens
+    from difflapse.align.view import AlignOptions, View
+    from difflapse.io.discover import discover
+    from difflapse.io.products import sha256
+    from difflapse.measure import Defects, find_stars, noise_shape
+    from difflapse.model import Alignment, Frame, Transform
+    from difflapse.pipeline import tasks
+    from difflapse.pipeline.config import RunOptions
+    from difflapse.pipeline.context import Night
+
+    sequence = discover([str(folder)]).sequences[0]
+    frames, home = sequence.frames, len(sequence.frames) // 2
+    context = Night(sequence.name, frames, RunOptions(), "", "")
+    stars, spent = {}, {"stars": 0.0, "noise": 0.0, "checksum": 0.0}
+
+    def take(name: str, work):  # type: ignore[no-untyped-def]
+        start = time.process_time()
+        made = work()
+        spent[name] += (time.process_time() - start) / len(frames)
+        return made
+
+    for turn, k in enumerate((0, *range(len(frames)))):
+        facts, pixels = frames[k], tasks.read_pixels(context, k, Defects.none())
+        frame = Frame(facts, pixels.data, pixels.mask)
+        stars[k] = take("stars", partial(find_stars, frame))[0]
+        take("noise", partial(noise_shape, pixels.data, facts.mosaic, pixels.mask))
+        take("checksum", partial(sha256, facts.path))
+        if turn == 0:
+            spent = dict.fromkeys(spent, 0.0)  # what the first turn loads does not count
+    for name, what in (
+        ("stars", "stars"), ("noise", "noise over the field"), ("checksum", "checksum of the file"),
+    ):  # fmt: skip
+        tell(f"{what} of a frame, processor time", 1e3 * spent[name], "ms")
+    for wcs in (True, False):
+        known = {k: f if wcs else replace(f, wcs_header="") for k, f in enumerate(frames)}
+        views = {k: View(f, stars[k], lambda: None) for k, f in known.items()}  # type: ignore[arg-type, return-value]
+        seconds = []
+        for _ in range(2):  # the first turn loads what is compiled
+            own = {home: Alignment(Transform.identity(), "reference", len(stars[home]), 0.0)}
+            start = time.process_time()
+            for k in known:
+                if k != home:
+                    own[k] = auto(views[k], views[home], AlignOptions())
+            middle = time.process_time()
+            one_lens(known, stars, own, home)
+            seconds = [middle - start, time.process_time() - middle]
+        alone, lens = (1e3 * s / len(frames) for s in seconds)
+        label = "header WCS" if wcs else "no WCS"
+        tell(f"a frame by itself, {label}, processor time", alone, "ms")
+        tell(f"the night's lens, {label}, per frame, processor time", lens, "ms")
+        tell(f"stars, transform and lens, {label}", 1e3 * spent["stars"] + alone + lens, "ms", "at most 150")
 
 
 def timed(work, repeats: int = 3) -> float:  # type: ignore[no-untyped-def]

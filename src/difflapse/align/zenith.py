@@ -12,6 +12,8 @@ from difflapse.align.wcs import celestial
 from difflapse.errors import AlignError
 from difflapse.model import FrameFacts
 
+_LOOKED_AT = 30
+"""Frames by which zenith and pole are guessed."""
 TURN = 2 * np.pi * 1.00273790935
 """Radians that the sky turns in a day."""
 
@@ -124,6 +126,8 @@ def guess_air(seen: list[Seen], fitted: Joint, home: int, turned: np.ndarray, st
     some = np.flatnonzero(np.isfinite(error))
     if len(some) < 6 or home not in some:
         return []
+    # The sky turns evenly: so many frames tell its course as well as all.
+    some = np.unique(some[np.linspace(0, len(some) - 1, min(len(some), _LOOKED_AT)).round().astype(int)])
     # Every direction of the pole, every zenith up to 75 degrees away, in steps of some 8 degrees.
     poles, zeniths = _directions(500, -1.0), _directions(180, np.cos(np.radians(75.0)))
     # What grows with the drift may as well be the lens'.

@@ -5,10 +5,19 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+_BLOCK = 1024
+
 
 def find_saturated(data: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Native pixels (x, y) at and above the saturation level, as int64 arrays."""
-    index = _at_least(np.ascontiguousarray(data).reshape(-1), level)
+    values = np.ascontiguousarray(data).reshape(-1)
+    n = len(values) // _BLOCK
+    blocks = np.arange(-(-len(values) // _BLOCK))
+    if values.dtype.kind in "iu":
+        # Blocks without such a pixel, nearly all, are passed over at the speed of memory.
+        tops = values[: n * _BLOCK].reshape(n, _BLOCK).max(axis=1)
+        blocks = np.append(np.flatnonzero(tops >= level), blocks[n:])
+    index = _at_least(values, level, blocks)
     return index % data.shape[1], index // data.shape[1]
 
 
@@ -58,17 +67,11 @@ def repair(data: np.ndarray, x: np.ndarray, y: np.ndarray, step: int) -> np.ndar
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _at_least(values: np.ndarray, level: float) -> np.ndarray:
-    """Flat indices; blocks without such a pixel, nearly all, are passed over at the speed of memory."""
+def _at_least(values: np.ndarray, level: float, blocks: np.ndarray) -> np.ndarray:
+    """Flat indices, ascending, of the values of some blocks."""
     out = []
-    block = 1024
-    for start in range(0, len(values), block):
-        part = values[start : start + block]
-        top = part[0]
-        for v in part:
-            top = max(top, v)
-        if top >= level:
-            for k in range(len(part)):
-                if part[k] >= level:
-                    out.append(start + k)
+    for b in blocks:
+        for k in range(b * _BLOCK, min((b + 1) * _BLOCK, len(values))):
+            if values[k] >= level:
+                out.append(k)
     return np.array(out, np.int64)

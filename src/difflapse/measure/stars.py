@@ -7,6 +7,8 @@ twice as finely and a star two pixels wide is not undersampled. Fluxes are sums 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numba
 import numpy as np
 
@@ -211,13 +213,14 @@ def _typical_fwhm(
     good = np.isfinite(value)
     radius, value = radius[good], value[good]
     edges = np.arange(0, 3.5 * width + 0.3, max(0.15, 0.1 * width))
-    place = np.digitize(radius, edges) - 1
+    order = np.argsort(radius)
+    radius, value = radius[order], value[order]
+    ends = np.searchsorted(radius, edges)
     levels, centres = [], []
-    for n in range(len(edges) - 1):
-        here = value[place == n]
-        if len(here) >= 5:
-            levels.append(float(np.median(here)))
-            centres.append(float(np.median(radius[place == n])))
+    for first, end in pairwise(ends):
+        if end - first >= 5:
+            levels.append(float(np.median(value[first:end])))
+            centres.append(float(np.median(radius[first:end])))
     if len(levels) < 4:
         return 2.3548 * width
     top = levels[0] + (levels[0] - levels[1]) * centres[0] ** 2 / max(centres[1] ** 2 - centres[0] ** 2, 1e-6)
@@ -469,20 +472,22 @@ def _apertures(
     total = np.empty(n_channels)
     odd_site = step - 1
     for k in range(n):
-        i0, j0 = int(round(x[k])), int(round(y[k]))
+        j0 = int(round(y[k]))
         m[:] = 0
         total[:] = 0
         top = 0.0
         for j in range(max(0, j0 - reach), min(ny, j0 + reach + 1)):
-            for i in range(max(0, i0 - reach), min(nx, i0 + reach + 1)):
-                r = (i - x[k]) ** 2 + (j - y[k]) ** 2
+            down = (j - y[k]) ** 2
+            chord = np.sqrt(max(outer * outer - down, 0.0))
+            for i in range(max(0, int(np.ceil(x[k] - chord))), min(nx - 1, int(np.floor(x[k] + chord))) + 1):
+                r = (i - x[k]) ** 2 + down
                 c = channel[(j & odd_site) * step + (i & odd_site)]
                 v = float(data[j, i])
                 if r <= radius * radius:
                     total[c] += v
                     count[c, k] += 1
                     top = max(top, v)
-                elif inner * inner <= r <= outer * outer:
+                elif r >= inner * inner:
                     ring[c, m[c]] = v
                     m[c] += 1
         whole = 0.0
