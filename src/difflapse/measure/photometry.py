@@ -163,10 +163,12 @@ def _sums(
             count[s] = 0
             inside[s] = px - r >= -0.5 and py - r >= -0.5 and px + r <= nx - 0.5 and py + r <= ny - 0.5
             if inside[s]:
-                flags[k] |= _gather(data, bad, px, py, r, inner, outer, step, channel, ring[s], count[s], sums[s])
+                flags[k] |= _gather(
+                    data, bad, px, py, r, inner, outer, step, channel, ring[s], count[s], sums[s]
+                )
             else:
                 flags[k] |= bits.OUTSIDE
-        _some_of(ring, count, network, some)
+        _some_of(ring, count[: len(stars)], network, some)
         for s in range(len(stars)):
             k = stars[s]
             if not inside[s]:
