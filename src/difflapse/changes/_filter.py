@@ -275,4 +275,5 @@ def peaks(
 def _vertex(before: np.float32, top: np.float32, after: np.float32) -> float:
     """Where the parabola through three neighbours is highest, from the middle one, at most half a pixel away."""
     bend = 2 * top - (before + after)
-    return min(0.5, max(-0.5, 0.5 * (after - before) / bend)) if bend > 0 else 0.0
+    place = float(0.5 * (after - before) / bend)
+    return min(0.5, max(-0.5, place)) if bend > 0 else 0.0

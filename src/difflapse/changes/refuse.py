@@ -151,6 +151,7 @@ def _near_bits(
     Parameters
     ----------
     mask : ndarray, shape (ny, nx), uint8
+        Bits of `difflapse.model.bits`.
     i, j : ndarray of int, shape (n,)
         Pixels within the mask: column and row.
     bit : uint8

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 
 from difflapse.difference.mesh import image, line, nodes
+from difflapse.measure.order import median
 
 _SAMPLES = 1500
 _FINER = 3
@@ -144,6 +145,7 @@ def _cell_medians(
         for b in range(cells):
             width = max(width, (edges_x[b + 1] - edges_x[b]) // stride + 1)
         values = np.empty((cells, height * width), np.float32)
+        room = np.empty(height * width, np.float32)
         count = np.zeros(cells, np.int64)
         tried = np.zeros(cells, np.int64)
         for n, j in enumerate(range(edges_y[a], edges_y[a + 1], stride)):
@@ -159,7 +161,7 @@ def _cell_medians(
                             count[b] += 1
         for b in range(cells):
             if count[b] >= 20 and count[b] >= 0.2 * tried[b]:
-                out[a, b] = np.median(values[b, : count[b]])
+                out[a, b] = median(values[b, : count[b]], room)
 
 
 def _carried_on(values: np.ndarray) -> np.ndarray:

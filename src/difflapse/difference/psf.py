@@ -324,7 +324,8 @@ def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
         for half in (0, 1):
             taps, _ = _solved(normal, right, basis, keep & (halves != half), strength)
             _modelled(design, np.einsum("st,ctk->csk", basis, taps), half, off)
-        np.subtract(*((rest, off) if convolve_science else (off, rest)), out=off)
+        off -= rest
+        off = -off if convolve_science else off
         return stamps.sigma(off.reshape(c, n, *start.shape[2:]))
 
     before, plain = stamps.plain()

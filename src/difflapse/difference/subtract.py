@@ -156,9 +156,11 @@ def _correlation(science: Science, template: Template, own_weight: float) -> np.
     """NOISECOR of the difference, on empty sky."""
     own = mean(science.noise.sky) * (1 - 2 * own_weight)
     good = template.count[::16, ::16] > 0
-    theirs = np.array([np.median(v[::16, ::16][good]) if good.any() else 0.0 for v in template.variance])
+    some = np.asarray(template.variance[:, ::16, ::16])
     if template.convolution is not None:
-        theirs = theirs * template.convolution.factor.mean(axis=(1, 2))
+        j, i = (np.arange(0, n, 16) // template.convolution.block for n in template.count.shape)
+        some = some * template.convolution.factor[:, j[:, None], i]
+    theirs = np.array([np.median(v[good]) if good.any() else 0.0 for v in some])
     return joint_correlation([own, theirs], [science.noise.correlation, template.correlation])
 
 

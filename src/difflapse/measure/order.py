@@ -31,7 +31,7 @@ def quantile(values: np.ndarray, share: float, room: np.ndarray) -> float:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def neighbours(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32, np.float32]:
-    """The k-th smallest of the values (as `median`), from 0 on, and the next larger one (or the same, if it is last)."""
+    """The k-th smallest of the values (as `median`), from 0 on, and the next in order (or the same, if it is last)."""
     n = len(values)
     if n <= _FEW:
         room[:n] = values

@@ -100,7 +100,7 @@ def aperture_sums(
     -----
     The sky is the mean of the ring's pixels of that colour within 2.5 sigma of their median; sigma is first the
     distance from the median down to the 16th percentile, which faint stars in the ring hardly move. 1000
-    stars of radius 4 cost about 7 ms.
+    stars of radius 4 cost about 5 ms.
     """
     x, y = np.ascontiguousarray(x, float), np.ascontiguousarray(y, float)
     radii = np.ascontiguousarray(np.broadcast_to(np.asarray(radius, float), x.shape))
@@ -168,7 +168,7 @@ def _sums(
                 )
             else:
                 flags[k] |= bits.OUTSIDE
-        _some_of(ring, count, network, some)
+        _some_of(ring, count[: len(stars)], network, some)
         for s in range(len(stars)):
             k = stars[s]
             if not inside[s]:

@@ -83,8 +83,6 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     picture = 4 * n_channels * product
     worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 30 * product
     worker += neighbours_kept(mode, options) * (picture + product)
-    if options.match in ("auto", "psf", "zogy") and mode != "none":
-        worker += 2 * picture  # a convolved image and its variance
     sensor = _PROCESS + min(len(sequence.frames), DEFECT_FRAMES) * raw + 2 * 4 * native
     template = (2 * picture + product) if mode == "template" else 0
     sorts = 2 * product if mode != "none" else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from difflapse.changes.find import FindOptions, filtered, find, flatten
 from difflapse.model import ProductGrid
@@ -141,3 +142,43 @@ def test_a_frame_too_small_for_lines_is_searched_for_points() -> None:
     found = find(sigma, ProductGrid((24, 31), 1, (0, 0)), FindOptions(1.6, floor=7.0))
     assert len(found) == 1
     assert found.x[0] == pytest.approx(16, abs=0.5)
+
+
+def test_a_filtered_map_is_what_whole_images_make_of_it() -> None:
+    """Background, filter and weights by OpenCV, with a third of the pixels hidden: to the rounding of float32."""
+    rng = np.random.default_rng(11)
+    sigma = noise(11) + 20 * star(300.4, 200.2)
+    sigma[rng.random(SHAPE) < 0.33] = np.nan
+    seen = np.isfinite(sigma)
+    cells = sigma[::4, ::4][: SHAPE[0] // 32 * 8, : SHAPE[1] // 32 * 8]
+    medians = np.nanmedian(cells.reshape(SHAPE[0] // 32, 8, SHAPE[1] // 32, 8), axis=(1, 3)).astype(
+        np.float32
+    )
+    wide = cv2.resize(medians, None, fx=32, fy=32, interpolation=cv2.INTER_LINEAR)
+    wide = np.pad(wide, [(0, n - m) for n, m in zip(SHAPE, wide.shape, strict=True)], "edge")
+    flat = sigma - wide
+    clipped = np.clip(np.where(seen, flat, 0), -4, 4)
+    box = [cv2.blur(v.astype(np.float32), (15, 15), borderType=cv2.BORDER_CONSTANT) for v in (clipped, seen)]
+    flat -= box[0] / box[1]
+    found = flatten(sigma)
+    assert np.array_equal(np.isfinite(found), seen)
+    assert np.nanmax(np.abs(found - flat)) < 1e-4
+    for fwhm in (1.4, 4.9):
+        width = fwhm / 2.3548
+        reach = int(np.ceil(3 * width))
+        edges = np.arange(-reach, reach + 2) - 0.5
+        kernel = np.diff(norm.cdf(edges / width)).astype(np.float32)
+        snr = cv2.sepFilter2D(
+            np.where(seen, flat, 0), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_CONSTANT
+        )
+        square = kernel**2
+        weight = cv2.sepFilter2D(
+            seen.astype(np.float32), cv2.CV_32F, square, square, borderType=cv2.BORDER_CONSTANT
+        )
+        snr /= np.sqrt(np.maximum(weight, 1e-6))
+        snr[weight < 0.6 * square.sum() ** 2] = 0
+        ratio = filtered(found, fwhm).snr[snr != 0] / snr[snr != 0]
+        # In units of its own scatter, which varies smoothly.
+        assert np.all((filtered(found, fwhm).snr == 0) == (snr == 0))
+        assert np.percentile(ratio, 1) > 0.9 * np.percentile(ratio, 99)
+        assert 1.4826 * np.median(np.abs(filtered(found, fwhm).snr[snr != 0])) == pytest.approx(1, abs=0.03)

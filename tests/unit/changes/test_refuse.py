@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from difflapse.model.sightings import (
     HOT,
     MOSAIC,
     NEGATIVE,
+    REFLECTION,
     REFUSED,
     ROWS,
     STAR,
@@ -230,3 +232,35 @@ def test_points_that_nothing_else_speaks_for_are_told_while_they_are_few() -> No
     assert not np.any(refuse.by_crowd(some, np.arange(3)).flags)
     many = refuse.by_crowd(some, np.arange(4)).flags
     assert np.all(many[:4] & COSMIC) and not np.any(many[4:])
+
+
+@pytest.mark.parametrize("fwhm", [1.2, 1.9, 3.3])
+def test_flags_of_the_mask_are_those_of_distances_over_the_whole_of_it(fwhm: float) -> None:
+    """Against OpenCV's transforms, on a mask with bits everywhere, clumps of them, and a bare edge."""
+    rng = np.random.default_rng(6)
+    mask = np.zeros(SHAPE, np.uint8)
+    some = rng.random(SHAPE) < 0.004
+    mask[some] = rng.choice([bits.OUTSIDE, bits.SATURATED, bits.DEFECT, bits.BLANK], some.sum())
+    mask[100:140, 200:240] |= bits.NO_TEMPLATE
+    mask[:, :3] |= bits.OUTSIDE
+    mask[40:43, 90:93] |= bits.BLANK
+    n = 4000
+    found = points(
+        *np.column_stack([rng.uniform(0, SHAPE[1] - 1, n), rng.uniform(0, SHAPE[0] - 1, n), np.full(n, 9.0)])
+    )
+    found = replace(found, width=rng.choice([fwhm * 2, fwhm * 4.4], n))
+    nowhere = ((mask & (bits.OUTSIDE | bits.NO_TEMPLATE | bits.BLANK)) != 0).astype(np.uint8)
+    nowhere = cv2.morphologyEx(nowhere, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    edge = cv2.distanceTransform(np.pad(1 - nowhere, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    full = cv2.distanceTransform(((mask & bits.SATURATED) == 0).astype(np.uint8), cv2.DIST_L2, 3)
+    i, j = (np.rint(v).astype(int) for v in GRID.from_native(found.x, found.y))
+    wide = found.width > 1.5 * fwhm * GRID.step
+    wanted = (
+        EDGE * (edge[j, i] < 2 * fwhm + 1)
+        | BLEED * (full[j, i] < 3 * fwhm)
+        | REFLECTION * (wide & (full[j, i] < 12 * fwhm))
+    )
+    flags = refuse.by_mask(found, mask, GRID, fwhm).flags
+    assert np.array_equal(flags, wanted)
+    for bit in (EDGE, BLEED, REFLECTION):
+        assert 0 < np.count_nonzero(flags & bit) < n

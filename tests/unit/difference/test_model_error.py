@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -136,3 +137,23 @@ def test_a_masked_frame_teaches_nothing() -> None:
     found = field.learned()
     assert np.isfinite(found.image()).all()
     assert found.strength[1] > 0
+
+
+@pytest.mark.parametrize("fwhm", [0.8, 1.7, 5.0])
+def test_points_scatter_as_in_an_image_that_is_smoothed_as_a_whole(fwhm: float) -> None:
+    """Robust widths of each sort, in bins of an eighth of a sigma; by OpenCV, with holes."""
+    rng = np.random.default_rng(2)
+    shape = (140, 211)
+    sorts = np.zeros(shape, np.uint16)
+    sorts[:, 70:150], sorts[:, 150:] = 3, 8
+    residual = (rng.standard_normal(shape) * np.where(sorts == 8, 3.0, 1.2)).astype(np.float32)
+    residual[rng.random(shape) < 0.05] = np.nan
+    measured = measure_scatter(residual, sorts, fwhm)
+    smooth = cv2.GaussianBlur(np.nan_to_num(residual), (0, 0), fwhm / 2.355)
+    width = {
+        s: 1.4826 * float(np.median(np.abs(smooth[(sorts == s) & np.isfinite(residual)]))) for s in (0, 3, 8)
+    }
+    for s in (3, 8):
+        assert measured.count[s] == np.isfinite(residual[sorts == s]).sum()
+        assert measured.point[s] == pytest.approx(width[s] / width[0], rel=0.03)
+    assert measured.pixel[8] == pytest.approx(3.0, rel=0.03)

@@ -338,3 +338,57 @@ def test_windows_are_convolved_as_the_whole_is(in_science: bool) -> None:
 
 def shared(sheet: np.ndarray) -> dict[str, np.ndarray]:
     return {"variance": np.ones_like(sheet), "count": np.ones(sheet.shape[1:], np.uint8)}
+
+
+@pytest.mark.parametrize("size", [5, 7, 9, 11])
+def test_an_image_is_correlated_as_scipy_does_it(size: int) -> None:
+    """Every block with its own kernel, and beyond the edges the edge itself."""
+    from scipy.ndimage import correlate as by_scipy
+
+    rng = np.random.default_rng(size)
+    image = rng.normal(size=(75, 101)).astype(np.float32)
+    kernels = rng.normal(size=(3, 4, size, size)).astype(np.float32)
+    out = np.full_like(image, np.nan)
+    correlate(image, kernels, 30, False, out)
+    for b in range(3):
+        for a in range(4):
+            block = np.s_[30 * b : 30 * b + 30, 30 * a : 30 * a + 30]
+            wanted = by_scipy(image.astype(float), kernels[b, a].astype(float), mode="nearest")[block]
+            assert np.allclose(out[block], wanted, atol=2e-5)
+
+
+@pytest.mark.parametrize("in_science", [False, True])
+@pytest.mark.parametrize("units", ["sigma", "percent"])
+def test_what_is_convolved_row_by_row_is_subtracted_as_a_whole_would_be(in_science: bool, units: str) -> None:
+    """Images, variance and NOISECOR of a kernel with a slope, in blocks: to the rounding of float32."""
+    rng = np.random.default_rng(12)
+    frame, deep = science(draw(rng)), template(draw(rng), DEEP)
+    kernel = blur(0.8, in_science)
+    slope = np.zeros_like(kernel.taps)
+    slope[:, :, 12], slope[:, :, 11] = 0.2, -0.2
+    kernel = replace(kernel, taps=np.concatenate([kernel.taps, slope], axis=1))
+    if in_science:
+        a, b = convolve_science(frame, kernel), deep
+        whole_a, whole_b = replace(a, data=convolved(a), convolution=None), deep
+    else:
+        a, b = frame, convolve_template(deep, kernel)
+        assert b.convolution is not None
+        each = b.convolution.factor.repeat(64, axis=1).repeat(64, axis=2)[:, : SHAPE[0], : SHAPE[1]]
+        assert np.ptp(each) > 0.1
+        whole_a, whole_b = frame, replace(b, data=convolved(b), variance=b.variance * each, convolution=None)
+    rows, whole = subtract(a, b, 0.05, units, keep=True), subtract(whole_a, whole_b, 0.05, units, keep=True)
+    assert rows.data is not None and whole.data is not None
+    assert np.allclose(rows.significance, whole.significance, atol=1e-4)
+    assert np.allclose(rows.combined, whole.combined, atol=1e-4)
+    assert np.allclose(rows.data, whole.data, atol=1e-3)
+    assert np.allclose(rows.variance, whole.variance, rtol=1e-5)
+    assert np.allclose(rows.correlation, whole.correlation, rtol=1e-4)
+    assert np.array_equal(rows.mask, whole.mask)
+
+
+def test_only_one_image_is_convolved() -> None:
+    rng = np.random.default_rng(13)
+    frame = convolve_science(science(draw(rng)), blur(0.8, True))
+    deep = convolve_template(template(draw(rng)), blur(0.8, False))
+    with pytest.raises(ValueError, match="not both"):
+        subtract(frame, deep)

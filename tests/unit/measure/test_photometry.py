@@ -91,3 +91,23 @@ def test_a_ring_without_pixels_says_so():
 def test_no_stars_are_no_error():
     assert len(aperture_sums(np.zeros((8, 9)), np.zeros(0), np.zeros(0), 2.0)) == 0
     assert default_annulus(4.0)[1] > default_annulus(4.0)[0] > 4.0
+
+
+@pytest.mark.parametrize("mosaic", ["GBRG", ""])
+def test_a_star_is_measured_alone_as_among_others(mosaic):
+    """Several are measured together; none knows of the others. One of them lies outside."""
+    rng = np.random.default_rng(8)
+    xs, ys, radii = rng.uniform(12, 140, 53), rng.uniform(12, 90, 53), rng.uniform(2.0, 6.0, 53)
+    xs[17] = -40.0
+    image = field((104, 154), xs, ys, rng.uniform(100, 5000, 53)) + rng.normal(0, 3, (104, 154))
+    bad = bad_map((104, 154), xs + 3, ys - 1, np.full(53, bits.DEFECT, np.uint8))
+    annulus = (8.0, 13.5)
+    together = aperture_sums(image, xs, ys, radii, mosaic, None, 1.5, bad, annulus)
+    assert np.isfinite(together.flux[0]).sum() == 52
+    for n in range(53):
+        alone = aperture_sums(
+            image, xs[n : n + 1], ys[n : n + 1], radii[n : n + 1], mosaic, None, 1.5, bad, annulus
+        )
+        for name in ("flux", "error", "sky", "area"):
+            assert np.array_equal(getattr(alone, name)[:, 0], getattr(together, name)[:, n], equal_nan=True)
+        assert alone.flags[0] == together.flags[n]

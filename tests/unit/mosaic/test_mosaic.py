@@ -15,6 +15,7 @@ from difflapse.mosaic import (
     split,
     superpixels,
 )
+from difflapse.mosaic.superpixel import sorting_network
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 SHAPES = [(10, 14), (11, 14), (10, 15), (11, 15)]
@@ -145,3 +146,29 @@ def test_cells_of_medians_leave_points_and_bad_pixels_out() -> None:
     assert abs(cells[2, 5] - 100) < 2
     assert np.isnan(cells[4, 10])
     assert np.isfinite(cells).sum() == cells.size - 1
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 16, 25, 40])
+def test_a_network_sorts_whatever_it_is_given(n):
+    values = np.random.default_rng(n).integers(0, 7, (n, 50))
+    for a, b in sorting_network(n):
+        assert a < b
+        values[[a, b]] = np.minimum(values[a], values[b]), np.maximum(values[a], values[b])
+    assert np.all(np.diff(values, axis=0) >= 0)
+
+
+@pytest.mark.parametrize("factor", [1, 3, 4, 8])
+def test_medians_of_cells_are_those_of_their_good_pixels(factor):
+    """Two in five are bad: some cells have too few good ones. What is not finite is bad where no mask is given."""
+    rng = np.random.default_rng(factor)
+    image, bad = rng.normal(size=(67, 101)).astype(np.float32), rng.random((67, 101)) < 0.4
+    my, mx = 67 // factor, 101 // factor
+    cells = np.where(bad, np.nan, image)[: my * factor, : mx * factor]
+    cells = cells.reshape(my, factor, mx, factor).transpose(0, 2, 1, 3).reshape(my, mx, -1)
+    few = 2 * np.isfinite(cells).sum(axis=2) < factor**2
+    wanted = np.where(few, np.nan, np.nanmedian(np.where(few[..., None], 0, cells), axis=2)).astype(
+        np.float32
+    )
+    assert np.array_equal(bin_medians(image, bad, factor), wanted, equal_nan=True)
+    image[bad] = np.where(rng.random(bad.sum()) < 0.5, np.nan, np.inf)
+    assert np.array_equal(bin_medians(image, None, factor), wanted, equal_nan=True)
