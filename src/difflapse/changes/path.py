@@ -14,7 +14,7 @@ _LONG = 150
 _HOPE = 0.8
 """So much less S/N than is asked is worth a second look."""
 _BENT = 0.4
-"""S/N that a bend must win."""
+"""S/N that a bend must win over a straight line."""
 
 Path = tuple[float, float, float, float, float, float, float]
 """First and last row, columns there, how far the middle lies aside, sum along it, cells seen."""
@@ -203,6 +203,7 @@ def follow(
     for _ in range(8):
         xa, xb, best = refined(cells, y0, y1, xa, xb, bend, 0.8, 0.0)
         if y1 - y0 >= _LONG and best > (floor - 2 * _HOPE) * unit:
+            xa, xb, best = refined(cells, y0, y1, xa, xb, bend, 3.2, 0.0)
             xa, xb, bend = _bent(cells, y0, y1, xa, xb, bend, best, unit)
         n = y1 - y0 + 1
         lo, hi = max(0, y0 - n), min(ny - 1, y1 + n)
@@ -211,10 +212,33 @@ def follow(
         xa, xb, bend = _between(y0, y1, xa, xb, bend, first, last)
         y0, y1 = first, last
         if still:
-            break
+            if best < (floor - 2 * _HOPE) * unit:
+                break
+            # Further on it may have turned away from where it points to.
+            y0, y1, xa, xb, bend, more = _stretched(cells, y0, y1, xa, xb, bend, unit)
+            if not more:
+                break
     xa, xb, _ = refined(cells, y0, y1, xa, xb, bend, 0.4, 0.0)
     total, seen = _summed(cells, y0, y1, xa, xb, bend)
     return float(y0), float(y1), xa, xb, bend, total, seen
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _stretched(
+    cells: np.ndarray, y0: int, y1: int, xa: float, xb: float, bend: float, unit: float
+) -> tuple[int, int, float, float, float, bool]:
+    """A path half as long again at one end, if that is more significant; and whether it is."""
+    held = significance(cells, y0, y1, xa, xb, bend)
+    n = (y1 - y0 + 1) // 2
+    for first, last in ((max(0, y0 - n), y1), (y0, min(cells.shape[0] - 1, y1 + n))):
+        if last - first == y1 - y0 or last - first < _LONG:
+            continue
+        na, nb, nbend = _between(y0, y1, xa, xb, bend, first, last)
+        na, nb, best = refined(cells, first, last, na, nb, nbend, 3.2, 0.0)
+        na, nb, nbend = _bent(cells, first, last, na, nb, nbend, best, unit)
+        if significance(cells, first, last, na, nb, nbend) > held:
+            return first, last, na, nb, nbend, True
+    return y0, y1, xa, xb, bend, False
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -233,7 +257,7 @@ def _bent(
         return xa, xb, bend
     aside = 2.0 / 3.0 * (other - bend)
     na, nb, top = refined(cells, y0, y1, xa - aside, xb - aside, other, 0.4, 0.0)
-    if top > best + _BENT * unit:
+    if top > best + (0.0 if bend != 0 else _BENT * unit):
         return na, nb, other
     return xa, xb, bend
 

@@ -20,6 +20,12 @@ _CLIP = np.float32(3.0)
 """No cell counts for more, so that one star is no line; noise is hardly touched."""
 _SHORTEST = 32
 """Cells along the shortest line."""
+_AROUND = 15
+"""Pixels along the box whose mean a flattened difference lacks."""
+_BETWEEN_CELLS = 8 * math.log(2) / 6
+"""What sampling between cells adds to the square of a FWHM."""
+_PLAIN = 20.0
+"""S/N from which on a line's width is measured."""
 _WIDTHS = 28.0
 """Length of the shortest line over its width: particles leave shorter ones in a sensor."""
 _STRIPE = 400
@@ -37,9 +43,9 @@ _COARSE, _FITTED = 0.62, 0.7
 the line which fits best there."""
 _LEAVES = (0.0, 0.4, 0.8)
 """How much less is asked of a line that leaves the picture at one end, or at both: chance makes fewer of them."""
-_SURE = 4.0
-"""Sigma above what is asked, with which other ends are not tried."""
-_CHANCE = 9.6
+_SURE, _AS_GOOD = 4.0, 0.4
+"""Sigma above what is asked with which other ends are not tried, and that an end at the edge may cost."""
+_CHANCE = 10.0
 """Natural logarithm of how many lines of S/N z chance would make of 1e6 cells, plus z^2 / 2, less 4 log z: measured."""
 _LIT = 0.3
 """Of a line's parts so many must shine by themselves: a few stars in a row do not; dashes may."""
@@ -78,13 +84,15 @@ class Line:
     """FWHM, cells."""
 
 
-def least_snr(cells: float, frames: int, false_alarms: float) -> float:
+def least_snr(pixels: int, fwhm: float, frames: int, false_alarms: float) -> float:
     """S/N of a line that chance does not make: the `floor` of `find_streaks`.
 
     Parameters
     ----------
-    cells : float
-        Pixels of a difference, of a star's width or so.
+    pixels : int
+        Of a difference.
+    fwhm : float
+        Of a star, pixels.
     frames : int
         Differences of a night.
     false_alarms : float
@@ -96,12 +104,13 @@ def least_snr(cells: float, frames: int, false_alarms: float) -> float:
 
     Notes
     -----
-    Four numbers make a line (its place, its direction, two ends), so that noise makes ``C cells z^4 exp(-z^2 / 2)``
-    lines beyond z sigma. C was measured with the search itself on pictures of noise. Lines that leave the picture at
+    Four numbers make a line (its place, its direction, two ends), so that noise makes ``C n z^4 exp(-z^2 / 2)``
+    lines beyond z sigma in n cells of a star's width. C was measured with the search itself on pictures of noise. Lines that leave the picture at
     one end or both have three numbers, or two, and are asked for less. Each of the three has a third of the false
     alarms.
     """
-    logarithm = _CHANCE + math.log(max(cells, 1.0) / 1e6 * max(frames, 1) * 3 / max(false_alarms, 1e-9))
+    cells = max(pixels, 1) / max(fwhm / 1.4, 1.0) ** 2
+    logarithm = _CHANCE + math.log(cells / 1e6 * max(frames, 1) * 3 / max(false_alarms, 1e-9))
     z = 7.0
     for _ in range(20):
         z = math.sqrt(max(2 * (logarithm + 4 * math.log(z)), 16.0))
@@ -153,7 +162,7 @@ def find_streaks(
         return Sightings.empty()
     first = size // 2
     dark = np.ones(picture.shape, np.uint8) if light is None else (light[first::size, first::size] == 0).view(np.uint8)
-    sky = _Sky.of(picture, dark, fwhm / size)
+    sky = _Sky.of(picture, dark, fwhm / size, size)
     lines: list[Line] = []
     while len(lines) < _MOST:
         more = _some_lines(sky, floor, _MOST - len(lines))
@@ -194,12 +203,14 @@ class _Sky:
     """(ny, nx) uint8: 1 where the template has no star."""
     fwhm: float
     """Of a line, cells."""
+    size: int
+    """Pixels along a cell."""
     step: float
     """Of the whole numbers, sigma."""
 
     @classmethod
-    def of(cls, picture: np.ndarray, dark: np.ndarray, fwhm: float) -> _Sky:
-        """From a picture, and where it has no stars."""
+    def of(cls, picture: np.ndarray, dark: np.ndarray, fwhm: float, size: int) -> _Sky:
+        """From a picture, where it has no stars, the width of a line, and the pixels along a cell."""
         # So fine that the longest sum still is a 16-bit number.
         parts = min(8, int(32_000 / float(_CLIP) / max(picture.shape)))
         upright = np.empty(picture.shape, np.int16)
@@ -207,7 +218,7 @@ class _Sky:
         cells = (upright, np.ascontiguousarray(cv2.transpose(upright)))
         rng = np.random.default_rng(1)
         noise = tuple(noise_of(v, 2 * _SHORTEST, rng) for v in cells)
-        return cls(picture, cells, (noise[0], noise[1]), dark, fwhm, 1 / max(parts, 1))
+        return cls(picture, cells, (noise[0], noise[1]), dark, fwhm, size, 1 / max(parts, 1))
 
     def unit(self, turned: int, lines: np.ndarray) -> np.ndarray:
         """The noise of a sum over its root of cells along lines, rows (any, x0, y0, x1, y1)."""
@@ -257,17 +268,18 @@ def _whole(sky: _Sky, turned: int, guess: np.ndarray, floor: float) -> tuple[Pat
     cells = sky.cells[turned]
     unit = float(sky.unit(turned, guess[None])[0])
     inner = follow(cells, int(guess[2]), int(guess[4]), float(guess[1]), float(guess[3]), unit, floor)
-    best, asked, margin = inner, floor, inner[5] / _noise(sky, turned, inner) - floor
-    if margin < -_LEAVES[2] - 0.3:
+    snr = inner[5] / _noise(sky, turned, inner)
+    best, asked, margin = inner, floor, snr - floor
+    if margin < -_LEAVES[2] - 0.3 or margin > _SURE:
         return best, asked
     for up, down in ((True, True), (True, False), (False, True)):
         wanted = floor - _LEAVES[up + down]
         path = carried_on(cells, inner, up, down, unit, wanted)
-        more = path[5] / _noise(sky, turned, path) - wanted
-        if more > margin:
-            best, asked, margin = path, wanted, more
-        if margin > _SURE:
-            break
+        longer = path[5] / _noise(sky, turned, path)
+        if longer > snr - _AS_GOOD:
+            return path, wanted
+        if margin < 0 and longer - wanted > margin:
+            best, asked, margin = path, wanted, longer - wanted
     return best, asked
 
 
@@ -302,9 +314,9 @@ def _judged(sky: _Sky, turned: int, path: Path, floor: float) -> tuple[Line | No
     seen = max(int(known.sum()), 1)
     if seen < _SHORTEST // 2:
         return None, 0.0
-    # The noise is taken as the same pieces of lines beside it show it, where that is more.
+    # The noise is what pieces of lines beside it show, sampled alike.
     beside = np.r_[0 : far - _MOAT, far + _MOAT + 1 : 2 * far + 1]
-    unit = max(unit, _local_noise(clipped[:, beside], band[:, beside] != 0))
+    unit = _local_noise(clipped[:, beside], band[:, beside] != 0) or unit
     across = clipped.sum(axis=0) / (unit * np.sqrt(np.maximum((band != 0).sum(axis=0), 1)))
     # A pattern of the readout, or a cloud, makes all lines of this direction and length uncertain.
     side = across[beside]
@@ -318,6 +330,9 @@ def _judged(sky: _Sky, turned: int, path: Path, floor: float) -> tuple[Line | No
     rest = (parts.sum() - parts.max()) / math.sqrt(len(parts) - 1)
     away = max(5, round(4.5 * sky.fwhm))
     near = max(across[far - away], across[far + away])
+    # A dark line has bright ones beside it, for its light is missing in the mean about it.
+    dark = float(-across[far - _MOAT : far + _MOAT + 1].min())
+    near = max(near, dark - (1 - _BESIDE) * across[far])
     if snr < floor or near > _BESIDE * across[far] or rest < _EVEN * floor or np.mean(parts > 1.5) < _LIT:
         return None, 0.0
     # What stars leave lies on stars only: between them a line is as bright as on them.
@@ -329,7 +344,9 @@ def _judged(sky: _Sky, turned: int, path: Path, floor: float) -> tuple[Line | No
     plain = np.array([v[v != 0].mean() if np.any(v) else 0.0 for v in band.T])
     full = plain / unit * np.sqrt(np.maximum((band != 0).sum(axis=0), 1))
     steady = _steadiness(band[:, far], full[far])
-    wide = _width(plain, far, sky.fwhm) if full[far] > 20 else sky.fwhm
+    wide = sky.fwhm
+    if full[far] > _PLAIN:
+        wide = _width(plain, far, sky.fwhm, (xb - xa) / max(y1 - y0, 1.0), _AROUND / sky.size)
     ends = ((xa, y0, xb, y1), (y0, xa, y1, xb))[turned]
     return Line(*ends, max(snr, float(full[far]) / trust), steady, wide), _reach(full, far, sky.fwhm)
 
@@ -392,17 +409,25 @@ def _steadiness(own: np.ndarray, snr: float) -> float:
     return float(np.fmin(steady, np.mean(means > 0.5 * np.median(means))))
 
 
-def _width(across: np.ndarray, far: int, fwhm: float) -> float:
-    """FWHM of a line from its profile across, by the Gaussian that fits best."""
+def _width(across: np.ndarray, far: int, fwhm: float, slope: float, box: float) -> float:
+    """FWHM of a line from its profile along a row, by the Gaussian that fits best.
+
+    Its smoothing, the sampling between cells, and the mean of a box that was taken off before are in what is fitted.
+    """
     offset = np.arange(-far, far + 1)
+    cosine = 1 / math.hypot(1.0, slope)
     best, wide = np.inf, fwhm
-    for width in fwhm * np.geomspace(0.7, 8, 50):
-        # The filter has widened it.
-        shape = np.exp(-4 * math.log(2) * offset**2 / (width**2 + max(fwhm, 1.5) ** 2))
-        a = np.stack([shape, np.ones(len(shape))], axis=1)
-        rest = float(np.linalg.lstsq(a, across, rcond=None)[1][0])
-        if rest < best:
-            best, wide = rest, float(width)
+    for width in fwhm * np.geomspace(0.6, 8, 60):
+        seen = width**2 + max(fwhm, 1.5) ** 2 + _BETWEEN_CELLS * cosine**2
+        shape = np.exp(-4 * math.log(2) * (offset * cosine) ** 2 / seen)
+        mean = shape
+        for length in (box, box * abs(slope)):
+            n = max(round(length), 1)
+            mean = np.convolve(mean, np.full(n, 1 / n), mode="same")
+        shape = shape - mean
+        rest = across - shape * (shape @ across) / (shape @ shape)
+        if rest @ rest < best:
+            best, wide = float(rest @ rest), float(width)
     return wide
 
 
