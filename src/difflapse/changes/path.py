@@ -131,10 +131,12 @@ def refined(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def refine_all(cells: np.ndarray, lines: np.ndarray, hope: float) -> None:
-    """Refine straight lines in place, rows (significance, x0, y0, x1, y1); those without hope of so much not to the end."""
+    """Refine straight lines, rows (significance, x0, y0, x1, y1), in place; without hope of so much, only roughly."""
     for n in range(len(lines)):
         y0, y1 = int(lines[n, 2]), int(lines[n, 4])
-        lines[n, 1], lines[n, 3], lines[n, 0] = refined(cells, y0, y1, lines[n, 1], lines[n, 3], 0.0, 1.0, hope)
+        lines[n, 1], lines[n, 3], lines[n, 0] = refined(
+            cells, y0, y1, lines[n, 1], lines[n, 3], 0.0, 1.0, hope
+        )
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -164,6 +166,31 @@ def carried_on(cells: np.ndarray, path: Path, up: bool, down: bool, unit: float,
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def trimmed(cells: np.ndarray, path: Path) -> Path:
+    """A path without what is not seen at its ends."""
+    y0, y1, xa, xb, bend, total, seen = path
+    first, last = int(y0), int(y1)
+    while first < last and _unseen(cells, path, first):
+        first += 1
+    while last > first + 1 and _unseen(cells, path, last):
+        last -= 1
+    xa, xb, bend = _between(int(y0), int(y1), xa, xb, bend, first, last)
+    return float(first), float(last), xa, xb, bend, total, seen
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _unseen(cells: np.ndarray, path: Path, y: int) -> bool:
+    """Whether a path sees nothing on a row."""
+    y0, y1, xa, xb, bend = path[0], path[1], path[2], path[3], path[4]
+    u = (y - y0) / max(y1 - y0, 1.0)
+    x = xa + (xb - xa) * u + 4 * bend * u * (1 - u)
+    if x < 0 or x >= cells.shape[1] - 1:
+        return True
+    i = int(x)
+    return bool(cells[y, i] == 0 and cells[y, i + 1] == 0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _between(
     y0: int, y1: int, xa: float, xb: float, bend: float, first: int, last: int
 ) -> tuple[float, float, float]:
@@ -176,9 +203,7 @@ def _between(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def follow(
-    cells: np.ndarray, y0: int, y1: int, xa: float, xb: float, unit: float, floor: float
-) -> Path:
+def follow(cells: np.ndarray, y0: int, y1: int, xa: float, xb: float, unit: float, floor: float) -> Path:
     """Follow a line both ways until its light ends: path and ends of most significance, a small bend allowed.
 
     Parameters

@@ -30,9 +30,9 @@ def strongest(cells: np.ndarray, shortest: int, noise: np.ndarray, least: float)
 
     Notes
     -----
-    Level by level the sum along a line through a strip is made of those through its two halves (Brady 1998; Nir, Zackay &
-    Ofek 2018, AJ 156, 229): n log n additions for all lines. Sums through two strips that lie side by side but have
-    no common parent are looked at too, so that a streak that ends anywhere keeps 0.8 of its S/N or more.
+    Level by level the sum along a line through a strip is made of those through its two halves (Brady 1998; Nir,
+    Zackay & Ofek 2018, AJ 156, 229): n log n additions for all lines. Sums through two strips that lie side by
+    side but have no common parent are looked at too, so that a streak that ends anywhere keeps 0.8 of its S/N or more.
     """
     ny, nx = cells.shape
     now, height = cells[:, None, :], 1
@@ -53,7 +53,15 @@ def strongest(cells: np.ndarray, shortest: int, noise: np.ndarray, least: float)
             _doubled(now, new, kept, (1 / unit).astype(np.float32), np.float32(least), ny, tops)
             found.append(_ends(tops, height, ny))
         else:
-            _doubled(now, new, kept, np.zeros(0, np.float32), np.float32(0), ny, np.zeros((0, _KEPT, 3), np.float32))
+            _doubled(
+                now,
+                new,
+                kept,
+                np.zeros(0, np.float32),
+                np.float32(0),
+                ny,
+                np.zeros((0, _KEPT, 3), np.float32),
+            )
         now = new
     lines = np.concatenate(found) if found else np.zeros((0, 5))
     return np.asarray(lines[np.argsort(-lines[:, 0], kind="stable")])
@@ -93,7 +101,7 @@ def _doubled(
     ``now[s, m + height - 1, x]`` is the sum along a line that enters strip s at column x and has moved by m columns
     where it leaves it.
     """
-    n, nx = now.shape[0], now.shape[2]
+    n = now.shape[0]
     height = (now.shape[1] + 1) // 2
     wide = 2 * height - 1
     for s in range(n):

@@ -141,8 +141,8 @@ def snr_of(truth: Truth, thing: TrueObject, colour: float, floor: float = FLOOR)
     -----
     ``S/N^2 = sum_c f_c F_c^2 / (V_c A)``, f_c the share of pixels of colour c, F_c its light in ADU as if all pixels
     were of that colour, V_c the variance of a pixel and A the effective area, ``1 / sum(p^2)`` of what pixels see of a
-    star (`point_area`; 4 pi sigma^2 of a Gaussian is half of it, for a Moffat has wings). A streak of length L on the
-    sensor has ``A = L w``, w the effective width of what pixels see of a line (`line_width`), and its light on it for F.
+    star (`point_area`; 4 pi sigma^2 of a Gaussian is half of it, for a Moffat has wings). A streak of length L on
+    the sensor has ``A = L w``, w the effective width of what pixels see of a line (`line_width`), and F is its light.
     """
     values = truth.parameters
     gain, read = values["sensor"]["gain_e_adu"], values["sensor"]["read_noise_e"]

@@ -79,7 +79,9 @@ def drawn(rng: np.random.Generator, crosses: bool) -> tuple[float, float, float,
         (3.5, True, 0.0, 0.04),
     ],
 )
-def test_streaks_are_found_as_their_light_allows(snr: float, crosses: bool, least: float, most: float) -> None:
+def test_streaks_are_found_as_their_light_allows(
+    snr: float, crosses: bool, least: float, most: float
+) -> None:
     """50 lines of any place and direction, at 0.1 false ones in a night of 24 frames of this size.
 
     What is asked of a line that crosses the picture is 0.8 sigma less. The flattening takes 7 % of the S/N away, the
@@ -111,7 +113,9 @@ def test_more_is_asked_of_larger_pictures_longer_nights_and_fewer_false_alarms()
         least_snr(1_000_000, FWHM, 24, 0.025),
     ):
         assert other - usual == pytest.approx(np.log(4) / (usual - 4 / usual), rel=0.1)
-    assert least_snr(1_000_000, 2 * FWHM, 24, 0.1) == pytest.approx(least_snr(250_000, FWHM, 24, 0.1), abs=1e-6)
+    assert least_snr(1_000_000, 2 * FWHM, 24, 0.1) == pytest.approx(
+        least_snr(250_000, FWHM, 24, 0.1), abs=1e-6
+    )
 
 
 def test_dark_lines_are_none() -> None:
