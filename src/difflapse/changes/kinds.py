@@ -14,7 +14,9 @@ from difflapse.model.sightings import Change, Sightings
 _EDGE = 25.0
 """Native pixels from the edge within which a streak is taken to leave the frame."""
 _STEADY = 0.85
-"""Share of a streak's length that must be half as bright as most of it for it to be steady."""
+"""How steadily a streak must shine to be called steady."""
+_WIDE = 2.2
+"""A streak is wide if it is so many times as wide as a star."""
 
 
 def of_stars(
@@ -106,7 +108,9 @@ def of_comet(
     )  # fmt: skip
 
 
-def of_streak(change: Change, sightings: Sightings, shape: tuple[int, int], minutes: float | None) -> Change:
+def of_streak(
+    change: Change, sightings: Sightings, shape: tuple[int, int], minutes: float | None, fwhm: float
+) -> Change:
     """A streak with what speaks for a satellite, a plane or a meteor.
 
     Parameters
@@ -119,34 +123,65 @@ def of_streak(change: Change, sightings: Sightings, shape: tuple[int, int], minu
         (ny, nx) of the reference, native pixels.
     minutes : float, optional
         The exposure.
+    fwhm : float
+        Of a star, native pixels, as the products show it.
 
     Returns
     -------
     Change
         With a note: evidence, no proof.
     """
-    ny, nx = shape
-    ends = [(change.x, change.y), (change.x_end, change.y_end)]
-    outside = sum(min(x, y, nx - 1 - x, ny - 1 - y) < _EDGE for x, y in ends)
+    outside = _outside(change, sightings, shape)
     lit = float(sightings.sharpness[change.members[0]])
-    said = [
-        "both ends inside the frame",
-        "one end inside the frame",
-        "it crosses the frame",
-    ][outside]
-    steady = lit >= _STEADY
-    said += ", steady" if steady else ", it flashes or tumbles"
+    flashes = lit < _STEADY
+    wide = change.width > _WIDE * fwhm
+    length = math.hypot(change.x_end - change.x, change.y_end - change.y)
+    said = ["both ends inside the frame", "one end inside the frame", "it crosses the frame"][outside]
+    said += f", {length:.0f} px long"
+    if outside == 0 and minutes:
+        said += f" in {60 * minutes:.3g} s"
+    if math.isfinite(lit):
+        said += ", it flashes or tumbles" if flashes else ", steady"
+    else:
+        said += ", too faint to tell whether it flashes"
+    if wide:
+        said += f", {change.width / fwhm:.1f} times as wide as a star"
     frames = change.last_frame - change.first_frame + 1
     if frames > 1:
         said += f", goes on over {frames} frames"
         guess = "satellite"
-    elif not steady:
+    elif wide:
+        # What is near is out of focus, or large; a train of a meteor spreads.
+        guess = "a plane" if flashes or outside else "a plane, or a meteor with its train"
+    elif flashes:
         guess = "tumbling satellite, or a plane's lights"
     elif outside == 0 and minutes is not None and minutes <= 1.0:
         guess = "satellite, or a meteor"
     elif outside == 0:
-        # In a long exposure a satellite leaves the field, or enters the Earth's shadow within it.
-        guess = "meteor, or a satellite that flared or entered the shadow"
+        # In a long exposure a satellite leaves the field, or enters the Earth's shadow within it, or is a high one.
+        guess = "meteor, or a satellite that is high, flared or entered the shadow"
     else:
         guess = "satellite"
     return replace(change, note=f"{guess}: {said}")
+
+
+def _outside(change: Change, sightings: Sightings, shape: tuple[int, int]) -> int:
+    """How many of a streak's ends lie at the edge of its own frame, or of what is seen of the reference."""
+    ny, nx = shape
+    n = change.members[0]
+    dx, dy = (
+        float(v) if math.isfinite(v) else 0.0
+        for v in (sightings.x_frame[n] - sightings.x[n], sightings.y_frame[n] - sightings.y[n])
+    )
+    # Turned by half a circle, as after a meridian flip, a frame has the same edges.
+    turned = abs(dx) > 0.25 * nx or abs(dy) > 0.25 * ny
+    out = 0
+    for x, y in ((change.x, change.y), (change.x_end, change.y_end)):
+        places = [(x, y)]
+        if turned:
+            way_x, way_y = x - sightings.x[n], y - sightings.y[n]
+            places.append((sightings.x_frame[n] - way_x, sightings.y_frame[n] - way_y))
+        else:
+            places.append((x + dx, y + dy))
+        out += any(min(u, v, nx - 1 - u, ny - 1 - v) < _EDGE for u, v in places)
+    return out

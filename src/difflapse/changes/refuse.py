@@ -365,7 +365,8 @@ def by_native(
             # The others must be known well enough to be missed.
             others = sum((error[c] / area[c] < 0.15 * total) | (c == top) for c in range(3)) == 3
             flags[points & alone & sure & others] |= MOSAIC
-    return _with(sightings, flags, sharpness=share)
+    # A streak's tells how steadily it shines.
+    return _with(sightings, flags, sharpness=np.where(sightings.is_streak, sightings.sharpness, share))
 
 
 def by_rows(sightings: Sightings, x: np.ndarray, y: np.ndarray, step: int, fwhm: float) -> Sightings:

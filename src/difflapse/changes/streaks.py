@@ -1,38 +1,121 @@
-"""Streaks: lines of any length and direction in one difference, by a fast Radon transform of parts of it."""
+"""Streaks: lines of any length and direction in one difference, by a fast Radon transform of all of it."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numba
 import numpy as np
 
+from difflapse.changes import radon
+from difflapse.changes.path import Path, carried_on, follow, noise_of, refine_all, trimmed
 from difflapse.model import ProductGrid
 from difflapse.model.sightings import Sightings
 
-_MOST_CELLS = 600_000
-"""Larger differences are smoothed, and looked at every few pixels."""
-_BRIGHTEST, _DARKEST = np.float32(6.0), np.float32(-3.0)
-"""No cell counts for more, so that one star is no line."""
-_SHORTEST = 16
+_MOST_CELLS = 6_000_000
+"""Larger differences are looked at every few pixels."""
+_CLIP = np.float32(3.0)
+"""No cell counts for more, so that one star is no line; noise is hardly touched."""
+_SHORTEST = 32
 """Cells along the shortest line."""
+_AROUND = 15
+"""Pixels along the box whose mean a flattened difference lacks."""
+_BETWEEN_CELLS = 8 * math.log(2) / 6
+"""What sampling between cells adds to the square of a FWHM."""
+_PLAIN = 20.0
+"""S/N from which on a line's width is measured."""
+_WIDTHS = 28.0
+"""Length of the shortest line over its width: particles leave shorter ones in a sensor."""
+_STRIPE = 400
+"""Cells to both sides of one that tell the offset of its row, ..."""
+_STRIPED = 1.12
+"""... where sums along rows scatter by so much more than short ones do."""
 _MOST = 10
 """Lines of one frame."""
-_REFUSED = 3
-"""So many in a row that are none end the search."""
-_FIRST = 0.8
-"""A line's part within one strip may have this part of the S/N asked of the whole."""
-_STARS = 4
-"""Bin of starlight from which on a difference is left out."""
-_NARROW = 2.0
-"""A line is brighter by this than what lies three cells beside it."""
-_EVEN = 0.6
-"""Without its brightest cells it must have this part of the S/N asked of it."""
+_NOISY = 2.0
+"""Where stars leave residuals of more than so many sigma nothing is looked for."""
+_LEAST = 40
+"""Pixels that tell the error where the template is so bright; where fewer do nothing is looked for."""
+_COARSE, _FITTED = 0.62, 0.7
+"""Of the S/N asked of the whole, a sum along a broken line through a strip has this part or more, and so has that along
+the line which fits best there."""
+_LEAVES = (0.0, 0.4, 0.8)
+"""How much less is asked of a line that leaves the picture at one end, or at both: chance makes fewer of them."""
+_SURE, _AS_GOOD = 4.0, 0.4
+"""Sigma above what is asked with which other ends are not tried, and that an end at the edge may cost."""
+_CHANCE = 10.0
+"""Natural logarithm of how many lines of S/N z chance would make of 1e6 cells, plus z^2 / 2, less 4 log z: measured."""
 _LIT = 0.3
 """Of a line's parts so many must shine by themselves: a few stars in a row do not; dashes may."""
+_BESIDE = 0.5
+"""What lies beside a line has less than this part of its light: a cloud's edge has more."""
+_EVEN = 0.6
+"""Without its brightest part it must have this part of the S/N asked of it."""
+_BETWEEN = 0.5
+"""Between the stars a line has this part of the S/N that it should have there."""
+_ROUGH = 1.4
+"""Scatter of the lines beside one, sigma, from which on it tells the noise: it is known to 12 % or so."""
+_MOAT = 12
+"""Cells beside a line from which on they tell it: nearer ones hold its wings, and what the mean about them took off."""
+_PART = 5.0
+"""S/N of the parts that tell whether a line is steady."""
+_FASTEST = 14
+"""Cells of the shortest period of flashes that is looked for."""
+_DEEP, _SHALLOW = 0.6, 0.3
+"""Relative amplitude of flashes that must be excluded before a line is called steady, and up to which it still is."""
 
 
-Line = tuple[float, float, float, float, float, float]
-"""x, y of one end, x, y of the other (cells), S/N, share of it that is at least half as bright as its middle part."""
+@dataclass(frozen=True)
+class Line:
+    """A line on cells: a parabola of small sagitta."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    """Both ends."""
+    snr: float
+    steady: float
+    """1 less the relative amplitude of its strongest flashes, or the share of its parts that are at least half as
+    bright as most, whichever is less; NaN where it is too faint to tell."""
+    width: float
+    """FWHM, cells."""
+
+
+def least_snr(pixels: int, fwhm: float, frames: int, false_alarms: float) -> float:
+    """S/N of a line that chance does not make: the `floor` of `find_streaks`.
+
+    Parameters
+    ----------
+    pixels : int
+        Of a difference.
+    fwhm : float
+        Of a star, pixels.
+    frames : int
+        Differences of a night.
+    false_alarms : float
+        Lines that chance may make in the night.
+
+    Returns
+    -------
+    float
+
+    Notes
+    -----
+    Four numbers make a line (its place, its direction, two ends), so that noise makes ``C n z^4 exp(-z^2 / 2)`` lines
+    beyond z sigma in n cells of a star's width. C was measured with the search itself: 1e4 on pictures of white noise,
+    and on true differences, whose noise is less even, some 2e4, which is used. Lines that leave the picture at one
+    end or both have three numbers, or two, and are asked for less. Each of the three has a third of the false alarms.
+    """
+    cells = max(pixels, 1) / max(fwhm / 1.4, 1.0) ** 2
+    logarithm = _CHANCE + math.log(cells / 1e6 * max(frames, 1) * 3 / max(false_alarms, 1e-9))
+    z = 7.0
+    for _ in range(20):
+        z = math.sqrt(max(2 * (logarithm + 4 * math.log(z)), 16.0))
+    return z
 
 
 def find_streaks(
@@ -54,11 +137,11 @@ def find_streaks(
     fwhm : float
         Of a star, product pixels: a line's width.
     floor : float
-        Least S/N of a line as a whole.
+        Least S/N of a line as a whole (`least_snr`).
     frame : int
         The number that its sightings bear.
     light : ndarray of uint8, shape (ny, nx), optional
-        How bright the template is there: stars, on which a difference is not believed, are left out.
+        How bright the template is there: stars count by the error that the difference shows at them.
 
     Returns
     -------
@@ -67,41 +150,33 @@ def find_streaks(
 
     Notes
     -----
-    Sums along all lines that cross strips of 2, 4, 8, ... rows come from those of half the height (a fast Radon
-    transform), so that short streaks are found as well as long ones (Nir, Zackay & Ofek 2018, AJ 156, 229). The best
-    line is followed to both ends, taken out, and the search is repeated.
+    Sums along all lines that cross strips of 32, 64, 128, ... rows, up to the whole picture, come from those of half
+    the height (a fast Radon transform), so that short streaks are found as well as long ones (Nir, Zackay & Ofek 2018,
+    AJ 156, 229). Its lines are broken by half a cell or so, and its ends are the strips'; so its strongest are
+    followed to both ends along a smooth path, which wins back what that costs. What is believed is taken out, and the
+    search is repeated.
     """
-    data = np.where(np.isfinite(flat), flat, np.float32(0))
-    if light is not None:
-        data[light > _STARS] = 0
-    size = max(1, int(np.ceil(np.sqrt(data.size / _MOST_CELLS))))
-    # Filtered across a line, samples so far apart are nearly independent, and hardly any of its light is lost.
-    size = max(size, round(1.45 * fwhm))
-    sigma = max(fwhm, 0.75 * size) / 2.3548
-    first = size // 2
-    cells = np.ascontiguousarray(cv2.GaussianBlur(data, (0, 0), sigma)[first::size, first::size])
-    ny, nx = cells.shape
-    scatter = 1.4826 * float(np.median(np.abs(cells[cells != 0]))) if np.any(cells) else 0.0
-    if scatter <= 0 or min(ny, nx) < 2 * _SHORTEST:
+    size = max(1, math.ceil(math.sqrt(flat.size / _MOST_CELLS)), round(fwhm / 1.6))
+    picture = _cells(flat, light, fwhm, size)
+    ny, nx = picture.shape
+    if min(ny, nx) < 2 * _SHORTEST or not np.any(picture):
         return Sightings.empty()
-    # A sum of neighbours is noisier than of independent ones, by this.
-    steps = size * np.arange(1, 6)
-    alike = float(np.sqrt(1 + 2 * np.exp(-(steps**2) / (4 * sigma**2)).sum()))
-    cells = np.clip(cells / np.float32(scatter * alike), _DARKEST, _BRIGHTEST)
+    first = size // 2
+    dark = (
+        np.ones(picture.shape, np.uint8)
+        if light is None
+        else (light[first::size, first::size] == 0).view(np.uint8)
+    )
+    sky = _Sky.of(picture, dark, fwhm / size, size)
     lines: list[Line] = []
-    refused = 0
-    for _ in range(_MOST):
-        found = _best_line(cells, floor)
-        if found is None or refused >= _REFUSED:
+    while len(lines) < _MOST:
+        more = _some_lines(sky, floor, _MOST - len(lines))
+        lines += more
+        if not more:
             break
-        line, believed = found
-        if believed:
-            lines.append(line)
-        refused = 0 if believed else refused + 1
-        _erase(cells, line, fwhm / size)
     if not lines:
         return Sightings.empty()
-    ends = np.array(_joined(lines))
+    ends = np.array([(v.x0, v.y0, v.x1, v.y1, v.snr, v.steady, v.width) for v in _joined(lines)])
     x, y = grid.to_native(size * ends[:, 0] + first, size * ends[:, 1] + first)
     x_end, y_end = grid.to_native(size * ends[:, 2] + first, size * ends[:, 3] + first)
     n = len(ends)
@@ -110,7 +185,7 @@ def find_streaks(
         x,
         y,
         ends[:, 4],
-        np.full(n, fwhm * grid.step),
+        ends[:, 6] * size * grid.step,
         np.zeros(n, np.int32),
         x_end,
         y_end,
@@ -119,131 +194,292 @@ def find_streaks(
     )
 
 
-def _best_line(cells: np.ndarray, floor: float) -> tuple[Line, bool] | None:
-    """The line of most significance, followed to its ends, and whether it is one; None where none is left."""
-    best: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
-    for turned in (False, True):
-        image = np.ascontiguousarray(cells.T) if turned else cells
-        score, x0, y0, x1, y1 = _radon(image)
-        if score > best[0]:
-            best = (score, y0, x0, y1, x1) if turned else (score, x0, y0, x1, y1)
-    if best[0] < _FIRST * floor:
-        return None
-    score, x0, y0, x1, y1 = best
-    return _follow(cells, x0, y0, x1, y1, floor)
+@dataclass(frozen=True, eq=False)
+class _Sky:
+    """A picture that is searched, and what its noise is."""
+
+    picture: np.ndarray
+    """(ny, nx) float32, sigma of its cells; 0 where nothing is known."""
+    cells: tuple[np.ndarray, np.ndarray]
+    """Whole numbers of it, clipped, int16, and the same with rows and columns exchanged; 0 where a line was found."""
+    noise: tuple[np.ndarray, np.ndarray]
+    """Standard deviation of a sum of these over its root of cells, for slopes from -1 to 1."""
+    dark: np.ndarray
+    """(ny, nx) uint8: 1 where the template has no star."""
+    fwhm: float
+    """Of a line, cells."""
+    size: int
+    """Pixels along a cell."""
+    step: float
+    """Of the whole numbers, sigma."""
+
+    @classmethod
+    def of(cls, picture: np.ndarray, dark: np.ndarray, fwhm: float, size: int) -> _Sky:
+        """From a picture, where it has no stars, the width of a line, and the pixels along a cell."""
+        # So fine that the longest sum still is a 16-bit number.
+        parts = min(8, int(32_000 / float(_CLIP) / max(picture.shape)))
+        upright = np.empty(picture.shape, np.int16)
+        _numbered(picture, np.float32(max(parts, 1)), upright)
+        cells = (upright, np.ascontiguousarray(cv2.transpose(upright)))
+        rng = np.random.default_rng(1)
+        noise = tuple(noise_of(v, 2 * _SHORTEST, rng) for v in cells)
+        return cls(picture, cells, (noise[0], noise[1]), dark, fwhm, size, 1 / max(parts, 1))
+
+    def unit(self, turned: int, lines: np.ndarray) -> np.ndarray:
+        """The noise of a sum over its root of cells along lines, rows (any, x0, y0, x1, y1)."""
+        slope = (lines[:, 3] - lines[:, 1]) / np.maximum(lines[:, 4] - lines[:, 2], 1.0)
+        noise = self.noise[turned]
+        return np.interp(slope, np.linspace(-1, 1, len(noise)), noise)
 
 
-def _follow(cells: np.ndarray, x0: float, y0: float, x1: float, y1: float, floor: float) -> tuple[Line, bool]:
-    """Fit a line through the light along a first guess and follow it both ways until the light ends."""
-    ny, nx = cells.shape
-    length = float(np.hypot(x1 - x0, y1 - y0))
-    ux, uy = (x1 - x0) / length, (y1 - y0) / length
-    cx, cy = 0.5 * (x0 + x1), 0.5 * (y0 + y1)
-    reach = float(np.hypot(nx, ny))
-    t = np.arange(-reach, reach + 1)
-    half = 0.5 * length
-    first, last, profile = -half, half, np.zeros(len(t))
-    across = np.arange(-3, 4)
-    for _ in range(4):
-        px, py = cx + t[:, None] * ux - across * uy, cy + t[:, None] * uy + across * ux
-        band = cv2.remap(
-            cells,
-            px.astype(np.float32),
-            py.astype(np.float32),
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT,
-        )
-        on = (t >= first) & (t <= last)
-        # Where the line lies across, in two halves of it: its offset and its turn.
-        weight = np.maximum(band[on] - 0.5, 0)
-        s, total = t[on], weight.sum(axis=1)
-        if total.sum() > 0:
-            place = (weight * across).sum(axis=1) / np.maximum(total, 1e-6)
-            good = total > 0
-            a = np.stack([np.ones(good.sum()), s[good]], axis=1) * np.sqrt(total[good])[:, None]
-            offset, turn = np.linalg.lstsq(a, place[good] * np.sqrt(total[good]), rcond=None)[0]
-            turn = float(np.clip(turn, -0.1, 0.1))
-            cx, cy = cx - offset * uy, cy + offset * ux
-            ux, uy = ux - turn * uy, uy + turn * ux
-            norm = float(np.hypot(ux, uy))
-            ux, uy = ux / norm, uy / norm
-        profile = band[:, 3]
-        first, last = _extent(profile, t, first, last)
-    on = (t >= first) & (t <= last)
-    own = profile[on]
-    # Between the cells noise is smoothed a little: what lies beside the line tells by how much.
-    quiet = band[on][:, [0, 1, 5, 6]]
-    unit = float(np.clip(1.4826 * np.median(np.abs(quiet - np.median(quiet))), 0.6, 1.5)) if len(own) else 1.0
-    score = float(own.sum() / np.sqrt(max(len(own), 1)) / unit)
-    inside = (cx + t * ux > -0.5) & (cx + t * ux < nx - 0.5) & (cy + t * uy > -0.5) & (cy + t * uy < ny - 0.5)
-    # What stars hide (it is exactly 0) is neither bright nor dark.
-    shown = own[own != 0] if np.any(own) else own
-    if len(shown) < _SHORTEST // 2:
-        return (x0, y0, x1, y1, 0.0, 0.0), False
-    parts = np.array_split(shown, max(4, min(16, len(shown) // 8)))
-    lit = np.mean([p.sum() / np.sqrt(max(len(p), 1)) > 1.5 for p in parts])
-    span = t[on & inside]
-    lo, hi = (float(span[0]), float(span[-1])) if len(span) else (first, last)
-    means = np.array([p.mean() for p in np.array_split(shown, max(4, min(40, len(shown) // 8)))])
-    steady = float(np.mean(means > 0.5 * np.median(means)))
-    line = (cx + lo * ux, cy + lo * uy, cx + hi * ux, cy + hi * uy, score, steady)
-    # A cloud's edge is as bright beside the line as on it.
-    beside = float(band[on][:, [0, 6]].mean(axis=0).max())
-    narrow = float(band[on][:, 2:5].mean()) > _NARROW * beside
-    # A few bright cells, of stars that lie in a row, are no line.
-    few = len(own) // 10 + 2
-    rest = float(np.sort(own)[:-few].sum() / np.sqrt(max(len(own) - few, 1))) if len(own) > few else 0.0
-    even = rest >= _EVEN * floor
-    return line, bool(score >= floor and lit >= _LIT and narrow and even and hi - lo >= _SHORTEST)
+def _some_lines(sky: _Sky, floor: float, most: int) -> list[Line]:
+    """The strongest lines of a picture, which are erased from its cells."""
+    guesses = []
+    for turned, (cells, noise) in enumerate(zip(sky.cells, sky.noise, strict=True)):
+        if not noise.all():
+            return []
+        found = radon.strongest(cells, _SHORTEST, noise, _COARSE * floor)
+        refine_all(cells, found, 0.93 * _FITTED * floor * float(noise.min()))
+        found[:, 0] /= sky.unit(turned, found)
+        guesses.append(np.column_stack([found, np.full(len(found), turned)])[found[:, 0] > _FITTED * floor])
+    table = np.concatenate(guesses)
+    lines: list[Line] = []
+    tried: list[tuple[int, Path]] = []
+    for guess in table[np.argsort(-table[:, 0], kind="stable")]:
+        turned, cells = int(guess[5]), sky.cells[int(guess[5])]
+        if _was_tried(guess, tried):
+            continue
+        if lines:
+            # What was found since is no longer there.
+            refine_all(cells, guess[None, :5], 0.0)
+            guess[0] /= sky.unit(turned, guess[None])[0]
+            if guess[0] < _FITTED * floor:
+                continue
+        path, asked = _whole(sky, turned, guess, floor)
+        tried.append((turned, path))
+        if path[5] < asked * _noise(sky, turned, path):
+            continue
+        path = trimmed(cells, path)
+        line, reach = _judged(sky, turned, path, asked)
+        if line is not None:
+            lines.append(line)
+            _erase(sky, turned, path, reach)
+            if len(lines) >= most:
+                break
+    return lines
 
 
-def _extent(profile: np.ndarray, t: np.ndarray, first: float, last: float) -> tuple[float, float]:
-    """Where the light along a line begins and ends: the stretch whose sum above half its mean is largest."""
-    on = (t >= first) & (t <= last)
-    level = 0.35 * max(float(np.mean(profile[on])), 0.3)
-    gain = profile - level
-    # Kadane's largest sum of a stretch.
-    best, here, start, ends = -np.inf, 0.0, 0, (int(np.argmax(on)), int(np.argmax(on)))
-    for n, value in enumerate(gain):
-        if here <= 0:
-            here, start = 0.0, n
-        here += value
-        if here > best:
-            best, ends = here, (start, n)
-    return float(t[ends[0]]), float(t[ends[1]])
+def _whole(sky: _Sky, turned: int, guess: np.ndarray, floor: float) -> tuple[Path, float]:
+    """The path along a guess that exceeds what is asked of it most, and what that is: it ends inside, or leaves."""
+    cells = sky.cells[turned]
+    unit = float(sky.unit(turned, guess[None])[0])
+    inner = follow(cells, int(guess[2]), int(guess[4]), float(guess[1]), float(guess[3]), unit, floor)
+    snr = inner[5] / _noise(sky, turned, inner)
+    best, asked, margin = inner, floor, snr - floor
+    if margin < -_LEAVES[2] - 0.3 or margin > _SURE:
+        return best, asked
+    for up, down in ((True, True), (True, False), (False, True)):
+        wanted = floor - _LEAVES[up + down]
+        path = carried_on(cells, inner, up, down, unit, wanted)
+        longer = path[5] / _noise(sky, turned, path)
+        if longer > snr - _AS_GOOD:
+            return path, wanted
+        if margin < 0 and longer - wanted > margin:
+            best, asked, margin = path, wanted, longer - wanted
+    return best, asked
 
 
-def _erase(cells: np.ndarray, line: Line, fwhm: float) -> None:
+def _noise(sky: _Sky, turned: int, path: Path) -> float:
+    """The noise of the sum along a path."""
+    y0, y1, xa, xb, _, _, seen = path
+    return float(sky.unit(turned, np.array([[0, xa, y0, xb, y1]]))[0]) * math.sqrt(max(seen, 1.0))
+
+
+def _was_tried(guess: np.ndarray, tried: list[tuple[int, Path]]) -> bool:
+    """Whether a guess lies along a line that was followed already: within two cells of it, and not longer."""
+    _, xa, y0, xb, y1, turned = guess
+    for other, (a, b, left, right, _, _, _) in tried:
+        if other != turned or y0 < a - 4 or y1 > b + 4:
+            continue
+        slope = (right - left) / max(b - a, 1.0)
+        if max(abs(left + slope * (y0 - a) - xa), abs(left + slope * (y1 - a) - xb)) < 2:
+            return True
+    return False
+
+
+def _judged(sky: _Sky, turned: int, path: Path, floor: float) -> tuple[Line | None, float]:
+    """The line along a path, if it is one; and how far to each side it shines, cells."""
+    y0, y1, xa, xb = path[:4]
+    if math.hypot(y1 - y0, xb - xa) < max(_SHORTEST, _WIDTHS * sky.fwhm):
+        return None, 0.0
+    far = 80
+    band = _band(sky, turned, path, far)
+    clipped = np.clip(band, -_CLIP, _CLIP)
+    unit = float(sky.unit(turned, np.array([[0, xa, y0, xb, y1]]))[0]) * sky.step
+    own, known = clipped[:, far], band[:, far] != 0
+    seen = max(int(known.sum()), 1)
+    if seen < _SHORTEST // 2:
+        return None, 0.0
+    # The noise is what pieces of lines beside it show, sampled alike.
+    beside = np.r_[0 : far - _MOAT, far + _MOAT + 1 : 2 * far + 1]
+    unit = _local_noise(clipped[:, beside], band[:, beside] != 0) or unit
+    across = clipped.sum(axis=0) / (unit * np.sqrt(np.maximum((band != 0).sum(axis=0), 1)))
+    # A pattern of the readout, or a cloud, makes all lines of this direction and length uncertain.
+    side = across[beside]
+    limit = 3 * 1.4826 * float(np.median(np.abs(side - np.median(side))))
+    spread = float(np.std(np.clip(side - np.median(side), -limit, limit)))
+    trust = spread if spread > _ROUGH else 1.0
+    snr = min(path[5] / _noise(sky, turned, path), float(across[far])) / trust
+    edges = np.linspace(0, seen, max(4, min(16, seen // 8)) + 1).astype(int)
+    shown = own[known]
+    parts = np.array([shown[a:b].sum() / (unit * math.sqrt(b - a)) for a, b in pairwise(edges)])
+    rest = (parts.sum() - parts.max()) / math.sqrt(len(parts) - 1)
+    away = max(5, round(4.5 * sky.fwhm))
+    near = max(across[far - away], across[far + away])
+    # A dark line has bright ones beside it, for its light is missing in the mean about it.
+    dark = float(-across[far - _MOAT : far + _MOAT + 1].min())
+    near = max(near, dark - (1 - _BESIDE) * across[far])
+    if snr < floor or near > _BESIDE * across[far] or rest < _EVEN * floor or np.mean(parts > 1.5) < _LIT:
+        return None, 0.0
+    # What stars leave lies on stars only: between them a line is as bright as on them.
+    empty = known & (_along(sky, turned, path, sky.dark) > 0)
+    n = max(int(empty.sum()), 1)
+    expected = across[far] * math.sqrt(n / seen)
+    if n < _SHORTEST // 4 or own[empty].sum() / (unit * math.sqrt(n)) < _BETWEEN * expected:
+        return None, 0.0
+    plain = np.array([v[v != 0].mean() if np.any(v) else 0.0 for v in band.T])
+    full = plain / unit * np.sqrt(np.maximum((band != 0).sum(axis=0), 1))
+    steady = _steadiness(band[:, far], full[far])
+    wide = sky.fwhm
+    if full[far] > _PLAIN:
+        wide = _width(plain, far, sky.fwhm, (xb - xa) / max(y1 - y0, 1.0), _AROUND / sky.size)
+    ends = ((xa, y0, xb, y1), (y0, xa, y1, xb))[turned]
+    return Line(*ends, max(snr, float(full[far]) / trust), steady, wide), _reach(full, far, sky.fwhm)
+
+
+def _band(sky: _Sky, turned: int, path: Path, far: int) -> np.ndarray:
+    """The picture along a path and beside it, (n, 2 far + 1), 0 outside."""
+    y0, y1, xa, xb, bend, _, _ = path
+    y = np.arange(y0, y1 + 1)
+    u = (y - y0) / max(y1 - y0, 1)
+    x = (xa + (xb - xa) * u + 4 * bend * u * (1 - u))[:, None] + np.arange(-far, far + 1)
+    maps = x.astype(np.float32), np.broadcast_to(y[:, None], x.shape).astype(np.float32)
+    # Erased lines are 0 in the cells only.
+    if turned:
+        maps = (maps[1], maps[0])
+    band = cv2.remap(sky.picture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    hidden = cv2.remap(sky.cells[0], *maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    return np.where(hidden == 0, np.float32(0), band)
+
+
+def _local_noise(values: np.ndarray, known: np.ndarray) -> float:
+    """Standard deviation of a sum over its root of cells, from pieces of all columns."""
+    starts = np.arange(0, len(values), _SHORTEST)[: max(len(values) // _SHORTEST, 1)]
+    sums, cells = (np.add.reduceat(v, starts, axis=0) for v in (values, known.astype(np.float32)))
+    sums = (sums / np.sqrt(np.maximum(cells, 1)))[cells > 0.3 * _SHORTEST]
+    if len(sums) < 60:
+        return 0.0
+    return 1.4826 * float(np.median(np.abs(sums - np.median(sums))))
+
+
+def _along(sky: _Sky, turned: int, path: Path, values: np.ndarray) -> np.ndarray:
+    """Values of cells along a path, (n,)."""
+    y0, y1, xa, xb, bend, _, _ = path
+    y = np.arange(y0, y1 + 1)
+    u = (y - y0) / max(y1 - y0, 1)
+    x = np.clip(
+        np.rint(xa + (xb - xa) * u + 4 * bend * u * (1 - u)), 0, sky.cells[turned].shape[1] - 1
+    ).astype(int)
+    return np.asarray(values[x, y.astype(int)] if turned else values[y.astype(int), x])
+
+
+def _steadiness(own: np.ndarray, snr: float) -> float:
+    """How steadily a line shines, 0 to 1; NaN where noise would hide flashes."""
+    known = own != 0
+    shown = own[known]
+    middle = float(np.median(shown))
+    limit = 4 * 1.4826 * float(np.median(np.abs(shown - middle)))
+    flat = np.clip(own, middle - limit, middle + limit)
+    mean = float(flat[known].mean())
+    # Of noise alone, the power at each period is distributed as exp(-power).
+    power = np.abs(np.fft.rfft(np.where(known, flat - mean, 0.0))) ** 2
+    power *= (snr / max(mean * len(shown), 1e-6)) ** 2
+    own_periods = power[3 : len(own) // _FASTEST + 1]
+    limit = math.log(max(len(own_periods), 1) / 3e-3)
+    steady = 1.0 if 2 * math.sqrt(limit) < _DEEP * snr and len(own_periods) else math.nan
+    if len(own_periods) and own_periods.max() > limit:
+        depth = 2 * math.sqrt(own_periods.max()) / snr
+        steady = max(0.0, 1 - depth) if depth > _SHALLOW else 1.0
+    n = min(int((snr / _PART) ** 2), len(shown) // 8, 60)
+    if n < 8:
+        return steady
+    means = np.array([np.mean(part) for part in np.array_split(shown, n)])
+    return float(np.fmin(steady, np.mean(means > 0.5 * np.median(means))))
+
+
+def _width(across: np.ndarray, far: int, fwhm: float, slope: float, box: float) -> float:
+    """FWHM of a line from its profile along a row, by the Gaussian that fits best.
+
+    Its smoothing, the sampling between cells, and the mean of a box that was taken off before are in what is fitted.
+    """
+    offset = np.arange(-far, far + 1)
+    cosine = 1 / math.hypot(1.0, slope)
+    best, wide = np.inf, fwhm
+    for width in fwhm * np.geomspace(0.6, 8, 60):
+        seen = width**2 + max(fwhm, 1.5) ** 2 + _BETWEEN_CELLS * cosine**2
+        shape = np.exp(-4 * math.log(2) * (offset * cosine) ** 2 / seen)
+        mean = shape
+        for length in (box, box * abs(slope)):
+            n = max(round(length), 1)
+            mean = np.convolve(mean, np.full(n, 1 / n), mode="same")
+        shape = shape - mean
+        rest = across - shape * (shape @ across) / (shape @ shape)
+        if rest @ rest < best:
+            best, wide = float(rest @ rest), float(width)
+    return wide
+
+
+def _reach(across: np.ndarray, far: int, fwhm: float) -> float:
+    """How far a line shines to its sides: to where it falls below 2.5 sigma of its own, and a width more."""
+    sides = np.maximum(across[far::-1], across[far:])
+    dark = np.flatnonzero(sides < 2.5)
+    return float(dark[0] if len(dark) else far) + max(3.0, 2 * fwhm)
+
+
+def _erase(sky: _Sky, turned: int, path: Path, reach: float) -> None:
     """Take a line out, and its wings."""
-    width = max(5, int(np.ceil(6 * fwhm)))
-    hide = np.zeros(cells.shape, np.uint8)
-    a, b = (round(line[0]), round(line[1])), (round(line[2]), round(line[3]))
-    cv2.line(hide, a, b, 1, width)
-    cells[hide > 0] = 0
+    y0, y1, xa, xb, bend, _, _ = path
+    u = np.linspace(-0.01, 1.01, 30)
+    x, y = xa + (xb - xa) * u + 4 * bend * u * (1 - u), y0 + (y1 - y0) * u
+    hide = np.zeros(sky.picture.shape, np.uint8)
+    points = np.stack([y, x] if turned else [x, y], axis=1)
+    cv2.polylines(hide, [np.rint(points).astype(np.int32)], False, 1, 2 * math.ceil(reach) + 1)
+    sky.cells[0][hide > 0] = 0
+    sky.cells[1][cv2.transpose(hide) > 0] = 0
 
 
-def _joined(
-    lines: list[Line],
-) -> list[Line]:
+def _joined(lines: list[Line]) -> list[Line]:
     """Parts of one line (dashes, or a line that a star cut) put together."""
     out: list[Line] = []
-    for line in sorted(lines, key=lambda v: -v[4]):
-        x0, y0, x1, y1, score, lit = line
-        for n, (a0, b0, a1, b1, other, shine) in enumerate(out):
-            length = np.hypot(a1 - a0, b1 - b0)
-            ux, uy = (a1 - a0) / length, (b1 - b0) / length
-            away = [abs(-(x - a0) * uy + (y - b0) * ux) for x, y in ((x0, y0), (x1, y1))]
-            turn = abs((x1 - x0) * uy - (y1 - y0) * ux) / np.hypot(x1 - x0, y1 - y0)
+    for line in sorted(lines, key=lambda v: -v.snr):
+        for n, held in enumerate(out):
+            length = math.hypot(held.x1 - held.x0, held.y1 - held.y0)
+            ux, uy = (held.x1 - held.x0) / length, (held.y1 - held.y0) / length
+            ends = [(line.x0 - held.x0, line.y0 - held.y0), (line.x1 - held.x0, line.y1 - held.y0)]
+            away = [abs(-x * uy + y * ux) for x, y in ends]
+            turn = abs((line.x1 - line.x0) * uy - (line.y1 - line.y0) * ux)
+            turn /= math.hypot(line.x1 - line.x0, line.y1 - line.y0)
             if max(away) < 8 and turn < 0.15:
-                along = [(x - a0) * ux + (y - b0) * uy for x, y in ((a0, b0), (a1, b1), (x0, y0), (x1, y1))]
+                along = [0.0, length, *(x * ux + y * uy for x, y in ends)]
                 lo, hi = min(along), max(along)
-                out[n] = (
-                    a0 + lo * ux,
-                    b0 + lo * uy,
-                    a0 + hi * ux,
-                    b0 + hi * uy,
-                    float(np.hypot(score, other)),
-                    min(lit, shine),
+                out[n] = Line(
+                    held.x0 + lo * ux,
+                    held.y0 + lo * uy,
+                    held.x0 + hi * ux,
+                    held.y0 + hi * uy,
+                    math.hypot(line.snr, held.snr),
+                    float(np.fmin(line.steady, held.steady)),
+                    held.width,
                 )
                 break
         else:
@@ -251,57 +487,127 @@ def _joined(
     return out
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _radon(image: np.ndarray) -> tuple[float, float, float, float, float]:
-    """The most significant line that crosses a strip of 16 rows or more, steeper than 45 degrees: score and ends.
+def _cells(flat: np.ndarray, light: np.ndarray | None, fwhm: float, size: int) -> np.ndarray:
+    """A difference filtered across lines, in units of its scatter, every `size` pixels; 0 where nothing is known."""
+    weights = np.ones(256, np.float32) if light is None else _weights(flat, light)
+    data = np.empty(flat.shape, np.float32)
+    _weighted(flat, np.zeros((1, 1), np.uint8) if light is None else light, weights, data)
+    first = size // 2
+    soft = cv2.GaussianBlur(data, (0, 0), max(fwhm, 1.5 * size) / 2.3548)[first::size, first::size]
+    data = data[first::size, first::size]
+    some = np.abs(soft[::5, ::3][data[::5, ::3] != 0])
+    if not len(some):
+        return np.zeros(soft.shape, np.float32)
+    picture = np.empty(soft.shape, np.float32)
+    _scaled(soft, data, np.float32(1 / max(1.4826 * float(np.median(some)), 1e-6)), picture)
+    for turned in (False, True):
+        along = picture.T if turned else picture
+        length = min(_STRIPE, along.shape[1] // 2)
+        if length >= _STRIPE // 4 and _stripes(along, length) > _STRIPED:
+            _level_rows(along, length)
+    return picture
 
-    Level by level: ``now[strip, m + height - 1, x]`` is the sum along a line that enters the strip at column x and
-    has moved by m columns where it leaves it.
-    """
-    ny, nx = image.shape
-    height = 1
-    now = np.zeros((ny, 1, nx), np.float32)
-    for j in range(ny):
-        now[j, 0] = image[j]
-    best, b_strip, b_move, b_x, b_height = np.float32(0), 0, 0, 0, 1
-    while len(now) > 1:
-        n, reach = len(now), height - 1
-        wide = 2 * height - 1  # largest move of the doubled strip
-        new = np.zeros(((n + 1) // 2, 2 * wide + 1, nx), np.float32)
-        for s in range(len(new)):
-            lone = 2 * s + 1 >= n
-            for m in range(-wide, wide + 1):
-                # Half of the move in each strip, and one column between them where it is odd.
-                part = m // 2 if m >= 0 else -((-m) // 2)
-                step = m - 2 * part
-                out = new[s, m + wide]
-                low = now[2 * s, part + reach]
-                if lone:
-                    out[:] = low
-                    continue
-                high = now[2 * s + 1, part + reach]
-                shift = part + step
-                for x in range(nx):
-                    v = low[x]
-                    if 0 <= x + shift < nx:
-                        v += high[x + shift]
-                    out[x] = v
-        now = new
-        height *= 2
-        if height < 16:
-            continue
-        for s in range(len(now)):
-            rows = min(height, ny - s * height)
-            if rows < 16:
+
+def _stripes(picture: np.ndarray, length: int) -> float:
+    """How much more sums along so much of a row scatter than those of a sixteenth of it would let expect."""
+    short = max(length // 16, 8)
+    some = np.clip(picture[1::8], -_CLIP, _CLIP)
+    scatter = []
+    for n in (short, length):
+        m = picture.shape[1] // n
+        sums = some[:, : m * n].reshape(-1, m, n).sum(axis=2) / math.sqrt(n)
+        scatter.append(float(np.median(np.abs(sums - np.median(sums)))))
+    return scatter[1] / max(scatter[0], 1e-6)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _weighted(flat: np.ndarray, light: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """A difference times the weight that its light has, 0 where nothing is known."""
+    all_sky = light.size == 1
+    for j in range(flat.shape[0]):
+        for i in range(flat.shape[1]):
+            v = flat[j, i]
+            w = weights[0] if all_sky else weights[light[j, i]]
+            out[j, i] = v * w if v == v else np.float32(0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _scaled(soft: np.ndarray, data: np.ndarray, gain: np.float32, out: np.ndarray) -> None:
+    """A filtered picture times a number, less the mean of what is not bright; 0 where the data is."""
+    total, n = 0.0, 0
+    for j in range(soft.shape[0]):
+        part, m = np.float32(0), 0
+        for i in range(soft.shape[1]):
+            v = soft[j, i] * gain
+            out[j, i] = v
+            known = data[j, i] != 0
+            part += min(max(v, np.float32(-3)), np.float32(3)) if known else np.float32(0)
+            m += 1 if known else 0
+        total += float(part)
+        n += m
+    mean = np.float32(total / max(n, 1))
+    for j in range(soft.shape[0]):
+        for i in range(soft.shape[1]):
+            out[j, i] = out[j, i] - mean if data[j, i] != 0 else np.float32(0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _level_rows(picture: np.ndarray, length: int) -> None:
+    """Take from each cell the mean of what is not bright within a length to both sides in its row, by blocks of it."""
+    nx = picture.shape[1]
+    block = max(length // 8, 1)
+    n = (nx + block - 1) // block
+    sums, seen = np.zeros(n, np.float32), np.zeros(n, np.float32)
+    for j in range(picture.shape[0]):
+        for k in range(n):
+            total, known = np.float32(0), np.float32(0)
+            for i in range(k * block, min(nx, (k + 1) * block)):
+                v = picture[j, i]
+                total += min(max(v, np.float32(-3)), np.float32(3))
+                known += np.float32(1) if v != 0 else np.float32(0)
+            sums[k], seen[k] = total, known
+        for k in range(n):
+            a, b = max(0, k - 8), min(n, k + 9)
+            known = seen[a:b].sum()
+            if known < 50:
                 continue
-            for m in range(now.shape[1]):
-                move = m - (height - 1)
-                # The line's own noise: a sum of as many cells as it has rows.
-                for x in range(nx):
-                    score = now[s, m, x] / np.sqrt(np.float32(rows))
-                    if score > best and 0 <= x + move < nx:
-                        best, b_strip, b_move, b_x, b_height = score, s, move, x, height
-    top = min((b_strip + 1) * b_height, ny) - 1
-    rows = top - b_strip * b_height
-    tilt = b_move * rows / max(b_height - 1, 1)
-    return float(best), float(b_x), float(b_strip * b_height), float(b_x + tilt), float(top)
+            mean = sums[a:b].sum() / known
+            for i in range(k * block, min(nx, (k + 1) * block)):
+                v = picture[j, i]
+                picture[j, i] = v - mean if v != 0 else np.float32(0)
+
+
+def _weights(flat: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """What a pixel counts for where the template is so bright, (256,) float32: 1 on empty sky."""
+    counts = np.zeros((256, 200), np.int64)
+    _count(flat, light, 3, counts)
+    total = counts.sum(axis=1)
+    # The scatter that 98 % of the pixels tell: residuals have wings.
+    most = np.argmax(np.cumsum(counts, axis=1) >= 0.98 * total[:, None], axis=1) + 1
+    usual = float(most[0]) if total[0] else float(np.median(most[total > 0])) if total.any() else 1.0
+    out = np.zeros(256, np.float32)
+    some = (total >= _LEAST) & (most < _NOISY * usual)
+    out[some] = np.minimum(usual / most[some], 1.0) ** 2
+    return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _count(flat: np.ndarray, light: np.ndarray, step: int, counts: np.ndarray) -> None:
+    """How often each brightness of the template goes with each deviation, in twentieths of a sigma."""
+    last = counts.shape[1] - 1
+    for j in range(1, flat.shape[0], step):
+        for i in range(j % step, flat.shape[1], step):
+            v = abs(flat[j, i])
+            if v == v:
+                counts[light[j, i], int(min(v * 20, np.float32(last)))] += 1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _numbered(picture: np.ndarray, parts: np.float32, out: np.ndarray) -> None:
+    """Whole numbers of a picture, clipped: odd, so that only what is not known is 0."""
+    top = np.float32(3.0) * parts
+    for j in range(picture.shape[0]):
+        for i in range(picture.shape[1]):
+            v = picture[j, i]
+            q = min(max(v * parts, -top), top - np.float32(0.1))
+            out[j, i] = np.int16(0) if v == 0 else np.int16(2 * np.int16(np.floor(np.float32(0.5) * q)) + 1)

@@ -75,7 +75,8 @@ class Sightings:
     template has there."""
     sharpness: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """(n,) float64: share of the light in the brightest native pixel of the 3x3 about it, 0.2 to 0.4 for stars; for a
-    streak the share of its length that is at least half as bright as most of it."""
+    streak how steadily it shines: 1 less the relative amplitude of its flashes, or the share of its length that is at
+    least half as bright as most of it, whichever is less; NaN where it is too faint to tell."""
 
     def __post_init__(self) -> None:
         n = len(self.x)

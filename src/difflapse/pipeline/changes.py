@@ -129,7 +129,7 @@ def judge_night(
     out = []
     for c in changes:
         if c.kind == "streak":
-            c = kinds.of_streak(c, sightings, shape, minutes)
+            c = kinds.of_streak(c, sightings, shape, minutes, watch.width * night.shared("canvas").grid.step)
         out.append(c)
     if night.has("variability"):
         v = night.shared("variability")

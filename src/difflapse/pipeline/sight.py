@@ -11,6 +11,7 @@ import numpy as np
 from difflapse.changes import refuse
 from difflapse.changes.find import FindOptions, search
 from difflapse.changes.starlight import Starlight, field_of, find_starlight, scatter_by_light
+from difflapse.changes.streaks import least_snr
 from difflapse.difference.mesh import image, mean
 from difflapse.measure.photometry import aperture_sums, default_annulus
 from difflapse.model import FrameFacts, ProductGrid, bits
@@ -44,6 +45,8 @@ class Watch:
     """Frames whose small pictures are kept, by their place in the array ``cells``."""
     cell: int
     """Product pixels along one of their cells."""
+    frames: int
+    """Differences in which lines are looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +92,7 @@ def prepare_watch(desk: Desk) -> None:
     used = scene.used
     chosen = np.unique(np.linspace(0, len(used) - 1, min(len(used), COMET_FRAMES)).round().astype(int))
     cell = max(1, CELL // step)
-    watch = Watch(starlight, fwhm, width, tuple(used[n] for n in chosen), cell)
+    watch = Watch(starlight, fwhm, width, tuple(used[n] for n in chosen), cell, len(used))
     night.share("watch", watch)
     ny, nx = canvas.grid.shape
     night.make_array("cells", (len(chosen), ny // cell, nx // cell), np.float32)
@@ -120,7 +123,8 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     if k in watch.comet_frames:
         cells = bin_medians(sigma, None, watch.cell)
         night.write("cells", (watch.comet_frames.index(k), 0, 0), cells)
-    found, snr = search(sigma, grid, FindOptions(watch.width), k, watch.starlight.bins)
+    floor = least_snr(sigma.size, watch.width, watch.frames, night.options.false_alarms)
+    found, snr = search(sigma, grid, FindOptions(watch.width, streak_floor=floor), k, watch.starlight.bins)
     transparency = 1.0 if values["scale"] is None else float(np.mean(values["scale"]))
     # Where no star tells how bright a frame is, it is clouded, unless that was not to be measured.
     clear = transparency >= _CLEAR if values["scale"] is not None else night.options.match == "none"

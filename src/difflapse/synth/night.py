@@ -58,6 +58,8 @@ SIDEREAL_ARCSEC_S = 15.041067
 """How fast the sky turns."""
 SKY_STEP = 32
 """Pixels between the nodes of the sky's brightness map."""
+STREAK_MARGIN = 30
+"""Pixels outside the sensor from which a streak's light may still fall on it."""
 SMALL_NIGHT_PIX = 60_000_000
 """A night with fewer pixels in all is done before other processes have started, so it stays in this one."""
 
@@ -420,7 +422,8 @@ def _streak(night: Night, k: int, streak: Streak) -> Points:
     if streak.tumble_pix > 0:
         bright *= 1.0 + 0.8 * np.sin(2 * np.pi * t * length / streak.tumble_pix)
     ny, nx = spec.shape
-    near = (x > -30) & (y > -30) & (x < nx + 30) & (y < ny + 30)
+    out = STREAK_MARGIN
+    near = (x > -out) & (y > -out) & (x < nx + out) & (y < ny + out)
     x, y = x[near], y[near]
     through = np.exp(-_cloud(night, k, x, y))
     return Points(x, y, (bright[near] * through)[:, None] * spec.response(streak.colour))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from difflapse.synth.camera import MOFFAT_BETA, Sensor
+from difflapse.synth.night import STREAK_MARGIN
 from difflapse.synth.scene import Response
 from difflapse.synth.truth import TrueObject, Truth
 
@@ -140,8 +141,8 @@ def snr_of(truth: Truth, thing: TrueObject, colour: float, floor: float = FLOOR)
     -----
     ``S/N^2 = sum_c f_c F_c^2 / (V_c A)``, f_c the share of pixels of colour c, F_c its light in ADU as if all pixels
     were of that colour, V_c the variance of a pixel and A the effective area, ``1 / sum(p^2)`` of what pixels see of a
-    star (`point_area`; 4 pi sigma^2 of a Gaussian is half of it, for a Moffat has wings). A streak's line of
-    length L and width sigma has ``F^2 / A`` replaced by ``F^2 / (2 sqrt(pi) sigma L)``.
+    star (`point_area`; 4 pi sigma^2 of a Gaussian is half of it, for a Moffat has wings). A streak of length L on
+    the sensor has ``A = L w``, w the effective width of what pixels see of a line (`line_width`), and F is its light.
     """
     values = truth.parameters
     gain, read = values["sensor"]["gain_e_adu"], values["sensor"]["read_noise_e"]
@@ -156,18 +157,15 @@ def snr_of(truth: Truth, thing: TrueObject, colour: float, floor: float = FLOOR)
         frame = truth.frames[k]
         if not thing.inside[i]:
             continue
-        width = np.hypot(frame.fwhm_pix, 0.7) / 2.3548
-        if thing.kind == "comet":
-            width = _spec(truth, thing)["fwhm_pix"] / 2.3548
+        width = _spec(truth, thing)["fwhm_pix"] / 2.3548 if thing.kind == "comet" else 0.0
         sky = np.array(frame.sky_adu) / gain + (read / gain) ** 2
         light = thing.flux_adu[i] * factor
         if thing.kind == "streak":
-            length = float(np.hypot(thing.x_end[i] - thing.x[i], thing.y_end[i] - thing.y[i]))
-            area = 2 * math.sqrt(math.pi) * width * length
-            inside = _length_inside(truth, thing, i) / max(length, 1e-9)
-            out[i] = math.sqrt(
-                float((share * light**2 / ((sky + light / area / gain) * area)).sum()) * inside
-            )
+            # The light in the truth is that of all points that can shine onto the sensor.
+            bright = light / max(_length_inside(truth, thing, i, STREAK_MARGIN), 1e-9)
+            line = line_width(round(frame.fwhm_pix, 2))
+            squared = share * bright**2 / ((sky + bright / line / gain) * line)
+            out[i] = math.sqrt(float(squared.sum()) * _length_inside(truth, thing, i))
             continue
         area = 4 * math.pi * width**2 if thing.kind == "comet" else point_area(round(frame.fwhm_pix, 2))
         variance = (sky * (1 + 1 / 12) + light / area / gain) * area
@@ -193,14 +191,28 @@ def snr_of(truth: Truth, thing: TrueObject, colour: float, floor: float = FLOOR)
 @functools.cache
 def point_area(fwhm_pix: float) -> float:
     """Effective area of a star seen by square pixels, px**2: 1 / sum(p**2), the mean of all phases."""
+    density, fine = _moffat(fwhm_pix)
+    total = np.cumsum(np.cumsum(np.pad(density, ((1, 0), (1, 0))), axis=0), axis=1)
+    seen = total[fine:, fine:] - total[:-fine, fine:] - total[fine:, :-fine] + total[:-fine, :-fine]
+    return float(fine**2 / np.sum((seen / density.sum()) ** 2))
+
+
+@functools.cache
+def line_width(fwhm_pix: float) -> float:
+    """Effective width of a line seen by square pixels, px: 1 / sum(p**2) across it, the mean of all phases."""
+    density, fine = _moffat(fwhm_pix)
+    total = np.cumsum(np.pad(density.sum(axis=0), (1, 0)))
+    seen = total[fine:] - total[:-fine]
+    return float(fine / np.sum((seen / density.sum()) ** 2))
+
+
+def _moffat(fwhm_pix: float) -> tuple[np.ndarray, int]:
+    """A star's profile on a fine grid, and its points along a pixel."""
     fine = 7
     half = math.ceil(5 * fwhm_pix) * fine
     u = np.arange(-half, half + 1) / fine
     alpha = 0.5 * fwhm_pix / np.sqrt(2 ** (1 / MOFFAT_BETA) - 1)
-    density = (1 + (u[:, None] ** 2 + u[None, :] ** 2) / alpha**2) ** -MOFFAT_BETA
-    total = np.cumsum(np.cumsum(np.pad(density, ((1, 0), (1, 0))), axis=0), axis=1)
-    seen = total[fine:, fine:] - total[:-fine, fine:] - total[fine:, :-fine] + total[:-fine, :-fine]
-    return float(fine**2 / np.sum((seen / density.sum()) ** 2))
+    return (1 + (u[:, None] ** 2 + u[None, :] ** 2) / alpha**2) ** -MOFFAT_BETA, fine
 
 
 def _typical(kind: str, seen: np.ndarray) -> float:
@@ -213,13 +225,14 @@ def _typical(kind: str, seen: np.ndarray) -> float:
     return float(np.median(there))
 
 
-def _length_inside(truth: Truth, thing: TrueObject, i: int) -> float:
-    """How much of a streak falls on the sensor, pixels."""
+def _length_inside(truth: Truth, thing: TrueObject, i: int, margin: float = 0.0) -> float:
+    """How much of a streak falls on the sensor and a margin about it, pixels."""
     ny, nx = truth.shape
     t = np.linspace(0, 1, 2000)
     x = thing.x[i] + t * (thing.x_end[i] - thing.x[i])
     y = thing.y[i] + t * (thing.y_end[i] - thing.y[i])
-    inside = (x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1)
+    low, right, top = -0.5 - margin, nx - 0.5 + margin, ny - 0.5 + margin
+    inside = (x > low) & (y > low) & (x < right) & (y < top)
     return float(inside.mean() * np.hypot(thing.x_end[i] - thing.x[i], thing.y_end[i] - thing.y[i]))
 
 
