@@ -7,8 +7,9 @@ value of each colour from its own four sites, and the eye gets pictures made of 
 
 from __future__ import annotations
 
+from difflapse.mosaic.medians import bin_medians, stack_medians
 from difflapse.mosaic.planes import CHANNELS, Site, channels, native_order, sites, split
-from difflapse.mosaic.superpixel import bin_image, bin_medians, superpixels
+from difflapse.mosaic.superpixel import bin_image, superpixels
 
 __all__ = [
     "CHANNELS",
@@ -19,5 +20,6 @@ __all__ = [
     "native_order",
     "sites",
     "split",
+    "stack_medians",
     "superpixels",
 ]
