@@ -32,8 +32,13 @@ def mean(mesh: np.ndarray) -> np.ndarray:
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def line(mesh: np.ndarray, j: float, ny: int, out: np.ndarray) -> None:
     """One row of an image from a mesh (my, mx), by linear interpolation into `out` (nx,)."""
+    part_of_line(mesh, j, ny, len(out), 0, out)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def part_of_line(mesh: np.ndarray, j: float, ny: int, nx: int, first: int, out: np.ndarray) -> None:
+    """From column `first` on, as many pixels as `out` has of one row of an image of (ny, nx): bit by bit as `line`."""
     my, mx = mesh.shape
-    nx = len(out)
     v = j * (my - 1) / max(ny - 1, 1)
     a = min(int(v), my - 2)
     f = np.float32(v - a)
@@ -45,8 +50,8 @@ def line(mesh: np.ndarray, j: float, ny: int, out: np.ndarray) -> None:
         i1 = nx if k == mx - 2 else int(np.ceil((k + 1) * step))
         slope = np.float32((right - left) / step)
         start = np.float32(left - slope * (k * step))
-        for i in range(i0, i1):
-            out[i] = start + slope * np.float32(i)
+        for i in range(max(i0, first), min(i1, first + len(out))):
+            out[i - first] = start + slope * np.float32(i)
 
 
 def image(mesh: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -59,8 +64,13 @@ def image(mesh: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def resample(mesh: np.ndarray, shape: tuple[int, ...], spacing: int) -> np.ndarray:
     """The same quantity on a mesh of another spacing."""
     gi, gj = nodes((shape[0], shape[1]), spacing)
+    return at_pixels(mesh, shape, gj, gi)
+
+
+def at_pixels(mesh: np.ndarray, shape: tuple[int, ...], j: np.ndarray, i: np.ndarray) -> np.ndarray:
+    """The same quantity at rows `j` and columns `i` of its image of `shape`, (c, len(j), len(i))."""
     my, mx = mesh.shape[1:]
-    return _sampled(mesh, gj * (my - 1) / max(shape[0] - 1, 1), gi * (mx - 1) / max(shape[1] - 1, 1))
+    return _sampled(mesh, j * (my - 1) / max(shape[0] - 1, 1), i * (mx - 1) / max(shape[1] - 1, 1))
 
 
 def at_nodes(mesh: np.ndarray, my: int, mx: int) -> np.ndarray:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from difflapse.difference.mesh import ROWS_PER_LINE, constant, line
+from difflapse.difference.mesh import ROWS_PER_LINE, constant, part_of_line
 
 MOST_FRAMES = 255
 """The frames behind a pixel are counted in 8 bits."""
+_PATCH = 16
+"""Columns in a row that share one value of the noise's meshes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ def combine(
     row0: int = 0,
     *,
     rows: tuple[int, int] | None = None,
+    columns: tuple[int, int] | None = None,
     factor: Sequence[np.ndarray] | None = None,
     offset: Sequence[np.ndarray] | None = None,
     flat: Sequence[np.ndarray] | None = None,
@@ -66,6 +69,9 @@ def combine(
         Row of the image that the first row of `frames` is.
     rows : (first, end), optional
         The rows of `frames` to combine; all of them by default.
+    columns : (first, nx), optional
+        Where `frames` are a window of the image: the column of the image that their first is, a multiple of 16, and
+        the columns of the whole image. Every pixel is then what it would be in the whole.
     factor, offset : sequences of ndarray, shape (c, my, mx), optional
         Meshes over the whole image that take each frame to the reference's scale and background,
         ``value * factor - offset``; without them it is there already.
@@ -90,7 +96,7 @@ def combine(
     Raises
     ------
     ValueError
-        More than 255 frames.
+        More than 255 frames, or a window that begins between two patches of 16 columns.
 
     Notes
     -----
@@ -103,6 +109,9 @@ def combine(
     if n > MOST_FRAMES:
         raise ValueError(f"{n} frames to combine; {MOST_FRAMES} at most can be counted")
     first, end = rows or (0, h)
+    column0, whole = columns or (0, nx)
+    if column0 % _PATCH:
+        raise ValueError(f"the window begins in column {column0}; it must be a multiple of {_PATCH}")
     data = np.empty((c, end - first, nx), np.float32)
     variance = np.empty_like(data)
     count = np.full((end - first, nx), MOST_FRAMES, np.uint8)
@@ -117,7 +126,7 @@ def combine(
         work(
             stack,
             stack_masks,
-            np.array([n, c, k, h, nx, first, row0, ny]),
+            np.array([n, c, k, h, nx, first, row0, ny, column0, whole]),
             np.uint8(~ignore & 0xFF),
             *_stacked(by, k),
             *_stacked(less, k),
@@ -159,14 +168,16 @@ def _load_row(
     bad: np.ndarray,
 ) -> None:
     """Row `j` of the output of all frames, on the reference's scale and background, with its mask."""
-    n, c, channel, h, nx, first, row0, ny = layout
+    n, c, channel, h, nx, first, row0, ny, column0, whole = layout
     row = first + j
     over = (row0 + row) % ROWS_PER_LINE
     if j == 0 or over == 0:
         middle = min(row0 + row - over + 0.5 * (ROWS_PER_LINE - 1), ny - 1.0)
         for k in range(n):
-            line(factor[k, : factor_shape[k, 0], : factor_shape[k, 1]], middle, ny, lines[k, 0])
-            line(offset[k, : offset_shape[k, 0], : offset_shape[k, 1]], middle, ny, lines[k, 1])
+            mesh = factor[k, : factor_shape[k, 0], : factor_shape[k, 1]]
+            part_of_line(mesh, middle, ny, whole, column0, lines[k, 0])
+            mesh = offset[k, : offset_shape[k, 0], : offset_shape[k, 1]]
+            part_of_line(mesh, middle, ny, whole, column0, lines[k, 1])
     for k in range(n):
         start = ((k * c + channel) * h + row) * nx
         source = stack[start : start + nx]
@@ -181,10 +192,16 @@ def _load_row(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _at(mesh: np.ndarray, j: int, i: int, ny: int, nx: int) -> np.float32:
-    """Nearest node: a variance needs no more."""
-    my, mx = mesh.shape
-    return mesh[(j * (my - 1) + ny // 2) // max(ny - 1, 1), (i * (mx - 1) + nx // 2) // max(nx - 1, 1)]
+def _node(place: int, size: int, nodes: int) -> int:
+    """The node of a mesh that is nearest to a row or column of an image: a variance needs no more."""
+    return (place * (nodes - 1) + size // 2) // max(size - 1, 1)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _patch_nodes(mesh: np.ndarray, column0: int, whole: int, out: np.ndarray) -> None:
+    """The node of each patch of a row."""
+    for p in range(len(out)):
+        out[p] = _node(column0 + p * _PATCH, whole, mesh.shape[-1])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -217,6 +234,7 @@ def _combine(
 ) -> None:
     """Clipped mean of each pixel: the plain one where no value is near the limit, nearly everywhere."""
     n, nx, first, row0, ny = layout[0], layout[4], layout[5], layout[6], layout[7]
+    column0, whole = layout[8], layout[9]
     values = np.empty((n, nx), np.float32)
     flags = np.empty((n, nx), np.uint8)
     lines = np.empty((n, 2, nx), np.float32)
@@ -224,45 +242,73 @@ def _combine(
     low = np.empty(nx, np.float32)
     high = np.empty(nx, np.float32)
     bad = np.empty(nx, np.uint8)
+    plain = np.empty(nx, np.uint8)
+    patches = (nx + _PATCH - 1) // _PATCH
+    at_sky, at_photon = np.empty(patches, np.int64), np.empty(patches, np.int64)
+    at_flat, at_level = np.empty(patches, np.int64), np.empty(patches, np.int64)
+    _patch_nodes(sky, column0, whole, at_sky)
+    _patch_nodes(photon, column0, whole, at_photon)
+    _patch_nodes(flat, column0, whole, at_flat)
+    _patch_nodes(level, column0, whole, at_level)
+    sums = np.zeros((patches, 5), np.float32)
+    in_sky = in_photon = in_flat = -1
     var_sky = np.empty(n, np.float32)
     var_photon = np.empty(n, np.float32)
     var_flat = np.empty(n, np.float32)
     sorting = np.empty(n, np.float32)
-    order = np.empty(n, np.int64)
     for j in range(len(data)):
         _load_row(
             stack, masks, layout, heeded, factor, factor_shape, offset, offset_shape, j, lines, values, flags
         )
         _summarise_row(values, flags, weight, total, low, high, bad)
         row = row0 + first + j
-        for i0 in range(0, nx, 16):
-            all_sky, all_photon, all_flat = np.float32(0), np.float32(0), np.float32(0)
-            smallest = np.float32(np.inf)
-            for k in range(n):
-                var_sky[k] = _at(sky[k], row, i0, ny, nx)
-                var_photon[k] = _at(photon[k], row, i0, ny, nx)
-                var_flat[k] = _at(flat[k], row, i0, ny, nx)
-                square = weight[k] * weight[k]
-                all_sky += square * var_sky[k]
-                all_photon += square * var_photon[k]
-                all_flat += square * var_flat[k]
-                smallest = min(smallest, var_sky[k])
-            here = _at(level, row, i0, ny, nx)
-            # Half a sigma within the limit: the median lies no further from the mean.
-            reach = (clip - np.float32(0.5)) ** 2 * smallest
-            for i in range(i0, min(nx, i0 + 16)):
+        a, b = _node(row, ny, sky.shape[1]), _node(row, ny, photon.shape[1])
+        c = _node(row, ny, flat.shape[1])
+        if a != in_sky or b != in_photon or c != in_flat:
+            in_sky, in_photon, in_flat = a, b, c
+            for p in range(patches):
+                all_sky, all_photon, all_flat = np.float32(0), np.float32(0), np.float32(0)
+                least_sky, least_photon = np.float32(np.inf), np.float32(np.inf)
+                for k in range(n):
+                    square = weight[k] * weight[k]
+                    all_sky += square * sky[k, a, at_sky[p]]
+                    all_photon += square * photon[k, b, at_photon[p]]
+                    all_flat += square * flat[k, c, at_flat[p]]
+                    least_sky = min(least_sky, sky[k, a, at_sky[p]])
+                    least_photon = min(least_photon, photon[k, b, at_photon[p]])
+                sums[p, 0], sums[p, 1], sums[p, 2] = all_sky, all_photon, all_flat
+                # Half a sigma within the limit: the median lies no further from the mean.
+                within = (clip - np.float32(0.5)) ** 2
+                sums[p, 3], sums[p, 4] = within * least_sky, within * least_photon
+        levels = level[_node(row, ny, level.shape[0])]
+        for p in range(patches):
+            here = levels[at_level[p]]
+            all_sky, all_photon, all_flat = sums[p, 0], sums[p, 1], sums[p, 2]
+            reach, reach_photon = sums[p, 3], sums[p, 4]
+            i0 = p * _PATCH
+            i1 = min(nx, i0 + _PATCH)
+            unusual = 0
+            for i in range(i0, i1):
                 mean = total[i] / n
-                if (
-                    n >= 4
-                    and bad[i] == 0
-                    and (high[i] - mean) ** 2 <= reach
-                    and (mean - low[i]) ** 2 <= reach
-                ):
-                    data[j, i] = mean
-                    signal = max(mean - here, np.float32(0))
-                    variance[j, i] = (all_sky + (all_photon + all_flat * signal) * signal) / (n * n)
+                above, below = high[i] - mean, mean - low[i]
+                limit = reach + reach_photon * max(low[i] - here, np.float32(0))
+                usual = n >= 4 and bad[i] == 0 and max(above * above, below * below) <= limit
+                plain[i] = usual
+                unusual += not usual
+                data[j, i] = mean
+                signal = max(mean - here, np.float32(0))
+                variance[j, i] = (all_sky + (all_photon + all_flat * signal) * signal) / (n * n)
+            if unusual == 0:
+                for i in range(i0, i1):
                     count[j, i] = min(count[j, i], n)
-                else:
+                continue
+            for k in range(n):
+                var_sky[k] = sky[k, a, at_sky[p]]
+                var_photon[k] = photon[k, b, at_photon[p]]
+                var_flat[k] = flat[k, c, at_flat[p]]
+            for i in range(i0, i1):
+                m = n
+                if not plain[i]:
                     data[j, i], variance[j, i], m = _clipped_mean(
                         values[:, i],
                         flags[:, i],
@@ -273,9 +319,8 @@ def _combine(
                         here,
                         clip,
                         sorting,
-                        order,
                     )
-                    count[j, i] = min(count[j, i], m)
+                count[j, i] = min(count[j, i], m)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -316,9 +361,8 @@ def _clipped_mean(
     level: np.float32,
     clip: np.float32,
     v: np.ndarray,
-    w: np.ndarray,
 ) -> tuple[np.float32, np.float32, int]:
-    """One pixel's clipped mean, its variance, and the number of good frames; `v` and `w` are room for sorting."""
+    """One pixel's clipped mean, its variance, and the number of good frames; `v` is room for sorting."""
     nothing = np.float32(1e12)
     m = 0
     for k in range(len(values)):
@@ -326,32 +370,33 @@ def _clipped_mean(
             p = m
             while p > 0 and v[p - 1] > values[k]:
                 v[p] = v[p - 1]
-                w[p] = w[p - 1]
                 p -= 1
             v[p] = values[k]
-            w[p] = k
             m += 1
     if m == 0:
         return np.float32(0), nothing, 0
     mid = np.float32(0.5) * (v[(m - 1) // 2] + v[m // 2])
     signal = max(mid - level, np.float32(0))
-    spread = np.float32(1.4826) * _median_deviation(v, m, mid) if m >= 4 else np.float32(np.inf)
-    total, total_var, weights = np.float32(0), np.float32(0), np.float32(0)
-    plain_var, inverse = np.float32(0), np.float32(0)
-    for p in range(m):
-        k = w[p]
-        variance = var_sky[k] + (var_photon[k] + var_flat[k] * signal) * signal
-        plain_var += variance
-        inverse += np.float32(1) / np.sqrt(variance)
-        away = abs(v[p] - mid)
-        if away <= clip * spread or away * away <= clip * clip * variance:
-            total += weight[k] * (v[p] - mid)
-            total_var += weight[k] * weight[k] * variance
-            weights += weight[k]
-    if m < 3:
-        return mid, plain_var / np.float32(m * m), m
-    if m == 3:
+    if m < 4:
+        plain_var, inverse = np.float32(0), np.float32(0)
+        for k in range(len(values)):
+            if masks[k] == 0:
+                variance = var_sky[k] + (var_photon[k] + var_flat[k] * signal) * signal
+                plain_var += variance
+                inverse += np.float32(1) / np.sqrt(variance)
+        if m < 3:
+            return mid, plain_var / np.float32(m * m), m
         return mid, _median_factor(m) * m / (inverse * inverse), m
+    spread = clip * np.float32(1.4826) * _median_deviation(v, m, mid)
+    total, total_var, weights = np.float32(0), np.float32(0), np.float32(0)
+    for k in range(len(values)):
+        if masks[k] == 0:
+            variance = var_sky[k] + (var_photon[k] + var_flat[k] * signal) * signal
+            away = abs(values[k] - mid)
+            if away <= spread or away * away <= clip * clip * variance:
+                total += weight[k] * (values[k] - mid)
+                total_var += weight[k] * weight[k] * variance
+                weights += weight[k]
     if weights == 0:
         return mid, nothing, m
     return mid + total / weights, total_var / (weights * weights), m
@@ -395,10 +440,20 @@ def _median(
 ) -> None:
     """Median of each pixel: rows are sorted against each other (odd-even transposition), many at once."""
     n, nx, first, row0, ny = layout[0], layout[4], layout[5], layout[6], layout[7]
+    column0, whole = layout[8], layout[9]
     rows = np.empty((n, nx), np.float32)
     flags = np.empty((n, nx), np.uint8)
     lines = np.empty((n, 2, nx), np.float32)
     good = np.empty(nx, np.uint8)
+    patches = (nx + _PATCH - 1) // _PATCH
+    at_sky, at_photon = np.empty(patches, np.int64), np.empty(patches, np.int64)
+    at_flat, at_level = np.empty(patches, np.int64), np.empty(patches, np.int64)
+    _patch_nodes(sky, column0, whole, at_sky)
+    _patch_nodes(photon, column0, whole, at_photon)
+    _patch_nodes(flat, column0, whole, at_flat)
+    _patch_nodes(level, column0, whole, at_level)
+    sums = np.zeros((patches, 3), np.float32)
+    in_sky = in_photon = in_flat = -1
     for j in range(len(data)):
         _load_row(
             stack, masks, layout, heeded, factor, factor_shape, offset, offset_shape, j, lines, rows, flags
@@ -418,19 +473,25 @@ def _median(
                     low, high = min(a[i], b[i]), max(a[i], b[i])
                     a[i] = low
                     b[i] = high
-        for i0 in range(0, nx, 16):
-            # A noisy frame (clouds, scaled up) hardly moves a median: frames count with the inverse of their sigma.
-            counts, mean_photon, mean_flat = np.float32(0), np.float32(0), np.float32(0)
-            for k in range(n):
-                w = np.float32(1) / np.sqrt(_at(sky[k], row, i0, ny, nx))
-                counts += w
-                mean_photon += w * _at(photon[k], row, i0, ny, nx)
-                mean_flat += w * _at(flat[k], row, i0, ny, nx)
-            mean_sky = (n / counts) ** 2
-            mean_photon /= counts
-            mean_flat /= counts
-            here = _at(level, row, i0, ny, nx)
-            for i in range(i0, min(nx, i0 + 16)):
+        a, b = _node(row, ny, sky.shape[1]), _node(row, ny, photon.shape[1])
+        c = _node(row, ny, flat.shape[1])
+        if a != in_sky or b != in_photon or c != in_flat:
+            in_sky, in_photon, in_flat = a, b, c
+            for p in range(patches):
+                # A noisy frame (clouds, scaled up) hardly moves a median: frames count with the inverse of their sigma.
+                counts, mean_photon, mean_flat = np.float32(0), np.float32(0), np.float32(0)
+                for k in range(n):
+                    w = np.float32(1) / np.sqrt(sky[k, a, at_sky[p]])
+                    counts += w
+                    mean_photon += w * photon[k, b, at_photon[p]]
+                    mean_flat += w * flat[k, c, at_flat[p]]
+                sums[p, 0], sums[p, 1], sums[p, 2] = (n / counts) ** 2, mean_photon / counts, mean_flat / counts
+        levels = level[_node(row, ny, level.shape[0])]
+        for p in range(patches):
+            here = levels[at_level[p]]
+            mean_sky, mean_photon, mean_flat = sums[p, 0], sums[p, 1], sums[p, 2]
+            i0 = p * _PATCH
+            for i in range(i0, min(nx, i0 + _PATCH)):
                 m = good[i]
                 count[j, i] = min(count[j, i], m)
                 if m == 0:
