@@ -259,7 +259,9 @@ def _background(picture: np.ndarray, good: np.ndarray) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _block_medians(picture: np.ndarray, good: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _block_medians(
+    picture: np.ndarray, good: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
     """Median of the good cells of each block; NaN where they are less than a fifth of it."""
     out = np.full((len(rows) - 1, len(columns) - 1), np.nan)
     for a in range(len(rows) - 1):
@@ -308,7 +310,10 @@ def _search(data: np.ndarray, weight: np.ndarray, times: np.ndarray) -> tuple[fl
         for mx in range(-reach, reach + 1)
         if 0 < mx * mx + my * my <= reach * reach
     ]
-    look([(mx, my) for mx, my in inside if mx % 2 == my % 2 == 0 or max(abs(mx), abs(my)) == 1], 4 if half else 2)
+    look(
+        [(mx, my) for mx, my in inside if mx % 2 == my % 2 == 0 or max(abs(mx), abs(my)) == 1],
+        4 if half else 2,
+    )
     best: list[tuple[int, int]] = []
     for motion in sorted(tried, key=lambda motion: -tried[motion][0]):
         if all(max(abs(motion[0] - x), abs(motion[1] - y)) > 2 for x, y in best):

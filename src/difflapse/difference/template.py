@@ -485,7 +485,11 @@ def _median(
                     counts += w
                     mean_photon += w * photon[k, b, at_photon[p]]
                     mean_flat += w * flat[k, c, at_flat[p]]
-                sums[p, 0], sums[p, 1], sums[p, 2] = (n / counts) ** 2, mean_photon / counts, mean_flat / counts
+                sums[p, 0], sums[p, 1], sums[p, 2] = (
+                    (n / counts) ** 2,
+                    mean_photon / counts,
+                    mean_flat / counts,
+                )
         levels = level[_node(row, ny, level.shape[0])]
         for p in range(patches):
             here = levels[at_level[p]]
