@@ -93,12 +93,8 @@ def _sampled(mesh: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
     my, mx = mesh.shape[1:]
     a, b = np.minimum(v.astype(int), my - 2), np.minimum(u.astype(int), mx - 2)
     f, g = (v - a)[:, None], (u - b)[None, :]
-    out = [
-        (m[a][:, b] * (1 - f) + m[a + 1][:, b] * f) * (1 - g)
-        + (m[a][:, b + 1] * (1 - f) + m[a + 1][:, b + 1] * f) * g
-        for m in mesh
-    ]
-    return np.array(out, np.float32)
+    rows = mesh[:, a] * (1 - f) + mesh[:, a + 1] * f
+    return np.asarray(rows[:, :, b] * (1 - g) + rows[:, :, b + 1] * g, np.float32)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

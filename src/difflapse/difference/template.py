@@ -9,11 +9,15 @@ import numba
 import numpy as np
 
 from difflapse.difference.mesh import ROWS_PER_LINE, constant, part_of_line
+from difflapse.mosaic import sorting_network
 
 MOST_FRAMES = 255
 """The frames behind a pixel are counted in 8 bits."""
 _PATCH = 16
 """Columns in a row that share one value of the noise's meshes."""
+_MARGIN = np.float32(0.6)
+"""Sigma by which the mean of many values hardly ever misses their median: what lies by so much within the clip's limit
+of the mean needs no median."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +126,7 @@ def combine(
     work = _combine if statistic == "mean" else _median
     counts = np.ones(n, np.float32) if weights is None else np.asarray(weights, np.float32) * n / sum(weights)
     flats = [zero] * n if flat is None else flat
+    pairs = sorting_network(n)
     for k in range(c):
         work(
             stack,
@@ -136,6 +141,7 @@ def combine(
             counts,
             np.ascontiguousarray(level[k], np.float32),
             np.float32(clip),
+            pairs,
             data[k],
             variance[k],
             count,
@@ -228,6 +234,7 @@ def _combine(
     weight: np.ndarray,
     level: np.ndarray,
     clip: np.float32,
+    pairs: np.ndarray,
     data: np.ndarray,
     variance: np.ndarray,
     count: np.ndarray,
@@ -238,11 +245,10 @@ def _combine(
     values = np.empty((n, nx), np.float32)
     flags = np.empty((n, nx), np.uint8)
     lines = np.empty((n, 2, nx), np.float32)
-    total = np.empty(nx, np.float32)
+    mean = np.empty(nx, np.float32)
     low = np.empty(nx, np.float32)
-    high = np.empty(nx, np.float32)
     bad = np.empty(nx, np.uint8)
-    plain = np.empty(nx, np.uint8)
+    excess = np.empty(nx, np.float32)
     patches = (nx + _PATCH - 1) // _PATCH
     at_sky, at_photon = np.empty(patches, np.int64), np.empty(patches, np.int64)
     at_flat, at_level = np.empty(patches, np.int64), np.empty(patches, np.int64)
@@ -250,77 +256,143 @@ def _combine(
     _patch_nodes(photon, column0, whole, at_photon)
     _patch_nodes(flat, column0, whole, at_flat)
     _patch_nodes(level, column0, whole, at_level)
-    sums = np.zeros((patches, 5), np.float32)
-    in_sky = in_photon = in_flat = -1
-    var_sky = np.empty(n, np.float32)
-    var_photon = np.empty(n, np.float32)
-    var_flat = np.empty(n, np.float32)
+    # Each patch's noise on each frame; the limits of the frames, and the noise of the plain mean.
+    noise = np.empty((3, n, patches), np.float32)
+    limit = np.empty((2, n, nx), np.float32)
+    plain = np.empty((3, nx), np.float32)
+    here = np.empty(nx, np.float32)
+    in_sky = in_photon = in_flat = in_level = -1
+    some, room = np.empty((n, nx), np.float32), np.empty((n, nx), np.float32)
+    place = np.empty(nx, np.int64)
     sorting = np.empty(n, np.float32)
     for j in range(len(data)):
         _load_row(
             stack, masks, layout, heeded, factor, factor_shape, offset, offset_shape, j, lines, values, flags
         )
-        _summarise_row(values, flags, weight, total, low, high, bad)
         row = row0 + first + j
         a, b = _node(row, ny, sky.shape[1]), _node(row, ny, photon.shape[1])
-        c = _node(row, ny, flat.shape[1])
-        if a != in_sky or b != in_photon or c != in_flat:
-            in_sky, in_photon, in_flat = a, b, c
-            for p in range(patches):
-                all_sky, all_photon, all_flat = np.float32(0), np.float32(0), np.float32(0)
-                least_sky, least_photon = np.float32(np.inf), np.float32(np.inf)
-                for k in range(n):
-                    square = weight[k] * weight[k]
-                    all_sky += square * sky[k, a, at_sky[p]]
-                    all_photon += square * photon[k, b, at_photon[p]]
-                    all_flat += square * flat[k, c, at_flat[p]]
-                    least_sky = min(least_sky, sky[k, a, at_sky[p]])
-                    least_photon = min(least_photon, photon[k, b, at_photon[p]])
-                sums[p, 0], sums[p, 1], sums[p, 2] = all_sky, all_photon, all_flat
-                # Half a sigma within the limit: the median lies no further from the mean.
-                within = (clip - np.float32(0.5)) ** 2
-                sums[p, 3], sums[p, 4] = within * least_sky, within * least_photon
-        levels = level[_node(row, ny, level.shape[0])]
-        for p in range(patches):
-            here = levels[at_level[p]]
-            all_sky, all_photon, all_flat = sums[p, 0], sums[p, 1], sums[p, 2]
-            reach, reach_photon = sums[p, 3], sums[p, 4]
-            i0 = p * _PATCH
-            i1 = min(nx, i0 + _PATCH)
-            unusual = 0
-            for i in range(i0, i1):
-                mean = total[i] / n
-                above, below = high[i] - mean, mean - low[i]
-                limit = reach + reach_photon * max(low[i] - here, np.float32(0))
-                usual = n >= 4 and bad[i] == 0 and max(above * above, below * below) <= limit
-                plain[i] = usual
-                unusual += not usual
-                data[j, i] = mean
-                signal = max(mean - here, np.float32(0))
-                variance[j, i] = (all_sky + (all_photon + all_flat * signal) * signal) / (n * n)
-            if unusual == 0:
-                for i in range(i0, i1):
-                    count[j, i] = min(count[j, i], n)
-                continue
+        c, d = _node(row, ny, flat.shape[1]), _node(row, ny, level.shape[0])
+        if a != in_sky or b != in_photon or c != in_flat or d != in_level:
+            in_sky, in_photon, in_flat, in_level = a, b, c, d
+            plain[:] = 0
             for k in range(n):
-                var_sky[k] = sky[k, a, at_sky[p]]
-                var_photon[k] = photon[k, b, at_photon[p]]
-                var_flat[k] = flat[k, c, at_flat[p]]
-            for i in range(i0, i1):
-                m = n
-                if not plain[i]:
-                    data[j, i], variance[j, i], m = _clipped_mean(
-                        values[:, i],
-                        flags[:, i],
-                        var_sky,
-                        var_photon,
-                        var_flat,
-                        weight,
-                        here,
-                        clip,
-                        sorting,
-                    )
-                count[j, i] = min(count[j, i], m)
+                square = weight[k] * weight[k] / np.float32(n * n)
+                for p in range(patches):
+                    noise[0, k, p] = sky[k, a, at_sky[p]]
+                    noise[1, k, p] = photon[k, b, at_photon[p]]
+                    noise[2, k, p] = flat[k, c, at_flat[p]]
+                for i in range(nx):
+                    p = i // _PATCH
+                    for q in range(3):
+                        plain[q, i] += square * noise[q, k, p]
+                    for q in range(2):
+                        limit[q, k, i] = (clip - _MARGIN) ** 2 * noise[q, k, p]
+            for i in range(nx):
+                here[i] = level[d, at_level[i // _PATCH]]
+        _summarise_row(values, flags, weight, mean, low, bad)
+        _judge_row(values, mean, low, here, limit, excess)
+        to, to_variance, to_count = data[j], variance[j], count[j]
+        for i in range(nx):
+            to[i] = mean[i]
+            signal = max(mean[i] - here[i], np.float32(0))
+            to_variance[i] = plain[0, i] + (plain[1, i] + plain[2, i] * signal) * signal
+        m = 0
+        for i in range(nx):
+            if bad[i] != 0 or n < 4:
+                to[i], to_variance[i], good = _clipped_mean(
+                    values[:, i], flags[:, i], noise[:, :, i // _PATCH], weight, here[i], clip, sorting
+                )
+                to_count[i] = min(to_count[i], good)
+                continue
+            to_count[i] = min(to_count[i], n)
+            if excess[i] > 0:
+                place[m] = i
+                m += 1
+        if m:
+            for k in range(n):
+                for q in range(m):
+                    some[k, q] = values[k, place[q]]
+            _clipped_means(
+                some[:, :m], place[:m], noise, weight, pairs, here, clip, room[:, :m], to, to_variance
+            )
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _judge_row(
+    values: np.ndarray,
+    mean: np.ndarray,
+    low: np.ndarray,
+    here: np.ndarray,
+    limit: np.ndarray,
+    excess: np.ndarray,
+) -> None:
+    """How far each pixel's worst value exceeds the square of its limit, with the light that is there at least."""
+    excess[:] = -np.float32(np.inf)
+    for k in range(len(values)):
+        row, sky, photon = values[k], limit[0, k], limit[1, k]
+        for i in range(len(mean)):
+            away = row[i] - mean[i]
+            over = away * away - (sky[i] + photon[i] * max(low[i] - here[i], np.float32(0)))
+            excess[i] = max(excess[i], over)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _clipped_means(
+    values: np.ndarray,
+    place: np.ndarray,
+    noise: np.ndarray,
+    weight: np.ndarray,
+    pairs: np.ndarray,
+    here: np.ndarray,
+    clip: np.float32,
+    room: np.ndarray,
+    out: np.ndarray,
+    out_variance: np.ndarray,
+) -> None:
+    """As `_clipped_mean`, for pixels (n, m) at `place` of a row that are good on all frames, all at once."""
+    n, size = values.shape
+    middle, signal = np.empty(size, np.float32), np.empty(size, np.float32)
+    spread, weights = np.empty(size, np.float32), np.zeros(size, np.float32)
+    total, total_variance = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    room[:] = values
+    _sort(room, pairs)
+    for i in range(size):
+        middle[i] = np.float32(0.5) * (room[(n - 1) // 2, i] + room[n // 2, i])
+        signal[i] = max(middle[i] - here[place[i]], np.float32(0))
+    for k in range(n):
+        for i in range(size):
+            room[k, i] = abs(values[k, i] - middle[i])
+    _sort(room, pairs)
+    for i in range(size):
+        deviation = np.float32(0.5) * (room[(n - 1) // 2, i] + room[n // 2, i])
+        spread[i] = clip * np.float32(1.4826) * deviation
+    for k in range(n):
+        for i in range(size):
+            p = place[i] // _PATCH
+            variance = noise[0, k, p] + (noise[1, k, p] + noise[2, k, p] * signal[i]) * signal[i]
+            value = values[k, i] - middle[i]
+            kept = abs(value) <= spread[i] or value * value <= clip * clip * variance
+            w = weight[k] if kept else np.float32(0)
+            total[i] += w * value
+            total_variance[i] += w * w * variance
+            weights[i] += w
+    for i in range(size):
+        if weights[i] == 0:
+            out[place[i]], out_variance[place[i]] = middle[i], np.float32(1e12)
+        else:
+            out[place[i]] = middle[i] + total[i] / weights[i]
+            out_variance[place[i]] = total_variance[i] / (weights[i] * weights[i])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _sort(values: np.ndarray, pairs: np.ndarray) -> None:
+    """Sort over the first axis."""
+    for p in range(len(pairs)):
+        low, high = values[pairs[p, 0]], values[pairs[p, 1]]
+        for i in range(len(low)):
+            x, y = low[i], high[i]
+            low[i] = y if y < x else x
+            high[i] = x if y < x else y
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -328,35 +400,33 @@ def _summarise_row(
     values: np.ndarray,
     masks: np.ndarray,
     weight: np.ndarray,
-    total: np.ndarray,
+    mean: np.ndarray,
     low: np.ndarray,
-    high: np.ndarray,
     bad: np.ndarray,
 ) -> None:
-    """Weighted sum and extremes of each pixel of a row over the frames, and all their mask bits; frame by frame."""
+    """Weighted mean and least value of each pixel of a row over the frames, and all their mask bits; frame by frame."""
     for k in range(len(values)):
         row, mask, w = values[k], masks[k], weight[k]
         if k == 0:
-            for i in range(len(total)):
-                total[i] = w * row[i]
-                low[i] = high[i] = row[i]
+            for i in range(len(mean)):
+                mean[i] = w * row[i]
+                low[i] = row[i]
                 bad[i] = mask[i]
             continue
-        for i in range(len(total)):
+        for i in range(len(mean)):
             x = row[i]
-            total[i] += w * x
+            mean[i] += w * x
             low[i] = min(low[i], x)
-            high[i] = max(high[i], x)
             bad[i] |= mask[i]
+    for i in range(len(mean)):
+        mean[i] /= np.float32(len(values))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _clipped_mean(
     values: np.ndarray,
     masks: np.ndarray,
-    var_sky: np.ndarray,
-    var_photon: np.ndarray,
-    var_flat: np.ndarray,
+    noise: np.ndarray,
     weight: np.ndarray,
     level: np.float32,
     clip: np.float32,
@@ -381,7 +451,7 @@ def _clipped_mean(
         plain_var, inverse = np.float32(0), np.float32(0)
         for k in range(len(values)):
             if masks[k] == 0:
-                variance = var_sky[k] + (var_photon[k] + var_flat[k] * signal) * signal
+                variance = noise[0, k] + (noise[1, k] + noise[2, k] * signal) * signal
                 plain_var += variance
                 inverse += np.float32(1) / np.sqrt(variance)
         if m < 3:
@@ -391,7 +461,7 @@ def _clipped_mean(
     total, total_var, weights = np.float32(0), np.float32(0), np.float32(0)
     for k in range(len(values)):
         if masks[k] == 0:
-            variance = var_sky[k] + (var_photon[k] + var_flat[k] * signal) * signal
+            variance = noise[0, k] + (noise[1, k] + noise[2, k] * signal) * signal
             away = abs(values[k] - mid)
             if away <= spread or away * away <= clip * clip * variance:
                 total += weight[k] * (values[k] - mid)
@@ -434,11 +504,12 @@ def _median(
     weight: np.ndarray,
     level: np.ndarray,
     clip: np.float32,
+    pairs: np.ndarray,
     data: np.ndarray,
     variance: np.ndarray,
     count: np.ndarray,
 ) -> None:
-    """Median of each pixel: rows are sorted against each other (odd-even transposition), many at once."""
+    """Median of each pixel: rows are sorted against each other, many at once."""
     n, nx, first, row0, ny = layout[0], layout[4], layout[5], layout[6], layout[7]
     column0, whole = layout[8], layout[9]
     rows = np.empty((n, nx), np.float32)
@@ -465,14 +536,7 @@ def _median(
                 bad = flags[k, i] != 0
                 rows[k, i] = np.float32(np.inf) if bad else rows[k, i]
                 good[i] += 0 if bad else 1
-        for turn in range(n):
-            for k in range(turn & 1, n - 1, 2):
-                a = rows[k]
-                b = rows[k + 1]
-                for i in range(nx):
-                    low, high = min(a[i], b[i]), max(a[i], b[i])
-                    a[i] = low
-                    b[i] = high
+        _sort(rows, pairs)
         a, b = _node(row, ny, sky.shape[1]), _node(row, ny, photon.shape[1])
         c = _node(row, ny, flat.shape[1])
         if a != in_sky or b != in_photon or c != in_flat:

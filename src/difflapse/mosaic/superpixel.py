@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numba
 import numpy as np
 
@@ -43,6 +45,95 @@ def bin_image(image: np.ndarray, factor: int) -> np.ndarray:
     out = np.empty((image.shape[0] // factor, image.shape[1] // factor), np.float32)
     _mean_cells(image, factor, out)
     return out
+
+
+def bin_medians(image: np.ndarray, bad: np.ndarray | None, factor: int) -> np.ndarray:
+    """Median of cells of factor x factor pixels, so that stars in them hardly count.
+
+    Parameters
+    ----------
+    image : ndarray, shape (ny, nx), float32
+        Any image.
+    bad : ndarray of bool, shape (ny, nx), or None
+        Pixels that do not count; None: those that are not finite.
+    factor : int
+        Side of a cell; rows and columns that fill none are dropped.
+
+    Returns
+    -------
+    ndarray, shape (ny // factor, nx // factor), float32
+        NaN where more than half of a cell is bad.
+
+    Notes
+    -----
+    The cells of a row are sorted side by side, by a network that asks nothing of their values: 4.5 Mpx in cells of 4
+    pixels take some 10 ms.
+    """
+    out = np.empty((image.shape[0] // factor, image.shape[1] // factor), np.float32)
+    hidden = np.zeros((0, 0), np.bool_) if bad is None else bad
+    _median_cells(image, hidden, sorting_network(factor * factor), factor, out)
+    return out
+
+
+@functools.lru_cache(maxsize=8)
+def sorting_network(n: int) -> np.ndarray:
+    """Pairs (m, 2) of places, the first below the second, that sort `n` values where each is put in order in turn.
+
+    References
+    ----------
+    Batcher's odd-even merging, for any n: Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M.
+    """
+    pairs = []
+    top = 1 << max(n - 1, 1).bit_length() - 1
+    p = top
+    while p > 0:
+        q, r, d = top, 0, p
+        while True:
+            pairs += [(i, i + d) for i in range(n - d) if i & p == r]
+            if q == p:
+                break
+            q, r, d = q // 2, p, q - p
+        p //= 2
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _median_cells(
+    image: np.ndarray, bad: np.ndarray, pairs: np.ndarray, factor: int, out: np.ndarray
+) -> None:
+    my, mx = out.shape
+    n = factor * factor
+    values, good = np.empty((n, mx), np.float32), np.empty(mx, np.int32)
+    nothing = np.float32(np.inf)
+    for j in range(my):
+        good[:] = 0
+        for k in range(n):
+            b, a = factor * j + k // factor, k % factor
+            source, to = image[b], values[k]
+            if bad.size == 0:
+                for i in range(mx):
+                    v = source[factor * i + a]
+                    seen = abs(v) < nothing
+                    to[i] = v if seen else nothing
+                    good[i] += seen
+            else:
+                hidden = bad[b]
+                for i in range(mx):
+                    seen = not hidden[factor * i + a]
+                    to[i] = source[factor * i + a] if seen else nothing
+                    good[i] += seen
+        for p in range(len(pairs)):
+            low, high = values[pairs[p, 0]], values[pairs[p, 1]]
+            for i in range(mx):
+                x, y = low[i], high[i]
+                low[i] = y if y < x else x
+                high[i] = x if y < x else y
+        for i in range(mx):
+            m = good[i]
+            if 2 * m < n:
+                out[j, i] = np.float32(np.nan)
+            else:
+                out[j, i] = np.float32(0.5) * (values[(m - 1) // 2, i] + values[m // 2, i])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)

@@ -10,7 +10,7 @@ import numpy as np
 from difflapse.changes.comet import Comet, coma_light, stands_out
 from difflapse.difference import Template
 from difflapse.difference import subtract as take_difference
-from difflapse.difference.mesh import at_pixels, mean
+from difflapse.difference.mesh import apply, at_pixels, mean
 from difflapse.difference.moving import Coma, coma_window, find_moving, self_subtracted
 from difflapse.errors import FrameError, InputError
 from difflapse.mosaic import bin_image
@@ -21,7 +21,7 @@ from difflapse.pipeline.records import Member
 
 _LARGE = 2_000_000
 """Product pixels of a frame up to which a comet is looked for at once; beyond, only where a glance shows something."""
-_BLOCK = 64
+_BLOCK = 32
 """Pixels along the blocks in which the template is made again."""
 _FEWEST = 4
 """Frames in a template below which nothing tells what moves."""
@@ -161,11 +161,17 @@ def _pictures(night: Night, members: Sequence[Member]) -> np.ndarray:
     """
     shape, cell = night.shared("canvas").grid.shape, cell_size(night)
     cells = night.array("member_cells")
-    centres = [cell * np.arange(n) + (cell - 1) / 2 for n in cells.shape[2:]]
-    out = np.empty((len(members), *cells.shape[1:]), np.float32)
+    out = np.array(cells[[member.slot for member in members]])
     for picture, member in zip(out, members, strict=True):
-        factor, offset = (at_pixels(mesh, shape, *centres) for mesh in (member.inverse_scale, member.offset))
-        np.subtract(cells[member.slot] * factor, offset, out=picture)
+        laid = []
+        for mesh in (member.inverse_scale, member.offset):
+            # The same mesh, its nodes on the outermost cells.
+            at = [
+                cell * np.linspace(0, n - 1, m) + (cell - 1) / 2
+                for n, m in zip(picture.shape[1:], mesh.shape[1:], strict=True)
+            ]
+            laid.append(at_pixels(mesh, shape, *at))
+        apply(picture, *laid)
     return out
 
 
