@@ -109,6 +109,76 @@ def combine(
     were not left out. A median's is that of its density at the middle, ``(pi / 2) / sum(1 / sigma)**2``, and a little
     less for few frames.
     """
+    meshes = lay_meshes(sky_variance, photon, level, factor, offset, flat, weights)
+    return combine_laid(
+        frames,
+        masks,
+        meshes,
+        ny,
+        row0,
+        rows=rows,
+        columns=columns,
+        ignore=ignore,
+        clip=clip,
+        statistic=statistic,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Laid:
+    """What takes frames to the reference and says how noisy they are, as compiled code reads it."""
+
+    channels: tuple[tuple[np.ndarray, ...], ...]
+    """For each channel: factors and their shapes, offsets and theirs, three coefficients of noise, the level."""
+    weights: np.ndarray
+    """(n,) float32, of mean 1."""
+
+
+def lay_meshes(
+    sky_variance: Sequence[np.ndarray],
+    photon: Sequence[np.ndarray],
+    level: np.ndarray,
+    factor: Sequence[np.ndarray] | None = None,
+    offset: Sequence[np.ndarray] | None = None,
+    flat: Sequence[np.ndarray] | None = None,
+    weights: Sequence[float] | None = None,
+) -> Laid:
+    """Make the meshes of `combine` ready, once for many pieces of an image."""
+    n, c = len(sky_variance), len(level)
+    one, zero = constant([1.0] * c), constant([0.0] * c)
+    by, less = [one] * n if factor is None else factor, [zero] * n if offset is None else offset
+    flats = [zero] * n if flat is None else flat
+    return Laid(
+        tuple(
+            (
+                *_stacked(by, k),
+                *_stacked(less, k),
+                *(
+                    np.stack([np.asarray(mesh[k], np.float32) for mesh in meshes])
+                    for meshes in (sky_variance, photon, flats)
+                ),
+                np.ascontiguousarray(level[k], np.float32),
+            )
+            for k in range(c)
+        ),
+        np.ones(n, np.float32) if weights is None else np.asarray(weights, np.float32) * n / sum(weights),
+    )
+
+
+def combine_laid(
+    frames: np.ndarray,
+    masks: np.ndarray,
+    laid: Laid,
+    ny: int,
+    row0: int = 0,
+    *,
+    rows: tuple[int, int] | None = None,
+    columns: tuple[int, int] | None = None,
+    ignore: int = 0,
+    clip: float = 3.5,
+    statistic: str = "mean",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `combine`, with meshes that are ready."""
     n, c, h, nx = frames.shape
     if n > MOST_FRAMES:
         raise ValueError(f"{n} frames to combine; {MOST_FRAMES} at most can be counted")
@@ -119,27 +189,19 @@ def combine(
     data = np.empty((c, end - first, nx), np.float32)
     variance = np.empty_like(data)
     count = np.full((end - first, nx), MOST_FRAMES, np.uint8)
-    one, zero = constant([1.0] * c), constant([0.0] * c)
-    by, less = [one] * n if factor is None else factor, [zero] * n if offset is None else offset
     # Flat, so that the rows of a large stack are contiguous to the compiler.
     stack, stack_masks = frames.reshape(-1), masks.reshape(-1)
     work = _combine if statistic == "mean" else _median
-    counts = np.ones(n, np.float32) if weights is None else np.asarray(weights, np.float32) * n / sum(weights)
-    flats = [zero] * n if flat is None else flat
     pairs = sorting_network(n)
-    for k in range(c):
+    for k, meshes in enumerate(laid.channels):
         work(
             stack,
             stack_masks,
             np.array([n, c, k, h, nx, first, row0, ny, column0, whole]),
             np.uint8(~ignore & 0xFF),
-            *_stacked(by, k),
-            *_stacked(less, k),
-            np.stack([np.asarray(mesh[k], np.float32) for mesh in sky_variance]),
-            np.stack([np.asarray(mesh[k], np.float32) for mesh in photon]),
-            np.stack([np.asarray(mesh[k], np.float32) for mesh in flats]),
-            counts,
-            np.ascontiguousarray(level[k], np.float32),
+            *meshes[:-1],
+            laid.weights,
+            meshes[-1],
             np.float32(clip),
             pairs,
             data[k],

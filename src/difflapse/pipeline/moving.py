@@ -86,7 +86,7 @@ def keep_out_coma(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, co
     for member in matched.values():
         j0, j1, i0, i1 = coma_window(coma, member.slot, (0, ny, 0, nx))
         touched[j0 // _BLOCK : -(-j1 // _BLOCK), i0 // _BLOCK : -(-i1 // _BLOCK)] |= j1 > j0 and i1 > i0
-    _make_again(desk, matched, sky, touched)
+    _make_again(desk, sky, touched)
 
 
 def keep_out(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, correlation: np.ndarray) -> Moving:
@@ -114,7 +114,7 @@ def keep_out(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, correla
                 kept[list(matched)[n]] = found
     if touched.any():
         night.share("moving", True)
-        _make_again(desk, matched, sky, touched)
+        _make_again(desk, sky, touched)
     return Moving(kept, coma, note, share)
 
 
@@ -175,7 +175,7 @@ def _pictures(night: Night, members: Sequence[Member]) -> np.ndarray:
     return out
 
 
-def _make_again(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, touched: np.ndarray) -> None:
+def _make_again(desk: Desk, sky: np.ndarray, touched: np.ndarray) -> None:
     """Make some blocks of the template again, without what moves in them."""
     ny, nx = desk.night.array("template_count").shape
     windows = []
@@ -186,7 +186,7 @@ def _make_again(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, touc
             for b, e in ends.reshape(-1, 2)
         ]
     shares = [windows[n :: 2 * desk.pool.workers] for n in range(2 * desk.pool.workers)]
-    jobs = [(desk.night, tuple(matched.values()), sky, share) for share in shares if share]
+    jobs = [(desk.night, sky, share) for share in shares if share]
     for _, result in desk.pool.run(tasks.template_windows, jobs):
         if isinstance(result, FrameError):
             raise InputError(f"the template cannot be made: {result.message}", result.hint)

@@ -171,7 +171,7 @@ def make_template(desk: Desk) -> None:
     if own:
         matched = _weigh(desk, _match(desk, members, base, smooth))
         night.share("matched", matched)
-        combined = _combine(desk, tuple(matched.values()), sky)
+        combined = _combine(desk, sky)
         coma = moving.find_coma(desk, matched) if not night.options.follow else (None, "", 0.0)
         for band in combined:
             if isinstance(result := band(), FrameError):
@@ -411,9 +411,7 @@ def _weigh(desk: Desk, members: dict[int, Member]) -> dict[int, Member]:
     return {k: replace(m, weight=float(np.clip(raw[k] / middle, 0.25, 4))) for k, m in members.items()}
 
 
-def _combine(
-    desk: Desk, matched: tuple[Member, ...], sky: np.ndarray
-) -> list[Callable[[], FrameError | None]]:
+def _combine(desk: Desk, sky: np.ndarray) -> list[Callable[[], FrameError | None]]:
     """Begin to make the template by bands of rows, so that memory stays bounded however many frames there are; what
     is returned waits for each.
     """
@@ -423,10 +421,7 @@ def _combine(
         night.make_array(name, (c, ny, nx), np.float32)
     night.make_array("template_count", (ny, nx), np.uint8)
     edges = np.linspace(0, ny, min(ny, 4 * desk.pool.workers) + 1).astype(int)
-    return [
-        desk.pool.start(tasks.template_band, night, matched, sky, (int(a), int(b)))
-        for a, b in pairwise(edges)
-    ]
+    return [desk.pool.start(tasks.template_band, night, sky, (int(a), int(b))) for a, b in pairwise(edges)]
 
 
 def _vmax(night: Night, noise: Noise, sky: np.ndarray) -> float:

@@ -18,7 +18,9 @@ from difflapse.difference import (
     Science,
     Template,
     combine,
+    combine_laid,
     fit_offset,
+    lay_meshes,
     noise_of,
     scale_from_pixels,
     scale_from_stars,
@@ -27,6 +29,7 @@ from difflapse.difference.mesh import apply, constant, image, mean, resample
 from difflapse.difference.moving import Coma, Window, coma_in, coma_window
 from difflapse.difference.noise import joint_correlation
 from difflapse.difference.scale import SPACING
+from difflapse.difference.template import Laid
 from difflapse.errors import AlignError, FrameError
 from difflapse.io.fits import read_frame
 from difflapse.io.products import sha256
@@ -335,13 +338,9 @@ def match_member(night: Night, member: Member, base: Member, smooth: bool, stars
     return replace(member, inverse_scale=matched.inverse_scale, offset=matched.offset, noise=matched.noise)
 
 
-def template_band(
-    night: Night,
-    matched: tuple[Member, ...],
-    level: np.ndarray,
-    rows: tuple[int, int],
-) -> None:
+def template_band(night: Night, level: np.ndarray, rows: tuple[int, int]) -> None:
     """Combine a band of rows of the template's frames into the template's arrays, as they lie on scratch."""
+    matched = tuple(night.shared("matched").values())
     whole, all_masks = np.asarray(night.array("members")), np.asarray(night.array("member_masks"))
     slots = [member.slot for member in matched]
     ny = whole.shape[2]
@@ -362,19 +361,26 @@ def template_band(
         night.write("template_count", (first, 0), count)
 
 
-def template_windows(
-    night: Night, matched: tuple[Member, ...], level: np.ndarray, windows: Sequence[Window]
-) -> None:
+def template_windows(night: Night, level: np.ndarray, windows: Sequence[Window]) -> None:
     """Combine windows of the template's frames anew, without what moves. They begin in columns that 16 divides."""
+    matched = tuple(night.shared("matched").values())
     whole, all_masks = np.asarray(night.array("members")), np.asarray(night.array("member_masks"))
     slots = [member.slot for member in matched]
     ny, nx = whole.shape[2:]
+    laid = _laid(matched, level)
     for window in windows:
         j0, j1, i0, i1 = window
         frames, masks = whole[slots, :, j0:j1, i0:i1], all_masks[slots, j0:j1, i0:i1]
         masks = without_moving(night, matched, frames, masks, window)
-        data, variance, count = combine_members(
-            night, matched, frames, masks, level, ny, j0, columns=(i0, nx)
+        data, variance, count = combine_laid(
+            frames,
+            masks,
+            laid,
+            ny,
+            j0,
+            columns=(i0, nx),
+            ignore=bits.SATURATED,
+            statistic=_statistic(night),
         )
         night.write_window("template", (0, j0, i0), data)
         night.write_window("template_variance", (0, j0, i0), variance)
@@ -390,27 +396,29 @@ def combine_members(
     ny: int,
     row0: int = 0,
     rows: tuple[int, int] | None = None,
-    columns: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Combine the template's frames (n, c, h, nx), matched to the reference as `matched` says; see `combine`."""
-    return combine(
-        frames,
-        masks,
+    laid = _laid(matched, level)
+    return combine_laid(
+        frames, masks, laid, ny, row0, rows=rows, ignore=bits.SATURATED, statistic=_statistic(night)
+    )
+
+
+def _laid(matched: tuple[Member, ...], level: np.ndarray) -> Laid:
+    return lay_meshes(
         [m.noise.sky for m in matched],
         [m.noise.photon for m in matched],
         level,
-        ny,
-        row0,
-        rows=rows,
-        columns=columns,
         factor=[m.inverse_scale for m in matched],
         offset=[m.offset for m in matched],
         flat=[m.noise.flat for m in matched],
         weights=[m.weight for m in matched],
-        ignore=bits.SATURATED,
-        # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
-        statistic="median" if night.options.follow else "mean",
     )
+
+
+def _statistic(night: Night) -> str:
+    # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
+    return "median" if night.options.follow else "mean"
 
 
 def without_moving(
