@@ -46,7 +46,7 @@ def find_moving(significance: np.ndarray, sorts: np.ndarray, fwhm: float) -> np.
     Parameters
     ----------
     significance : ndarray, shape (ny, nx), float32
-        The frame less the template, in photon sigma; NaN where masked.
+        The frame less the template, in photon sigma; NaN where masked. It is overwritten.
     sorts : ndarray, shape (ny, nx), uint16
         From `difflapse.difference.model_error.sort_pixels`: at steep places more is needed.
     fwhm : float
@@ -61,11 +61,11 @@ def find_moving(significance: np.ndarray, sorts: np.ndarray, fwhm: float) -> np.
     allowed = _SEEN * np.hypot(1.0, _ERROR * steepness_of_sorts(ZONES**2 * sorts_of_a_zone())).astype(
         np.float32
     )
-    filled = np.empty_like(significance)
-    _fill(significance, filled)
+    _fill(significance)
+    smooth = np.empty_like(significance)
     for size in _SIZES:
         width = size * max(fwhm, 1.0)
-        smooth = cv2.GaussianBlur(filled, (0, 0), width / 2.355)
+        cv2.GaussianBlur(significance, (0, 0), width / 2.355, dst=smooth)
         sample = smooth[::7, ::5][(sorts[::7, ::5] % sorts_of_a_zone()) == 0]
         spread = 1.4826 * float(np.median(np.abs(sample))) if sample.size else 0.0
         if not spread > 0:
@@ -124,12 +124,12 @@ def self_subtracted(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _fill(image: np.ndarray, out: np.ndarray) -> None:
-    """A copy of an image, 0 where it is not finite."""
+def _fill(image: np.ndarray) -> None:
+    """Make 0 what is not finite."""
     for j in range(image.shape[0]):
-        row, to = image[j], out[j]
+        row = image[j]
         for i in range(image.shape[1]):
-            to[i] = row[i] if abs(row[i]) < np.float32(np.inf) else np.float32(0)
+            row[i] = row[i] if abs(row[i]) < np.float32(np.inf) else np.float32(0)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
