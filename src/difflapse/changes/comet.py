@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from difflapse.errors import InputError
+from difflapse.mosaic import bin_image, stack_medians
 
 _GROUPS = 8
 """Frames are added up in so many stretches of the night before trial motions are looked at."""
@@ -31,6 +32,8 @@ _STRAYS = 5.0
 _PART = (0.4, 2.0)
 """Its light in each third of the night, over the mean: a comet is there all the time."""
 _CANDIDATES = 8
+_REFINED = 6
+"""Of the motions that are tried first, the best whose neighbours are tried, too."""
 _RADII = np.array([0.0, 1.0, 2.0, 3.0, 4.5, 6.5, 9.0, 12.0])
 """Nodes of the radial profile, cells; it is linear between them, and 0 at the last."""
 
@@ -96,9 +99,7 @@ def find_comet(pictures: np.ndarray, times: np.ndarray) -> Comet:
     data, weight = _residuals(np.asarray(pictures, np.float32))
     times = np.asarray(times, float)
     refused: list[tuple[float, str]] = []
-    # Where frames come and go the static part is not the same for all: the search keeps clear of it.
-    seen = ((weight > 0).mean(axis=0) >= _SEEN).astype(np.uint8)
-    inner = cv2.erode(seen, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    inner = _inner(weight)
     hidden = weight * inner
     for _ in range(_CANDIDATES):
         score, guess = _search(data, hidden, times)
@@ -124,15 +125,37 @@ def find_comet(pictures: np.ndarray, times: np.ndarray) -> Comet:
     )
 
 
+def find_again(pictures: np.ndarray, times: np.ndarray, known: Comet) -> Comet | None:
+    """Fit a comet that is known already to other pictures of the same sky, as `find_comet` would; not searched for.
+
+    Parameters
+    ----------
+    pictures, times : ndarray
+        As for `find_comet`.
+    known : Comet
+        Where it was found, in cells of these pictures and the unit of these times.
+
+    Returns
+    -------
+    Comet or None
+        None where these pictures do not bear it out.
+    """
+    if len(pictures) < 4:
+        return None
+    data, weight = _residuals(np.asarray(pictures, np.float32))
+    found, fault = _fit(data, weight, np.asarray(times, float), known, _inner(weight))
+    return None if fault else found
+
+
 def stands_out(pictures: np.ndarray) -> bool:
     """Whether something wide comes and goes on most pictures (n, ny, nx), so that a search may find a comet.
 
-    A hundredth of the search's cost. Clouds pass, too; a comet below 6 sigma on each picture does not.
+    A tenth of the search's cost. Clouds pass, too; a comet below 6 sigma on each picture does not.
     """
-    data, weight = _residuals(np.asarray(pictures, np.float32))
+    data, weight = _residuals(np.stack([bin_image(np.asarray(p, np.float32), 2) for p in pictures]))
     seen = 0
     for rest, w in zip(data, weight, strict=True):
-        smooth = cv2.GaussianBlur(rest * np.sqrt(w), (0, 0), 1.6)
+        smooth = cv2.GaussianBlur(rest * np.sqrt(w), (0, 0), 0.8)
         spread = 1.4826 * float(np.median(np.abs(smooth[::2, ::2])))
         seen += bool(smooth.max() > 6 * max(spread, 1e-12))
     return 2 * seen >= len(data)
@@ -191,20 +214,26 @@ def coma_light(pictures: np.ndarray, times: np.ndarray, comet: Comet) -> tuple[n
     return _RADII.copy(), out
 
 
+def _inner(weight: np.ndarray) -> np.ndarray:
+    """Where most pictures know something, (ny, nx) uint8. The search keeps clear of the rest: where frames come and go
+    the static part is not the same for all.
+    """
+    seen = ((weight > 0).mean(axis=0) >= _SEEN).astype(np.uint8)
+    return cv2.erode(seen, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+
+
 def _residuals(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is left of each picture without its static part and its slow gradients, and inverse variances."""
     good = np.isfinite(pictures)
-    usual = np.nanmedian(np.where(good.any(axis=0), pictures, 0), axis=0)
-    rest = np.where(good, pictures - usual, 0).astype(np.float32)
+    rest = np.where(good, pictures - stack_medians(pictures), np.float32(0))
     for k in range(len(rest)):
         rest[k] = np.where(good[k], rest[k] - _background(rest[k], good[k]), 0)
     # From one picture to the next: what moves slowly must not pass for noise on its way.
-    width = 1.4826 / np.sqrt(2) * np.median(np.abs(np.diff(rest, axis=0)), axis=0)
-    usual_width = (
-        float(np.median(width[good.all(axis=0)])) if good.all(axis=0).any() else float(np.median(width))
-    )
-    width = np.maximum(width, 0.7 * max(usual_width, 1e-6))
-    weight = np.where(good, 1 / width**2, 0).astype(np.float32)
+    width = np.float32(1.4826 / np.sqrt(2)) * stack_medians(np.abs(np.diff(rest, axis=0)))
+    everywhere = good.all(axis=0)
+    usual_width = float(np.median(width[everywhere])) if everywhere.any() else float(np.median(width))
+    width = np.maximum(width, np.float32(0.7 * max(usual_width, 1e-6)))
+    weight = np.where(good, 1 / width**2, np.float32(0))
     # A satellite or a cosmic ray in one picture.
     limit = 12 * width
     return np.clip(rest, -limit, limit), weight
@@ -214,14 +243,7 @@ def _background(picture: np.ndarray, good: np.ndarray) -> np.ndarray:
     """What is wider than any coma: a spline through medians of large blocks."""
     ny, nx = picture.shape
     edges = [np.linspace(0, n, max(2, round(n / _BLOCK)) + 1).astype(int) for n in (ny, nx)]
-    shape = len(edges[0]) - 1, len(edges[1]) - 1
-    medians = np.full(shape, np.nan)
-    for a in range(shape[0]):
-        for b in range(shape[1]):
-            block = (slice(*edges[0][a : a + 2]), slice(*edges[1][b : b + 2]))
-            values = picture[block][good[block]]
-            if len(values) >= 0.2 * good[block].size:
-                medians[a, b] = np.median(values)
+    medians = _block_medians(picture, good, edges[0], edges[1])
     known = np.isfinite(medians)
     medians = np.where(known, medians, np.median(medians[known]) if known.any() else 0.0)
     centres = []
@@ -236,31 +258,72 @@ def _background(picture: np.ndarray, good: np.ndarray) -> np.ndarray:
     return np.asarray(spline(np.arange(ny), np.arange(nx)), np.float32)
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _block_medians(
+    picture: np.ndarray, good: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
+    """Median of the good cells of each block; NaN where they are less than a fifth of it."""
+    out = np.full((len(rows) - 1, len(columns) - 1), np.nan)
+    for a in range(len(rows) - 1):
+        for b in range(len(columns) - 1):
+            size = (rows[a + 1] - rows[a]) * (columns[b + 1] - columns[b])
+            values = np.empty(size, np.float32)
+            n = 0
+            for j in range(rows[a], rows[a + 1]):
+                for i in range(columns[b], columns[b + 1]):
+                    if good[j, i]:
+                        values[n] = picture[j, i]
+                        n += 1
+            if n and 5 * n >= size:
+                out[a, b] = np.median(values[:n])
+    return out
+
+
 def _search(data: np.ndarray, weight: np.ndarray, times: np.ndarray) -> tuple[float, Comet]:
-    """The steady motion with the most significant light, and how significant it is."""
+    """The steady motion with the most significant light, and how significant it is.
+
+    Every second motion is tried each way, none by more than half a cell from a tried one at the night's ends; then the
+    neighbours of the best few.
+    """
     half = data[0].size > _SEARCH_CELLS
     s, w, middle = _stretches(data, weight, times, half)
     fraction = (middle - middle.mean()) / (middle[-1] - middle[0])
     reach = min(_REACH, min(s.shape[1:]) // 2)
-    best = (-np.inf, 0, 0, 0)
     floor = np.float32(0.7 * np.median(w.sum(axis=0)))
     out = np.empty(s.shape[1:], np.float32)
-    for my in range(-reach, reach + 1):
-        for mx in range(-reach, reach + 1):
-            if mx * mx + my * my > reach * reach or (mx == 0 and my == 0):
-                continue
+    tried: dict[tuple[int, int], tuple[float, int]] = {}
+
+    def look(motions: list[tuple[int, int]], every: int) -> None:
+        for mx, my in motions:
             sx, sy = (np.round(fraction * m).astype(np.int64) for m in (mx, my))
             _add_shifted(s, w, sx, sy, floor, out)
-            used = out[::2, ::2]
+            used = out[::every, ::every]
             used = used[used != 0]
-            if len(used) < 50:
-                continue
-            spread = 1.4826 * float(np.median(np.abs(used)))
-            peak = int(np.argmax(out))
-            score = float(out.flat[peak]) / max(spread, 1e-12)
-            if score > best[0]:
-                best = (score, peak, mx, my)
-    score, peak, mx, my = best
+            if len(used) >= 50:
+                peak = int(np.argmax(out))
+                spread = 1.4826 * float(np.median(np.abs(used)))
+                tried[mx, my] = float(out.flat[peak]) / max(spread, 1e-12), peak
+
+    inside = [
+        (mx, my)
+        for my in range(-reach, reach + 1)
+        for mx in range(-reach, reach + 1)
+        if 0 < mx * mx + my * my <= reach * reach
+    ]
+    look(
+        [(mx, my) for mx, my in inside if mx % 2 == my % 2 == 0 or max(abs(mx), abs(my)) == 1],
+        4 if half else 2,
+    )
+    best: list[tuple[int, int]] = []
+    for motion in sorted(tried, key=lambda motion: -tried[motion][0]):
+        if all(max(abs(motion[0] - x), abs(motion[1] - y)) > 2 for x, y in best):
+            best.append(motion)
+        if len(best) == _REFINED:
+            break
+    near = [m for m in inside if any(max(abs(m[0] - x), abs(m[1] - y)) <= 1 for x, y in best)]
+    tried.clear()
+    look(near, 2)
+    (mx, my), (score, peak) = max(tried.items(), key=lambda item: item[1][0], default=((0, 0), (-np.inf, 0)))
     y, x = (float(v) for v in np.unravel_index(peak, out.shape))
     cell, edge = (2.0, 0.5) if half else (1.0, 0.0)
     span = middle[-1] - middle[0]
@@ -308,9 +371,13 @@ def _add_shifted(
             yy = y + sy[g]
             if yy < 0 or yy >= ny:
                 continue
-            for x in range(max(0, -sx[g]), min(nx, nx - sx[g])):
-                row[x] += s[g, yy, x + sx[g]]
-                weight[x] += w[g, yy, x + sx[g]]
+            a, b = max(0, -sx[g]), min(nx, nx - sx[g])
+            to, light = row[a:b], s[g, yy, a + sx[g] : b + sx[g]]
+            to_weight, known = weight[a:b], w[g, yy, a + sx[g] : b + sx[g]]
+            for x in range(b - a):
+                to[x] += light[x]
+            for x in range(b - a):
+                to_weight[x] += known[x]
         for x in range(nx):
             row[x] = row[x] / np.sqrt(weight[x]) if weight[x] > floor else np.float32(0)
 

@@ -11,7 +11,7 @@ from difflapse.difference.noise import Noise, noise_of
 from difflapse.difference.offset import fit_offset
 from difflapse.difference.scale import scale_from_pixels, scale_from_stars
 from difflapse.difference.subtract import Difference, Science, subtract
-from difflapse.difference.template import Template, combine
+from difflapse.difference.template import Template, combine, combine_laid, lay_meshes
 
 __all__ = [
     "Difference",
@@ -19,7 +19,9 @@ __all__ = [
     "Science",
     "Template",
     "combine",
+    "combine_laid",
     "fit_offset",
+    "lay_meshes",
     "noise_of",
     "scale_from_pixels",
     "scale_from_stars",

@@ -32,6 +32,12 @@ def mean(mesh: np.ndarray) -> np.ndarray:
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def line(mesh: np.ndarray, j: float, ny: int, out: np.ndarray) -> None:
     """One row of an image from a mesh (my, mx), by linear interpolation into `out` (nx,)."""
+    part_of_line(mesh, j, ny, len(out), 0, out)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def part_of_line(mesh: np.ndarray, j: float, ny: int, nx: int, first: int, out: np.ndarray) -> None:
+    """From column `first` on, as many pixels as `out` has of one row of an image of (ny, nx): bit by bit as `line`."""
     my, mx = mesh.shape
     v = j * (my - 1) / max(ny - 1, 1)
     a = min(int(v), my - 2)
@@ -39,21 +45,21 @@ def line(mesh: np.ndarray, j: float, ny: int, out: np.ndarray) -> None:
     row = np.empty(mx, np.float32)
     for k in range(mx):
         row[k] = mesh[a, k] + f * (mesh[a + 1, k] - mesh[a, k])
-    spread(row, out)
+    spread(row, nx, first, out)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def spread(row: np.ndarray, out: np.ndarray) -> None:
-    """A row of an image from nodes (mx,), the first at its first pixel and the last at its last, into `out` (nx,)."""
-    mx, nx = len(row), len(out)
+def spread(row: np.ndarray, nx: int, first: int, out: np.ndarray) -> None:
+    """From column `first` on, as many pixels as `out` has of a row of `nx` pixels with nodes (mx,) at both its ends."""
+    mx, past = len(row), first + len(out)
     step = (nx - 1) / (mx - 1) if nx > 1 else 1.0
     i1 = 0
     for k in range(mx - 1):
         i0, i1 = i1, nx if k == mx - 2 else int(np.ceil((k + 1) * step))
         slope = np.float32((row[k + 1] - row[k]) / step)
         start = np.float32(row[k] - slope * (k * step))
-        for i in range(i0, i1):
-            out[i] = start + slope * np.float32(i)
+        for i in range(max(i0, first), min(i1, past)):
+            out[i - first] = start + slope * np.float32(i)
 
 
 def image(mesh: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -66,8 +72,13 @@ def image(mesh: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def resample(mesh: np.ndarray, shape: tuple[int, ...], spacing: int) -> np.ndarray:
     """The same quantity on a mesh of another spacing."""
     gi, gj = nodes((shape[0], shape[1]), spacing)
+    return at_pixels(mesh, shape, gj, gi)
+
+
+def at_pixels(mesh: np.ndarray, shape: tuple[int, ...], j: np.ndarray, i: np.ndarray) -> np.ndarray:
+    """The same quantity at rows `j` and columns `i` of its image of `shape`, (c, len(j), len(i))."""
     my, mx = mesh.shape[1:]
-    return _sampled(mesh, gj * (my - 1) / max(shape[0] - 1, 1), gi * (mx - 1) / max(shape[1] - 1, 1))
+    return _sampled(mesh, j * (my - 1) / max(shape[0] - 1, 1), i * (mx - 1) / max(shape[1] - 1, 1))
 
 
 def at_nodes(mesh: np.ndarray, my: int, mx: int) -> np.ndarray:
@@ -90,12 +101,8 @@ def _sampled(mesh: np.ndarray, v: np.ndarray, u: np.ndarray) -> np.ndarray:
     my, mx = mesh.shape[1:]
     a, b = np.minimum(v.astype(int), my - 2), np.minimum(u.astype(int), mx - 2)
     f, g = (v - a)[:, None], (u - b)[None, :]
-    out = [
-        (m[a][:, b] * (1 - f) + m[a + 1][:, b] * f) * (1 - g)
-        + (m[a][:, b + 1] * (1 - f) + m[a + 1][:, b + 1] * f) * g
-        for m in mesh
-    ]
-    return np.array(out, np.float32)
+    rows = mesh[:, a] * (1 - f) + mesh[:, a + 1] * f
+    return np.asarray(rows[:, :, b] * (1 - g) + rows[:, :, b + 1] * g, np.float32)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

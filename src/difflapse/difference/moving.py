@@ -23,6 +23,10 @@ _MOST = 0.03
 """Share of a frame beyond which what is seen is no mover but the sky's own unrest."""
 
 
+Window = tuple[int, int, int, int]
+"""Rows and columns of an image: the first and the end of each."""
+
+
 @dataclass(frozen=True, eq=False)
 class Coma:
     """A wide light that moves with the frames: a radial profile on a track, on the product grid."""
@@ -42,7 +46,7 @@ def find_moving(significance: np.ndarray, sorts: np.ndarray, fwhm: float) -> np.
     Parameters
     ----------
     significance : ndarray, shape (ny, nx), float32
-        The frame less the template, in photon sigma; NaN where masked.
+        The frame less the template, in photon sigma; NaN where masked. It is overwritten.
     sorts : ndarray, shape (ny, nx), uint16
         From `difflapse.difference.model_error.sort_pixels`: at steep places more is needed.
     fwhm : float
@@ -57,39 +61,41 @@ def find_moving(significance: np.ndarray, sorts: np.ndarray, fwhm: float) -> np.
     allowed = _SEEN * np.hypot(1.0, _ERROR * steepness_of_sorts(ZONES**2 * sorts_of_a_zone())).astype(
         np.float32
     )
-    filled = np.nan_to_num(significance, nan=0.0, posinf=0.0, neginf=0.0)
+    _fill(significance)
+    smooth = np.empty_like(significance)
     for size in _SIZES:
         width = size * max(fwhm, 1.0)
-        smooth = cv2.GaussianBlur(filled, (0, 0), width / 2.355)
+        cv2.GaussianBlur(significance, (0, 0), width / 2.355, dst=smooth)
         sample = smooth[::7, ::5][(sorts[::7, ::5] % sorts_of_a_zone()) == 0]
         spread = 1.4826 * float(np.median(np.abs(sample))) if sample.size else 0.0
         if not spread > 0:
             continue
         seen = _above(smooth, sorts, allowed * np.float32(spread))
-        if not seen.any():
+        if not cv2.countNonZero(seen):
             continue
         r = max(1, round(_REACH * width))
-        grown = cv2.dilate(seen, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1))) != 0
-        if grown.mean() <= _MOST:
-            out |= grown
+        grown = cv2.dilate(seen, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * r + 1, 2 * r + 1)))
+        if cv2.countNonZero(grown) <= _MOST * grown.size:
+            out |= grown.view(bool)
     return out
 
 
-def coma_rows(coma: Coma, frame: int, channel: int, rows: tuple[int, int], nx: int) -> np.ndarray:
-    """The light of a coma on some rows of one frame, (rows, nx) float32."""
-    first, end = rows
-    out = np.zeros((end - first, nx), np.float32)
+def coma_window(coma: Coma, frame: int, within: Window) -> Window:
+    """The part of a window of one frame that a coma shines on; empty where it shines on none."""
+    top, bottom, left, right = within
     x, y, far = float(coma.x[frame]), float(coma.y[frame]), float(coma.radii[-1])
     if not np.isfinite(x + y):
-        return out
-    j0, j1 = max(first, int(y - far)), min(end, int(y + far) + 2)
-    i0, i1 = max(0, int(x - far)), min(nx, int(x + far) + 2)
-    if j1 > j0 and i1 > i0:
-        j, i = np.mgrid[j0:j1, i0:i1]
-        out[j0 - first : j1 - first, i0:i1] = np.interp(
-            np.hypot(i - x, j - y), coma.radii, coma.light[channel]
-        )
-    return out
+        return top, top, left, left
+    j0, i0 = max(top, int(y - far)), max(left, int(x - far))
+    return j0, max(j0, min(bottom, int(y + far) + 2)), i0, max(i0, min(right, int(x + far) + 2))
+
+
+def coma_in(coma: Coma, frame: int, channel: int, window: Window) -> np.ndarray:
+    """The light of a coma on a window of one frame, float64."""
+    j0, j1, i0, i1 = window
+    j, i = np.mgrid[j0:j1, i0:i1]
+    away = np.hypot(i - float(coma.x[frame]), j - float(coma.y[frame]))
+    return np.interp(away, coma.radii, coma.light[channel])
 
 
 def self_subtracted(
@@ -115,6 +121,15 @@ def self_subtracted(
     sigma = fwhm / 2.355
     # Two Gaussians of one width, so far apart, have this in common.
     return float(np.sum(w * np.exp(-(d**2) / (4 * sigma**2))) / np.sum(w))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _fill(image: np.ndarray) -> None:
+    """Make 0 what is not finite."""
+    for j in range(image.shape[0]):
+        row = image[j]
+        for i in range(image.shape[1]):
+            row[i] = row[i] if abs(row[i]) < np.float32(np.inf) else np.float32(0)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)

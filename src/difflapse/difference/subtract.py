@@ -270,8 +270,8 @@ def _between(
     if known[0] == a - 1 and a > 0:
         ends[0] = ends[1]
     else:
-        spread(mesh[a], ends[0])
-    spread(mesh[a + 1], ends[1])
+        spread(mesh[a], ends.shape[1], 0, ends[0])
+    spread(mesh[a + 1], ends.shape[1], 0, ends[1])
     known[0] = a
 
 

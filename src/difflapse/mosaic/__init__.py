@@ -7,8 +7,9 @@ value of each colour from its own four sites, and the eye gets pictures made of 
 
 from __future__ import annotations
 
+from difflapse.mosaic.medians import stack_medians
 from difflapse.mosaic.planes import CHANNELS, Site, channels, native_order, sites, split
-from difflapse.mosaic.superpixel import bin_image, bin_medians, superpixels
+from difflapse.mosaic.superpixel import bin_image, bin_medians, sorting_network, superpixels
 
 __all__ = [
     "CHANNELS",
@@ -18,6 +19,8 @@ __all__ = [
     "channels",
     "native_order",
     "sites",
+    "sorting_network",
     "split",
+    "stack_medians",
     "superpixels",
 ]

@@ -232,9 +232,14 @@ def hatch_period(layout: Layout) -> int:
     return max(8, layout.text // 2 // 4 * 4)
 
 
+def sampled_every(shape: tuple[int, ...]) -> int:
+    """Of how many rows and columns of an image (ny, nx) `measure_stretch` looks at one, where the noise is given."""
+    return max(1, int(np.sqrt(shape[0] * shape[1] / 1e6)))
+
+
 def _sample(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     """Good pixels, about a million at most, as (c, n) float64."""
-    skip = max(1, int(np.sqrt(image.shape[1] * image.shape[2] / 1e6)))
+    skip = sampled_every(image.shape[1:])
     some = _good(image[:, ::skip, ::skip], None if mask is None else np.asarray(mask)[..., ::skip, ::skip])
     flat = some.reshape(len(image), -1)
     return flat[:, np.isfinite(flat[0])]

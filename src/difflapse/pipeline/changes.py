@@ -11,13 +11,15 @@ import numpy as np
 from difflapse.align.wcs import celestial
 from difflapse.changes import kinds, refuse
 from difflapse.changes.coma import coma_strength
+from difflapse.changes.comet import Comet, find_again
 from difflapse.changes.find import distance_to_line
 from difflapse.changes.link import LinkOptions, link
 from difflapse.changes.vary import find_variation
-from difflapse.errors import InputError
+from difflapse.errors import FrameError, InputError
 from difflapse.io.products import write_table
 from difflapse.model.sightings import HOT, NEGATIVE, STAR, Change, Sightings
 from difflapse.model.times import iso_utc
+from difflapse.mosaic import bin_image
 from difflapse.pipeline.change_tables import changes_table, detections_table
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
@@ -152,20 +154,55 @@ def _light_curves(night: Night, given: dict[int, Sighted], n: int) -> tuple[np.n
     return np.where(np.isfinite(judged), held[:, 0], np.nan), judged
 
 
+def begin_comet(desk: Desk) -> None:
+    """Begin to look for the night's comet on all clear frames, beside what else is done with their results."""
+    night = desk.night
+    if night.shared("scene").mode == "none" or night.has("no_watch"):
+        return
+    watch: Watch = night.shared("watch")
+    clear = _clear_slots(desk, watch)
+    desk.comet = desk.pool.start(look_for_comet, night, watch.cell, *clear)
+
+
+def look_for_comet(night: Night, cell: int, slots: list[int], frames: list[int]) -> tuple[Comet, int] | None:
+    """The comet on the small pictures of the differences (in the night's hours), and how many of their cells those it
+    was found on are wide; None where there is none.
+
+    One that the template's frames showed is followed; only without one is the whole picture searched.
+    """
+    stack = np.asarray(night.array("cells"))[slots]
+    if len(frames) < 4 or min(stack.shape[1:]) < SMALLEST:
+        return None
+    if night.has("comet"):
+        known, coarser = night.shared("comet")
+        pictures = np.stack([bin_image(p, coarser) for p in stack])
+        found = find_again(pictures, night.clock()[frames], known)
+        if found is not None:
+            return _in_hours(night, found), coarser
+    try:
+        return find_on(stack, night.hours()[frames])
+    except InputError:
+        return None
+
+
+def _in_hours(night: Night, comet: Comet) -> Comet:
+    """A comet whose time is the night's clock, by its hours."""
+    if len(night.times()) < len(night.frames):
+        return comet  # both count frames
+    time = (comet.time - float(night.clock().min())) * 24
+    return replace(comet, time=time, rate_x=comet.rate_x / 24, rate_y=comet.rate_y / 24)
+
+
 def _comets(desk: Desk, watch: Watch, times: np.ndarray) -> list[Change]:
     """The comet of the night, if there is one."""
-    night = desk.night
-    given = desk.values.get("sighted", {})
-    frames, stack = _pictures(desk, watch)
-    if len(frames) < 4 or min(stack.shape[1:]) < SMALLEST:
+    found = desk.comet() if desk.comet is not None else None
+    if found is None or isinstance(found, FrameError):
         return []
-    grid = night.shared("canvas").grid
-    try:
-        comet, coarser = find_on(stack, times[frames])
-    except InputError:
-        return []
+    comet, coarser = found
+    grid = desk.night.shared("canvas").grid
     side = coarser * watch.cell
     x0, y0 = grid.to_native((side - 1) / 2, (side - 1) / 2)
+    given = desk.values.get("sighted", {})
     used = np.array([k for k in sorted(given) if given[k] is not None], int)
     return [kinds.of_comet(comet, side * grid.step, (float(x0), float(y0)), times, used)]
 
@@ -189,14 +226,19 @@ def _with_coma(desk: Desk, watch: Watch, change: Change, times: np.ndarray) -> C
 
 def _pictures(desk: Desk, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
     """The clear frames among those of which small pictures were kept, and the pictures."""
+    slots, frames = _clear_slots(desk, watch)
+    return np.array(frames, int), np.asarray(desk.night.array("cells"))[slots]
+
+
+def _clear_slots(desk: Desk, watch: Watch) -> tuple[list[int], list[int]]:
+    """Where small pictures of clear frames were kept, and of which frames."""
     given = desk.values.get("sighted", {})
-    slots = [
+    kept = [
         (slot, k)
         for slot, k in enumerate(watch.comet_frames)
         if given.get(k) is not None and given[k].clear and k not in desk.failed
     ]
-    stack = np.asarray(desk.night.array("cells"))[[slot for slot, _ in slots]]
-    return np.array([k for _, k in slots], int), stack
+    return [slot for slot, _ in kept], [k for _, k in kept]
 
 
 def _suspects(night: Night, x: np.ndarray, y: np.ndarray, reach: float) -> np.ndarray:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import math
+import os
 import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -108,16 +110,40 @@ class Night:
                 file.seek(start)
                 file.write(np.ascontiguousarray(value, whole.dtype).data)
         except OSError as error:
-            raise OutputError(
-                f"cannot write scratch files of {whole.nbytes / 1e6:.0f} MB beside the products: {error}",
-                "free some space, or -o a folder on another disk; --plan says how much is needed",
-            ) from None
+            raise _disk_full(whole, error) from None
+
+    def write_window(self, name: str, place: tuple[int, ...], value: np.ndarray) -> None:
+        """As `write`, for a window (..., rows, columns) over the last axes of an array, its first pixel at `place`."""
+        whole = self.array(name)
+        rows = np.ascontiguousarray(value, whole.dtype).reshape(-1, value.shape[-1])
+        outer = value.shape[:-1]
+        steps = np.array(whole.strides[whole.ndim - value.ndim : -1], np.int64)
+        start = whole.offset + int(np.ravel_multi_index(place, whole.shape)) * whole.itemsize
+        try:
+            with self.array_path(name).open("r+b", buffering=0) as file:
+                for row, index in zip(rows, np.ndindex(outer), strict=True):
+                    file.seek(start + int(np.dot(steps, index)))
+                    if file.write(row.data) != row.nbytes:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise _disk_full(whole, error) from None
 
     def array(self, name: str) -> np.memmap:
         """A large array of the night, mapped from disk: all workers share its memory. What is written into it
         stays with the process.
         """
         return _load_array(self.scratch, name)
+
+    def own_array(self, name: str) -> np.memmap:
+        """As `array`, mapped for the caller alone: what is written into it ends with it."""
+        return np.load(self.array_path(name), mmap_mode="c")
+
+
+def _disk_full(whole: np.memmap, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write scratch files of {whole.nbytes / 1e6:.0f} MB beside the products: {error}",
+        "free some space, or -o a folder on another disk; --plan says how much is needed",
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -35,6 +35,8 @@ class Desk:
     """Files that were written, by their names below the night's folder."""
     begun: list[Callable[[], Any]] = field(default_factory=list)
     """Tasks that were started beside others; each waits for its result, see `Pool.start`."""
+    comet: Callable[[], Any] | None = None
+    """Waits for the night's comet, where it is looked for; see `changes.look_for_comet`."""
     film: Film | None = None
     """The movie, where its pictures are encoded as they arrive."""
     stem: str = FIRST

@@ -14,7 +14,7 @@ import numpy as np
 
 from difflapse._version import __version__
 from difflapse.difference import Science
-from difflapse.difference.mesh import constant, image
+from difflapse.difference.mesh import at_pixels, constant, image
 from difflapse.errors import OptionError
 from difflapse.model import Alignment, Inventory, Quality, bits
 from difflapse.model.times import iso_utc
@@ -26,7 +26,7 @@ from difflapse.movie.insets import MOST, corners, paste_inset, zoom_pixels
 from difflapse.movie.layout import Layout, make_layout
 from difflapse.movie.split import divider, split_panel
 from difflapse.movie.still import write_png
-from difflapse.movie.stretch import Stretch, aligned_panel, measure_stretch
+from difflapse.movie.stretch import Stretch, aligned_panel, measure_stretch, sampled_every
 from difflapse.pipeline.config import RunOptions, zone_of
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.metadata import field_text
@@ -48,8 +48,10 @@ def night_stretch(
     night: Night, picture: np.ndarray, hidden: np.ndarray, noise: Any, level: np.ndarray | None
 ) -> tuple[Stretch, str]:
     """The stretch of a night measured on its best picture (c, ny, nx); a note where it is not the one asked for."""
+    shape, every = picture.shape[1:], sampled_every(picture.shape[1:])
+    picture, hidden = picture[:, ::every, ::every], hidden[::every, ::every]
     if level is not None:
-        picture = picture - np.stack([image(mesh, picture.shape[1:]) for mesh in level])
+        picture = picture - at_pixels(level, shape, *(np.arange(0, n, every) for n in shape))
     options, note = night.options, ""
     balance: tuple[float, ...] | None = None
     if options.white_balance == "none":

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
 from difflapse.changes.comet import Comet, coma_light, stands_out
 from difflapse.difference import Template
 from difflapse.difference import subtract as take_difference
-from difflapse.difference.mesh import mean
-from difflapse.difference.moving import Coma, find_moving, self_subtracted
+from difflapse.difference.mesh import apply, at_pixels, mean
+from difflapse.difference.moving import Coma, coma_window, find_moving, self_subtracted
 from difflapse.errors import FrameError, InputError
-from difflapse.model import bits
-from difflapse.mosaic import bin_image, bin_medians
+from difflapse.mosaic import bin_image
 from difflapse.pipeline import follow, learn, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
@@ -23,6 +21,8 @@ from difflapse.pipeline.records import Member
 
 _LARGE = 2_000_000
 """Product pixels of a frame up to which a comet is looked for at once; beyond, only where a glance shows something."""
+_BLOCK = 32
+"""Pixels along the blocks in which the template is made again."""
 _FEWEST = 4
 """Frames in a template below which nothing tells what moves."""
 
@@ -41,33 +41,29 @@ class Moving:
 
 
 def find_coma(desk: Desk, matched: Mapping[int, Member]) -> tuple[Coma | None, str, float]:
-    """Find a comet on the template's frames, and its light; None (and why) where none stands out."""
+    """Find a comet on the template's frames, and its light; None (and why) where none stands out.
+
+    What was found is shared as ``comet``, with how many cells of the pictures those it was found on are wide.
+    """
     night = desk.night
     frames = [k for k in matched if follow.is_clear(desk, k)]
     if len(frames) < _FEWEST:
         return None, "", 0.0
-    jobs = [(night, matched[k]) for k in frames]
-    ny, nx = night.shared("canvas").grid.shape
-    if ny * nx > _LARGE:
-        glances = dict(desk.pool.run(glance, jobs))
-        if any(isinstance(g, FrameError) for g in glances.values()):
-            return None, "", 0.0
-        if not stands_out(np.stack([glances[n] for n in range(len(frames))])):
-            return None, "", 0.0
-    results = dict(desk.pool.run(member_picture, jobs))
-    pictures = np.stack([results[n] for n in range(len(frames)) if not isinstance(results[n], FrameError)])
-    if len(pictures) != len(frames):
-        return None, "", 0.0
+    pictures = _pictures(night, [matched[k] for k in frames])
     weights = 1 / mean(matched[frames[0]].noise.sky)
     grey = np.tensordot((weights / weights.sum()).astype(np.float32), pictures, axes=(0, 1))
+    ny, nx = night.shared("canvas").grid.shape
+    if ny * nx > _LARGE and not stands_out(grey):
+        return None, "", 0.0
     clock = night.clock()
     try:
         comet, coarser = follow.find_on(grey, clock[frames])
     except InputError:
         return None, "", 0.0
+    night.share("comet", (comet, coarser))
     wide = np.stack([np.stack([bin_image(p, coarser) for p in planes]) for planes in pictures])
     radii, light = coma_light(wide, clock[frames], comet)
-    cell = coarser * _cell(night)
+    cell = coarser * cell_size(night)
     place = np.full((2, len(night.array("members"))), np.nan)
     for k, member in matched.items():
         place[:, member.slot] = np.array(comet.at(clock[k])) * cell + (cell - 1) / 2
@@ -81,6 +77,16 @@ def find_coma(desk: Desk, matched: Mapping[int, Member]) -> tuple[Coma | None, s
         f"which would have taken off {100 * share:.0f} % of it at mid-night"
     )
     return coma, note, share
+
+
+def keep_out_coma(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, coma: Coma) -> None:
+    """Make the template again where a comet passes, without its light."""
+    ny, nx = desk.night.array("template_count").shape
+    touched = np.zeros((-(-ny // _BLOCK), -(-nx // _BLOCK)), bool)
+    for member in matched.values():
+        j0, j1, i0, i1 = coma_window(coma, member.slot, (0, ny, 0, nx))
+        touched[j0 // _BLOCK : -(-j1 // _BLOCK), i0 // _BLOCK : -(-i1 // _BLOCK)] |= j1 > j0 and i1 > i0
+    _make_again(desk, sky, touched)
 
 
 def keep_out(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, correlation: np.ndarray) -> Moving:
@@ -99,58 +105,43 @@ def keep_out(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, correla
         (night, member, sky, correlation, float(w)) for member, w in zip(matched.values(), own, strict=True)
     ]
     kept: dict[int, int] = {}
-    rows = np.zeros(ny, bool)
+    touched = np.zeros((-(-ny // _BLOCK), -(-nx // _BLOCK)), bool)
     for n, result in desk.pool.run(find_in_member, jobs):
         if not isinstance(result, FrameError):
-            found, touched = result
-            rows |= touched
+            found, blocks = result
             if found:
+                touched |= blocks
                 kept[list(matched)[n]] = found
-    if rows.any():
+    if touched.any():
         night.share("moving", True)
-        edges = np.linspace(0, ny, min(ny, 4 * desk.pool.workers) + 1).astype(int)
-        again = [
-            (night, tuple(matched.values()), sky, (int(a), int(b)))
-            for a, b in pairwise(edges)
-            if rows[a:b].any()
-        ]
-        for _, result in desk.pool.run(tasks.template_band, again):
-            if isinstance(result, FrameError):
-                raise InputError(f"the template cannot be made: {result.message}", result.hint)
+        _make_again(desk, sky, touched)
     return Moving(kept, coma, note, share)
-
-
-def glance(night: Night, member: Member) -> np.ndarray:
-    """A picture of one colour from every second pixel of every second row: enough to see a coma by."""
-    science = tasks.kept_member(night, member)
-    c = int(np.argmin(mean(member.noise.sky)))
-    plane = science.data[c, ::2, ::2] * np.float32(mean(member.inverse_scale)[c])
-    bad = (science.mask[::2, ::2] & (bits.OUTSIDE | bits.BLANK | bits.DEFECT)) != 0
-    return bin_medians(np.ascontiguousarray(plane), bad, max(1, _cell(night) // 2))
-
-
-def member_picture(night: Night, member: Member) -> np.ndarray:
-    """A small picture of a template's frame for each colour, (c, ny, nx): the median in each cell."""
-    science = tasks.kept_member(night, member)
-    data = tasks.levelled(science)
-    bad = (science.mask & (bits.OUTSIDE | bits.BLANK | bits.DEFECT)) != 0
-    return np.stack([bin_medians(plane, bad, _cell(night)) for plane in data])
 
 
 def find_in_member(
     night: Night, member: Member, sky: np.ndarray, correlation: np.ndarray, own: float
 ) -> tuple[int, np.ndarray]:
-    """Find what moves on one frame of the template; how many pixels of it, and in which rows."""
+    """Find what moves on one frame of the template; how many pixels of it, and in which blocks."""
     science = tasks.kept_member(night, member)
     if night.has("coma"):
-        science = replace(science, data=tasks.without_coma(night.shared("coma")[0], member, science.data))
+        data = night.own_array("members")[member.slot]
+        tasks.take_off_coma(night.shared("coma")[0], member, data, (0, data.shape[1], 0, data.shape[2]))
+        science = replace(science, data=np.asarray(data))
     arrays = [np.asarray(night.array(name)) for name in ("template", "template_variance", "template_count")]
     template = Template(arrays[0], arrays[1], arrays[2], sky, correlation)
     result = take_difference(science, template, own)
     found = find_moving(result.significance, np.asarray(night.array("sorts")), night.shared("star_width"))
-    if found.any():
-        night.write("moving", (member.slot, 0, 0), found.astype(np.uint8))
-    return int(found.sum()), np.asarray(found.any(axis=1))
+    n = int(np.count_nonzero(found))
+    if not n:
+        return 0, np.zeros((0, 0), bool)
+    night.write("moving", (member.slot, 0, 0), found.view(np.uint8))
+    edges = [np.arange(0, size, _BLOCK) for size in found.shape]
+    return n, np.logical_or.reduceat(np.logical_or.reduceat(found, edges[0], axis=0), edges[1], axis=1)
+
+
+def cell_size(night: Night) -> int:
+    """Product pixels along a cell of the pictures on which a comet is looked for."""
+    return max(1, follow.CELL // night.shared("canvas").grid.step)
 
 
 def moving_record(night: Night) -> dict[str, object]:
@@ -164,8 +155,41 @@ def moving_record(night: Night) -> dict[str, object]:
     return record
 
 
-def _cell(night: Night) -> int:
-    return max(1, follow.CELL // night.shared("canvas").grid.step)
+def _pictures(night: Night, members: Sequence[Member]) -> np.ndarray:
+    """Small pictures of the template's frames, (n, c, cy, cx), on its brightness and background: the median in each
+    cell, taken before the frame was matched, for within a cell that changes hardly.
+    """
+    shape, cell = night.shared("canvas").grid.shape, cell_size(night)
+    cells = night.array("member_cells")
+    out = np.array(cells[[member.slot for member in members]])
+    for picture, member in zip(out, members, strict=True):
+        laid = []
+        for mesh in (member.inverse_scale, member.offset):
+            # The same mesh, its nodes on the outermost cells.
+            at = [
+                cell * np.linspace(0, n - 1, m) + (cell - 1) / 2
+                for n, m in zip(picture.shape[1:], mesh.shape[1:], strict=True)
+            ]
+            laid.append(at_pixels(mesh, shape, *at))
+        apply(picture, *laid)
+    return out
+
+
+def _make_again(desk: Desk, sky: np.ndarray, touched: np.ndarray) -> None:
+    """Make some blocks of the template again, without what moves in them."""
+    ny, nx = desk.night.array("template_count").shape
+    windows = []
+    for a, row in enumerate(touched):
+        ends = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(np.int8)))
+        windows += [
+            (a * _BLOCK, min(ny, (a + 1) * _BLOCK), int(b) * _BLOCK, min(nx, int(e) * _BLOCK))
+            for b, e in ends.reshape(-1, 2)
+        ]
+    shares = [windows[n :: 2 * desk.pool.workers] for n in range(2 * desk.pool.workers)]
+    jobs = [(desk.night, sky, share) for share in shares if share]
+    for _, result in desk.pool.run(tasks.template_windows, jobs):
+        if isinstance(result, FrameError):
+            raise InputError(f"the template cannot be made: {result.message}", result.hint)
 
 
 def _share(comet: Comet, times: np.ndarray, weights: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -156,7 +157,7 @@ def make_template(desk: Desk) -> None:
     own = mode == "template" and not night.options.template
     chosen = _choose(desk, used) if own else (reference.frame,)
     desk.progress.start("template", len(chosen))
-    members = _members(desk, chosen)
+    members = _members(desk, chosen, own and not night.options.follow)
     chosen = tuple(members)
     night.share("members", members)
     base = members[reference.frame]
@@ -170,10 +171,14 @@ def make_template(desk: Desk) -> None:
     if own:
         matched = _weigh(desk, _match(desk, members, base, smooth))
         night.share("matched", matched)
+        combined = _combine(desk, sky)
         coma = moving.find_coma(desk, matched) if not night.options.follow else (None, "", 0.0)
+        for band in combined:
+            if isinstance(result := band(), FrameError):
+                raise InputError(f"the template cannot be made: {result.message}", result.hint)
         if coma[0] is not None:
             night.share("coma", coma)
-        _combine(desk, tuple(matched.values()), sky)
+            moving.keep_out_coma(desk, matched, sky, coma[0])
         chosen = tuple(matched)
         noises = [member.noise for member in matched.values()]
         share = np.array([member.weight for member in matched.values()])
@@ -344,16 +349,23 @@ def _choose(desk: Desk, used: list[int]) -> tuple[int, ...]:
     return tuple(sorted(int(k) for k in chosen))
 
 
-def _members(desk: Desk, chosen: tuple[int, ...]) -> dict[int, Member]:
-    """Resample the template's frames, all on scratch; those that cannot be read again are left out."""
+def _members(desk: Desk, chosen: tuple[int, ...], pictures: bool) -> dict[int, Member]:
+    """Resample the template's frames, all on scratch, with small pictures of them where a comet is looked for; those
+    that cannot be read again are left out.
+    """
     night = desk.night
     reference: Reference = night.shared("reference")
     canvas: Canvas = night.shared("canvas")
     shape = (len(channels(night.frames[reference.frame].mosaic)), *canvas.grid.shape)
     night.make_array("members", (len(chosen), *shape), np.float32)
     night.make_array("member_masks", (len(chosen), *shape[1:]), np.uint8)
+    cell = moving.cell_size(night) if pictures else 0
+    if cell:
+        night.make_array(
+            "member_cells", (len(chosen), shape[0], shape[1] // cell, shape[2] // cell), np.float32
+        )
     jobs = [
-        (night, slot, k, *(desk.value(name, k) for name in ("alignment", "quality", "scale")))
+        (night, slot, k, *(desk.value(name, k) for name in ("alignment", "quality", "scale")), cell)
         for slot, k in enumerate(chosen)
     ]
     found = {}
@@ -398,18 +410,17 @@ def _weigh(desk: Desk, members: dict[int, Member]) -> dict[int, Member]:
     return {k: replace(m, weight=float(np.clip(raw[k] / middle, 0.25, 4))) for k, m in members.items()}
 
 
-def _combine(desk: Desk, matched: tuple[Member, ...], sky: np.ndarray) -> None:
-    """Make the template by bands of rows, so that memory stays bounded however many frames there are."""
+def _combine(desk: Desk, sky: np.ndarray) -> list[Callable[[], FrameError | None]]:
+    """Begin to make the template by bands of rows, so that memory stays bounded however many frames there are; what
+    is returned waits for each.
+    """
     night = desk.night
     _, c, ny, nx = night.array("members").shape
     for name in ("template", "template_variance"):
         night.make_array(name, (c, ny, nx), np.float32)
     night.make_array("template_count", (ny, nx), np.uint8)
     edges = np.linspace(0, ny, min(ny, 4 * desk.pool.workers) + 1).astype(int)
-    jobs = [(night, matched, sky, (int(a), int(b))) for a, b in pairwise(edges)]
-    for _, result in desk.pool.run(tasks.template_band, jobs):
-        if isinstance(result, FrameError):
-            raise InputError(f"the template cannot be made: {result.message}", result.hint)
+    return [desk.pool.start(tasks.template_band, night, sky, (int(a), int(b))) for a, b in pairwise(edges)]
 
 
 def _vmax(night: Night, noise: Noise, sky: np.ndarray) -> float:

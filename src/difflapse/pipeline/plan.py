@@ -24,9 +24,18 @@ from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, check_reference, mode_for
 from difflapse.pipeline.pictures import movie_layout
 from difflapse.pipeline.solving import check_solver
+from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS
 
 _MOVIE_BYTES_PER_PIXEL = 0.07
 """Of H.264 at the default quality on noisy frames; measured, and no promise."""
+_PICTURE_BYTES = 0.5
+"""Of a picture as PNG, for each pixel and colour; likewise."""
+_REEL_BYTES = 7_000_000
+"""Of the clips and the highlights; likewise."""
+_SUM_BYTES = 46
+"""Of a row of the light curves."""
+_STAR_BYTES = 500
+"""Of a star in the tables and on the page, its curve there included."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +146,16 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     if "cube" in options.save:
         saved += n * (image + (0 if diff == "none" else 4 * grid.shape[0] * grid.shape[1]))
     movie = int(layout.width * layout.height * n * _MOVIE_BYTES_PER_PIXEL)
-    template = 2 * image + image // 4 if diff == "template" else 0
     ny, nx = grid.shape
+    template = (
+        2 * image + image // 4 + int(_PICTURE_BYTES * n_channels * ny * nx) if diff == "template" else 0
+    )
+    # The map of the model error and its mask; the night's trails.
+    judged = 5 * ny * nx if diff != "none" else 0
+    judged += int(_PICTURE_BYTES * 3 * layout.width * layout.height / len(layout.names))
+    stars = min(MOST_STARS, MOST_SUMS // n, ny * nx // 100)
+    tables = stars * (n * n_channels * _SUM_BYTES + _STAR_BYTES)
+    reel = _REEL_BYTES if options.reel and diff != "none" else 0
     steps = (
         f"find hot and dead pixels of the sensor from {min(n, DEFECT_FRAMES)} frames",
         f"measure stars, sky and noise of {n} frames",
@@ -165,5 +182,5 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
         steps,
         need.memory_bytes,
         need.scratch_bytes,
-        movie + template + saved,
+        movie + template + judged + tables + reel + saved,
     )

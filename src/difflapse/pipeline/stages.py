@@ -107,6 +107,7 @@ STAGES: tuple[Stage, ...] = (
         ("science", "difference", "quality", "alignment", "scale"),
         ("shown", "told"),
     ),
+    Stage("comet", Scope.NIGHT, changes.begin_comet, ("sighted",), (), optional=True),
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
     Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), (), optional=True),
     Stage("curves", Scope.NIGHT, curves.make_curves, ("quality", "alignment", "measured"), (), optional=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,18 @@ from difflapse.difference import (
     Science,
     Template,
     combine,
+    combine_laid,
     fit_offset,
+    lay_meshes,
     noise_of,
     scale_from_pixels,
     scale_from_stars,
 )
 from difflapse.difference.mesh import apply, constant, image, mean, resample
-from difflapse.difference.moving import Coma, coma_rows
+from difflapse.difference.moving import Coma, Window, coma_in, coma_window
 from difflapse.difference.noise import joint_correlation
 from difflapse.difference.scale import SPACING
+from difflapse.difference.template import Laid
 from difflapse.errors import AlignError, FrameError
 from difflapse.io.fits import compact, read_frame
 from difflapse.io.products import sha256
@@ -34,7 +37,7 @@ from difflapse.measure import find_saturated, find_stars, noise_shape, relative_
 from difflapse.methods import find_method
 from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
-from difflapse.mosaic import bin_image, channels, sites, split, superpixels
+from difflapse.mosaic import bin_image, bin_medians, channels, sites, split, superpixels
 from difflapse.pipeline import cube, pictures
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
@@ -306,14 +309,24 @@ def draw(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def template_member(
-    night: Night, slot: int, k: int, alignment: Alignment, quality: Quality, scale: np.ndarray | None
+    night: Night,
+    slot: int,
+    k: int,
+    alignment: Alignment,
+    quality: Quality,
+    scale: np.ndarray | None,
+    cell: int,
 ) -> Member:
-    """Resample one frame of the template and keep it on scratch."""
+    """Resample one frame of the template and keep it on scratch; with `cell`, the medians of such cells beside it."""
     rows = rows_needed(night, k, alignment)
     pixels = read_pixels(night, k, night.shared("defects"), rows)
     science = warp_frame(night, k, pixels, alignment, quality, scale, reuse=True)
     night.write("members", (slot, 0, 0, 0), science.data)
     night.write("member_masks", (slot, 0, 0), science.mask)
+    if cell:
+        bad = (science.mask & (bits.OUTSIDE | bits.BLANK | bits.DEFECT)) != 0
+        cells = np.stack([bin_medians(plane, bad, cell) for plane in science.data])
+        night.write("member_cells", (slot, 0, 0, 0), cells)
     return Member(slot, science.inverse_scale, science.offset, science.noise)
 
 
@@ -331,33 +344,53 @@ def match_member(night: Night, member: Member, base: Member, smooth: bool, stars
     return replace(member, inverse_scale=matched.inverse_scale, offset=matched.offset, noise=matched.noise)
 
 
-def template_band(
-    night: Night,
-    matched: tuple[Member, ...],
-    level: np.ndarray,
-    rows: tuple[int, int],
-) -> None:
-    """Combine a band of rows of the template's frames into the template's arrays."""
+def template_band(night: Night, level: np.ndarray, rows: tuple[int, int]) -> None:
+    """Combine a band of rows of the template's frames into the template's arrays, as they lie on scratch."""
+    matched = tuple(night.shared("matched").values())
     whole, all_masks = np.asarray(night.array("members")), np.asarray(night.array("member_masks"))
     slots = [member.slot for member in matched]
     ny = whole.shape[2]
-    copied = slots != list(range(len(whole))) or night.has("moving") or night.has("coma")
+    copied = slots != list(range(len(whole)))
     step = _BAND if copied else rows[1] - rows[0]
     for first in range(*rows, step):
         end = min(first + step, rows[1])
         if copied:
-            frames, masks = without_moving(
-                night, matched, whole[slots, :, first:end], all_masks[slots, first:end], first
+            made = combine_members(
+                night, matched, whole[slots, :, first:end], all_masks[slots, first:end], level, ny, first
             )
         else:
-            frames, masks = whole, all_masks
-        data, variance, count = combine_members(
-            night, matched, frames, masks, level, ny, first if copied else 0, None if copied else (first, end)
-        )
+            made = combine_members(night, matched, whole, all_masks, level, ny, rows=(first, end))
+        data, variance, count = made
         for c in range(len(data)):
             night.write("template", (c, first, 0), data[c])
             night.write("template_variance", (c, first, 0), variance[c])
         night.write("template_count", (first, 0), count)
+
+
+def template_windows(night: Night, level: np.ndarray, windows: Sequence[Window]) -> None:
+    """Combine windows of the template's frames anew, without what moves. They begin in columns that 16 divides."""
+    matched = tuple(night.shared("matched").values())
+    whole, all_masks = np.asarray(night.array("members")), np.asarray(night.array("member_masks"))
+    slots = [member.slot for member in matched]
+    ny, nx = whole.shape[2:]
+    laid = _laid(matched, level)
+    for window in windows:
+        j0, j1, i0, i1 = window
+        frames, masks = whole[slots, :, j0:j1, i0:i1], all_masks[slots, j0:j1, i0:i1]
+        masks = without_moving(night, matched, frames, masks, window)
+        data, variance, count = combine_laid(
+            frames,
+            masks,
+            laid,
+            ny,
+            j0,
+            columns=(i0, nx),
+            ignore=bits.SATURATED,
+            statistic=_statistic(night),
+        )
+        night.write_window("template", (0, j0, i0), data)
+        night.write_window("template_variance", (0, j0, i0), variance)
+        night.write_window("template_count", (j0, i0), count)
 
 
 def combine_members(
@@ -371,47 +404,53 @@ def combine_members(
     rows: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Combine the template's frames (n, c, h, nx), matched to the reference as `matched` says; see `combine`."""
-    return combine(
-        frames,
-        masks,
+    laid = _laid(matched, level)
+    return combine_laid(
+        frames, masks, laid, ny, row0, rows=rows, ignore=bits.SATURATED, statistic=_statistic(night)
+    )
+
+
+def _laid(matched: tuple[Member, ...], level: np.ndarray) -> Laid:
+    return lay_meshes(
         [m.noise.sky for m in matched],
         [m.noise.photon for m in matched],
         level,
-        ny,
-        row0,
-        rows=rows,
         factor=[m.inverse_scale for m in matched],
         offset=[m.offset for m in matched],
         flat=[m.noise.flat for m in matched],
         weights=[m.weight for m in matched],
-        ignore=bits.SATURATED,
-        # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
-        statistic="median" if night.options.follow else "mean",
     )
 
 
+def _statistic(night: Night) -> str:
+    # Stars that pass behind a target: a mean would keep the trails of those too faint to be clipped.
+    return "median" if night.options.follow else "mean"
+
+
 def without_moving(
-    night: Night, matched: tuple[Member, ...], frames: np.ndarray, masks: np.ndarray, first: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the template's frames, from row `first` on, without what moves; their masks."""
+    night: Night, matched: tuple[Member, ...], frames: np.ndarray, masks: np.ndarray, window: Window
+) -> np.ndarray:
+    """Take a comet's light off a window of the template's frames, in place; returns their masks with what moves."""
+    j0, j1, i0, i1 = window
     coma: Coma | None = night.shared("coma")[0] if night.has("coma") else None
     if coma is not None:
-        for n, member in enumerate(matched):
-            frames[n] = without_coma(coma, member, frames[n], first)
+        for data, member in zip(frames, matched, strict=True):
+            take_off_coma(coma, member, data, window)
     if night.has("moving"):
-        moving = night.array("moving")[[m.slot for m in matched], first : first + masks.shape[1]] != 0
+        moving = night.array("moving")[[m.slot for m in matched], j0:j1, i0:i1] != 0
         # What is kept out nearly everywhere does not move.
         moving &= np.sum((masks == 0) & ~moving, axis=0) >= max(2, len(matched) // 3)
         masks = np.where(moving, masks | np.uint8(bits.BLANK), masks)
-    return frames, masks
+    return masks
 
 
-def without_coma(coma: Coma, member: Member, data: np.ndarray, first: int = 0) -> np.ndarray:
-    """Rows of a template's frame (c, rows, nx) from row `first` on, in its own ADU, less a comet's light."""
-    _, rows, nx = data.shape
-    factor = mean(member.inverse_scale)
-    light = [coma_rows(coma, member.slot, c, (first, first + rows), nx) / factor[c] for c in range(len(data))]
-    return np.asarray(data - np.stack(light), np.float32) if any(part.any() for part in light) else data
+def take_off_coma(coma: Coma, member: Member, data: np.ndarray, window: Window) -> None:
+    """Take a comet's light off a window (c, rows, columns) of a template's frame, in its own ADU, in place."""
+    j0, j1, i0, i1 = coma_window(coma, member.slot, window)
+    if j1 > j0 and i1 > i0:
+        part = data[:, j0 - window[0] : j1 - window[0], i0 - window[2] : i1 - window[2]]
+        for c, factor in enumerate(mean(member.inverse_scale)):
+            part[c] -= coma_in(coma, member.slot, c, (j0, j1, i0, i1)) / factor
 
 
 def levelled(science: Science, copy: bool = True) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.difference.moving import Coma, coma_rows, find_moving, self_subtracted
+from difflapse.difference.moving import Coma, coma_in, coma_window, find_moving, self_subtracted
 
 SHAPE = (160, 230)
 FWHM = 1.6
@@ -54,15 +54,23 @@ def test_masked_pixels_do_not_matter() -> None:
     assert find_moving(data, np.zeros(SHAPE, np.uint16), FWHM)[100, 60]
 
 
-def test_the_rows_of_a_coma_are_those_of_its_whole() -> None:
+def test_a_window_of_a_coma_is_that_of_its_whole() -> None:
     light = np.array([[8.0, 4.0, 0.0], [2.0, 1.0, 0.0]])
     coma = Coma(np.array([np.nan, 100.4]), np.array([np.nan, 60.7]), np.array([0.0, 10.0, 30.0]), light)
-    whole = coma_rows(coma, 1, 1, (0, SHAPE[0]), SHAPE[1])
+    everything = (0, SHAPE[0], 0, SHAPE[1])
+    whole = coma_in(coma, 1, 1, everything)
+    assert whole.shape == SHAPE
     assert whole[61, 100] == pytest.approx(2 - 0.1 * np.hypot(0.4, 0.3), abs=1e-5)
     assert whole[61, 120] == pytest.approx(1 - (np.hypot(19.6, 0.3) - 10) / 20, abs=1e-5)
     assert whole[61, 131] == 0
-    assert np.array_equal(coma_rows(coma, 1, 1, (40, 70), SHAPE[1]), whole[40:70])
-    assert not coma_rows(coma, 0, 0, (0, 50), SHAPE[1]).any()
+    assert np.array_equal(coma_in(coma, 1, 1, (40, 70, 90, 117)), whole[40:70, 90:117])
+    j0, j1, i0, i1 = coma_window(coma, 1, everything)
+    assert np.array_equal([j0, j1, i0, i1], [30, 92, 70, 132])
+    assert coma_in(coma, 1, 1, (j0, j1, i0, i1)).sum() == pytest.approx(whole.sum())
+    assert coma_window(coma, 1, (40, 70, 90, 117)) == (40, 70, 90, 117)
+    for frame, window in ((0, everything), (1, (100, 140, 0, 230)), (1, (0, 160, 140, 200))):
+        j0, j1, i0, i1 = coma_window(coma, frame, window)
+        assert (j1 - j0) * (i1 - i0) == 0
 
 
 def test_the_self_subtracted_share() -> None:
