@@ -20,6 +20,8 @@ _NEXT = 3
 """Two sightings that begin a track are so many frames apart, at most."""
 _SEEN = 0.3
 """Share of the frames between its first and last that a track must be sighted on."""
+_STAYS = 0.4
+"""The same of a place that stands out: what shows on far fewer is noise of its own."""
 _PLACE = 8.5
 """S/N together of a place that stands out."""
 _ALONE = 10.0
@@ -288,6 +290,7 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
     rows = rows[np.argsort(-np.abs(sightings.snr[rows]), kind="stable")]
     tree = cKDTree(np.column_stack([sightings.x[rows], sightings.y[rows]]))
     gone = np.zeros(len(rows), bool)
+    frames = np.unique(sightings.frame[rows])
     found = []
     for n, near in enumerate(tree.query_ball_point(tree.data, 0.8 * options.fwhm)):
         if gone[n]:
@@ -303,6 +306,10 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
         snr = sightings.snr[rows[own]]
         strong = np.sort(np.abs(snr))[::-1]
         steady = abs(snr.sum()) > 0.6 * np.abs(snr).sum() or len(own) >= 4
+        # What shines is there on the frames in between as well.
+        seen = sightings.frame[rows[own]]
+        inside = int(((frames >= seen.min()) & (frames <= seen.max())).sum())
+        steady &= len(own) >= _STAYS * inside
         # Two frames must be strong; more may be weaker: what recurs at its place has a cause, if not this one.
         enough = strong[1] > (6.0 if len(own) == 2 else 4.5) and math.hypot(*strong) > _PLACE
         if steady and enough:

@@ -32,6 +32,10 @@ _SATURATED_REACH = 3.0
 """Widths of a star about saturated pixels in which nothing is believed."""
 _HALO = 12.0
 """Widths of a star about them in which nothing wide is."""
+_WAYS, _ALONG = 8, 2.0
+"""Directions, and widths of a star, in which a line of light is looked for, ..."""
+_GOES_ON = 0.35
+"""... and the share of the brightest place that it has on both sides."""
 _EDGE = 2.0
 """Widths of a star along the edge."""
 _ECHO = 0.3
@@ -48,6 +52,8 @@ _AGAIN = 4
 """Frames, and a sixth of the night, that show faint lines of one direction where a readout draws them."""
 _FIXED, _AWAY = 1.5, 4.0
 """Native pixels within which something stays on the sensor, while the sky moves by more than the second."""
+_RESTS = 0.7
+"""Share of a track's sightings that are within the first where it is the sensor's."""
 _FEW_ALONE = 3
 """Points on one frame each that a night may tell of; more are what particles leave."""
 
@@ -135,6 +141,48 @@ def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: flo
         wide = sightings.width > 1.5 * fwhm * grid.step
         flags[points & (away < _SATURATED_REACH * fwhm)] |= BLEED
         flags[points & wide & (away < _HALO * fwhm)] |= REFLECTION
+    return _with(sightings, flags)
+
+
+def by_spike(
+    sightings: Sightings, snr: np.ndarray, mask: np.ndarray, grid: ProductGrid, fwhm: float
+) -> Sightings:
+    """Flag what is a part of a line of light near saturated pixels: a spike of the optics, or a readout's trail.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of one frame.
+    snr : ndarray, shape (ny, nx), float32
+        The filtered difference that they were found on, 0 where unknown.
+    mask : ndarray, shape (ny, nx), uint8
+        Bits of `difflapse.model.bits`.
+    grid : ProductGrid
+        Of both.
+    fwhm : float
+        Of a star, product pixels.
+
+    Returns
+    -------
+    Sightings
+        With flags `BLEED`. A star's light has faded to nothing two widths away; a line's goes on, to both sides.
+    """
+    i, j = _cells(sightings, grid, snr.shape)
+    ny, nx = snr.shape
+    goes_on = np.zeros(len(sightings))
+    for angle in np.arange(_WAYS) * np.pi / _WAYS:
+        di, dj = round(_ALONG * fwhm * np.cos(angle)), round(_ALONG * fwhm * np.sin(angle))
+        both = [
+            snr[np.clip(j + s * dj, 0, ny - 1), np.clip(i + s * di, 0, nx - 1)] * np.sign(snr[j, i])
+            for s in (-1, 1)
+        ]
+        goes_on = np.maximum(goes_on, np.minimum(*both))
+    flags = sightings.flags.copy()
+    reach = int(np.ceil(_HALO * fwhm))
+    for n in np.flatnonzero(~sightings.is_streak & (goes_on > _GOES_ON * np.abs(snr[j, i]))):
+        near = mask[max(j[n] - reach, 0) : j[n] + reach + 1, max(i[n] - reach, 0) : i[n] + reach + 1]
+        if ((near & bits.SATURATED) != 0).any():
+            flags[n] |= BLEED
     return _with(sightings, flags)
 
 
@@ -325,11 +373,17 @@ def by_pattern(sightings: Sightings, fwhm_native: float, frames: int) -> Sightin
 
 
 def stays_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
-    """Whether what moves over the sky rests on the sensor: warm pixels do, which the sky drags along."""
+    """Whether what moves over the sky rests on the sensor: warm pixels do, which the sky drags along.
+
+    A stray sighting or two that lie on the same track do not hide one.
+    """
     x, y = sightings.x_frame[members], sightings.y_frame[members]
     moved = np.hypot(np.ptp(sightings.x[members]), np.ptp(sightings.y[members]))
+    if not np.isfinite(x + y).any():
+        return False
     with np.errstate(invalid="ignore"):
-        return bool(moved > _AWAY and max(np.ptp(x), np.ptp(y)) < max(_FIXED, 0.25 * moved))
+        rests = np.hypot(x - np.nanmedian(x), y - np.nanmedian(y)) < _FIXED
+        return bool(moved > _AWAY and rests.mean() >= _RESTS)
 
 
 def by_crowd(sightings: Sightings, alone: np.ndarray) -> Sightings:
