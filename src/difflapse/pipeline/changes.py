@@ -118,8 +118,7 @@ def judge_night(
         ghost = near & ~now & (sightings.snr < 0) & ~claimed
         sightings = replace(sightings, flags=np.where(ghost, sightings.flags | NEGATIVE, sightings.flags))
         claimed |= near
-    rest = link(sightings, times, reach, claimed)
-    changes += [c for c in rest if c.kind not in ("streak", "mover")]
+    changes += link(sightings, times, reach, claimed, moving=False)
     single = [c for c in changes if c.kind == "unknown"]
     sightings = refuse.by_crowd(sightings, np.array([n for c in single for n in c.members], int))
     changes = [c for c in changes if c.kind != "unknown" or sightings.believed[c.members].all()]
