@@ -50,6 +50,10 @@ _SAME_WAY = 2.0
 """Degrees within which lines of several frames have one direction."""
 _AGAIN = 4
 """Frames, and a sixth of the night, that show faint lines of one direction where a readout draws them."""
+_FEWEST_STEPS = 8
+"""Steps from a frame to the next that tell a place's noise, ..."""
+_RESTLESS = 2.0
+"""... which counts from so many sigma on: chance makes 1.8 of 1, seldom more."""
 _FIXED, _AWAY = 1.5, 4.0
 """Native pixels within which something stays on the sensor, while the sky moves by more than the second."""
 _RESTS = 0.7
@@ -340,6 +344,36 @@ def by_rows(sightings: Sightings, x: np.ndarray, y: np.ndarray, step: int, fwhm:
     return _with(
         sightings, np.where(sightings.is_streak & along & faint, sightings.flags | ROWS, sightings.flags)
     )
+
+
+def by_place(sightings: Sightings, believed: float, series: np.ndarray) -> Sightings:
+    """Count what the night shows at each place: S/N over the noise from frame to frame there, where that is large.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        n of the whole night.
+    believed : float
+        S/N, after that, below which a sighting is flagged `STAR`.
+    series : ndarray, shape (f, n)
+        What frames one after another show at the place of each sighting, in units of what they show at like starlight;
+        NaN where unknown.
+
+    Returns
+    -------
+    Sightings
+        With smaller `snr` where the wing or spike of a star is restless. What shines for some frames, or moves past,
+        leaves most steps from a frame to the next alone.
+    """
+    steps = np.abs(np.diff(series, axis=0))
+    counted = np.isfinite(steps).sum(axis=0)
+    noise = np.ones(len(sightings))
+    enough = (counted >= _FEWEST_STEPS) & ~sightings.is_streak
+    noise[enough] = 1.4826 / np.sqrt(2) * np.nanmedian(steps[:, enough], axis=0)
+    noise = np.where(noise > _RESTLESS, noise, 1.0)
+    flags = sightings.flags.copy()
+    flags[(np.abs(sightings.snr) / noise < believed) & (noise > 1)] |= STAR
+    return _with(sightings, flags, sightings.snr / noise)
 
 
 def by_pattern(sightings: Sightings, fwhm_native: float, frames: int) -> Sightings:

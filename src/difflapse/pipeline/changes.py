@@ -23,7 +23,7 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.follow import SMALLEST, find_on
 from difflapse.pipeline.records import Scene
-from difflapse.pipeline.sight import Sighted, Watch
+from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, places_of
 from difflapse.pipeline.sky import place_of
 
 _COMA = 8.0
@@ -54,6 +54,7 @@ def find_changes(desk: Desk) -> None:
     sightings = Sightings.joined(v.sightings for v in given.values())
     sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
     sightings = refuse.by_pattern(sightings, watch.fwhm, len(given))
+    sightings = refuse.by_place(sightings, BELIEVED, places_of(night, given, sightings))
     sightings, owner, changes = judge_night(desk, watch, sightings, given)
     _write(desk, sightings, owner, changes, "")
 

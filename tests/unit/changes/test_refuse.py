@@ -106,6 +106,23 @@ def test_what_rests_on_the_sensor_is_told_from_what_moves_with_the_sky_nearly() 
     assert not refuse.stays_on_sensor(on_sensor(345.2 + every, np.full(8, 40.8)), every)
 
 
+def test_a_restless_place_counts_against_its_sightings_and_what_comes_or_passes_does_not() -> None:
+    """Noise of 6 sigma from frame to frame makes 12 of 2; a new star of half a night and a mover keep theirs."""
+    rng = np.random.default_rng(9)
+    series = rng.normal(size=(90, 5))
+    series[:, 0] *= 6
+    series[45:, 1] += 12
+    series[7:9, 2] += 12
+    series[:84, 3] = np.nan
+    series[:, 3] *= 6
+    series[:, 4] *= 3
+    judged = refuse.by_place(points(*((50 * n, 50, 12.0) for n in range(1, 6))), 4.5, series)
+    assert judged.snr[1:4] == pytest.approx([12, 12, 12])
+    assert judged.snr[0] == pytest.approx(2, rel=0.3)
+    assert judged.snr[4] == pytest.approx(4, rel=0.3)
+    assert list(judged.flags[:4]) == [STAR, 0, 0, 0]
+
+
 def test_light_and_dark_side_by_side_are_a_dipole_but_one_side_alone_is_not() -> None:
     found = points((100, 100, 9), (101.4, 100, -8), (200, 200, 30), (201.5, 200, -6), (300, 90, 9))
     light = np.ones(SHAPE, np.uint8)

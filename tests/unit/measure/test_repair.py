@@ -98,7 +98,7 @@ def stars(cut: float) -> np.ndarray:
 def test_where_a_camera_cuts_is_seen_by_the_pixels_that_have_just_that_value(cut: float) -> None:
     data = stars(cut)
     assert clip_level(data) == cut
-    x, y = find_saturated(data, cut)
+    x, _ = find_saturated(data, cut)
     assert len(x) == (data == cut).sum() > 12
 
 
