@@ -175,6 +175,11 @@ def _normalise(snr: np.ndarray) -> None:
     divide_rows(snr, cv2.resize(scatter, (nx, my), interpolation=cv2.INTER_LINEAR))
 
 
+def find_peaks(snr: np.ndarray, grid: ProductGrid, options: FindOptions, frame: int = 0) -> Sightings:
+    """The peaks of one filtered map (ny, nx) as it is, for stars of `options.fwhm`; see `find`."""
+    return _points([Filtered(snr, options.fwhm)], grid, options, frame)
+
+
 def _points(maps: list[Filtered], grid: ProductGrid, options: FindOptions, frame: int) -> Sightings:
     """The peaks of several filtered maps, each thing once: in the map that shows it best."""
     found = []

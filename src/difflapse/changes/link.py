@@ -20,6 +20,13 @@ _NEXT = 3
 """Two sightings that begin a track are so many frames apart, at most."""
 _SEEN = 0.3
 """Share of the frames between its first and last that a track must be sighted on."""
+_IN_VAIN = 8
+"""Frames next to a pair in time on which a third sighting is looked for."""
+_STAYS = 0.5
+"""Share of the frames between first and last, of those that would show it, on which a place stands out: what does on
+fewer is noise of its own."""
+_FLOOR = 4.5
+"""S/N from which there are sightings."""
 _PLACE = 8.5
 """S/N together of a place that stands out."""
 _ALONE = 10.0
@@ -62,7 +69,11 @@ class Track:
 
 
 def link(
-    sightings: Sightings, times: np.ndarray, options: LinkOptions, taken: np.ndarray | None = None
+    sightings: Sightings,
+    times: np.ndarray,
+    options: LinkOptions,
+    taken: np.ndarray | None = None,
+    moving: bool = True,
 ) -> list[Change]:
     """Link what is not refused: streaks, moving things along straight tracks, what stands still, what is seen once.
 
@@ -76,6 +87,8 @@ def link(
         How much is believed.
     taken : ndarray of bool, shape (n,), optional
         Sightings that are something else's already.
+    moving : bool
+        Whether streaks and tracks are looked for; without, only what stands still and what is seen once.
 
     Returns
     -------
@@ -90,9 +103,9 @@ def link(
     density of sightings that the night has.
     """
     free = sightings.believed & (np.ones(len(sightings), bool) if taken is None else ~taken)
-    changes = [_streak(sightings, group) for group in link_streaks(sightings, free)]
+    changes = [_streak(sightings, group) for group in link_streaks(sightings, free)] if moving else []
     free &= ~sightings.is_streak
-    for track in find_tracks(sightings, times, options, free):
+    for track in find_tracks(sightings, times, options, free) if moving else []:
         free[track.members] = False
         changes.append(_mover(sightings, track, times))
     for members in find_places(sightings, options, free):
@@ -118,13 +131,14 @@ def find_tracks(
     trees = {k: cKDTree(np.column_stack([sightings.x[v], sightings.y[v]])) for k, v in by_frame.items()}
     step = float(np.median(np.diff(np.sort(times)))) if len(times) > 1 else 1.0
     seeds = _seeds(sightings, times, by_frame, trees, options, step)
+    strengths = np.sort(sightings.snr[np.concatenate(list(by_frame.values()))])
     gone: set[int] = set()
     found: list[Track] = []
     for a, b in seeds:
         if a in gone or b in gone:
             continue
         track = _grow(sightings, times, by_frame, trees, options, (a, b), gone)
-        if track is not None and _is_sure(sightings, times, track, by_frame, options, len(seeds)):
+        if track is not None and _is_sure(sightings, track, by_frame, strengths, options, len(seeds)):
             found.append(track)
             gone.update(int(n) for n in track.members)
     return found
@@ -181,7 +195,10 @@ def _grow(
     track = fit_track(sightings, times, np.array(members), options.fwhm)
     inner = sorted(times[sightings.frame[n]] for n in pair)
     begun = {int(sightings.frame[n]) for n in pair}
-    for k in sorted(set(by_frame) - begun, key=lambda f: max(inner[0] - times[f], times[f] - inner[1], 0.0)):
+    order = sorted(set(by_frame) - begun, key=lambda f: max(inner[0] - times[f], times[f] - inner[1], 0.0))
+    for passed, k in enumerate(order):
+        if passed >= max(_IN_VAIN, 2 * len(members) / _SEEN):
+            break
         x, y = track.at(times[k])
         since = times[k] - track.time
         spread = math.hypot(track.place_err, track.rate_err * since)
@@ -250,26 +267,29 @@ def fit_track(sightings: Sightings, times: np.ndarray, members: np.ndarray, fwhm
 
 def _is_sure(
     sightings: Sightings,
-    times: np.ndarray,
     track: Track,
     by_frame: dict[int, np.ndarray],
+    strengths: np.ndarray,
     options: LinkOptions,
     n_seeds: int,
 ) -> bool:
-    """Whether chance hardly makes such a track, and it was seen often enough on its way."""
+    """Whether chance hardly makes such a track, and it was seen often enough on its way.
+
+    `strengths` are those of all sightings that a track may be made of, in their order.
+    """
     own = track.members
     frames = sightings.frame[own]
     m = len(own)
-    inside = [k for k in by_frame if frames.min() <= k <= frames.max()]
-    if m < max(2, _SEEN * len(inside)):
+    first, last = int(frames.min()), int(frames.max())
+    if m < max(2, _SEEN * sum(first <= k <= last for k in by_frame)):
         return False
-    weakest = float(np.sort(sightings.snr[own])[0])
-    counts = np.array([np.sum(sightings.snr[v] >= weakest) for v in by_frame.values()], float)
-    density = float(counts.mean()) / options.area
+    weakest = float(sightings.snr[own].min())
+    as_strong = len(strengths) - int(np.searchsorted(strengths, weakest))
+    density = as_strong / len(by_frame) / options.area
     if m == 2:
         # Nothing confirms the pair: both must be strong, alike, and few others as strong be about.
         apart = math.hypot(*(np.diff(v[own])[0] for v in (sightings.x, sightings.y)))
-        pairs = counts.sum() * density * math.pi * apart**2 * _NEXT
+        pairs = as_strong * density * math.pi * apart**2 * _NEXT
         ratio = float(sightings.snr[own].max() / weakest)
         gap = int(np.ptp(frames))
         return bool(pairs < options.false_alarms and weakest > 7.0 and ratio < 2.0 and gap <= 2)
@@ -288,6 +308,7 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
     rows = rows[np.argsort(-np.abs(sightings.snr[rows]), kind="stable")]
     tree = cKDTree(np.column_stack([sightings.x[rows], sightings.y[rows]]))
     gone = np.zeros(len(rows), bool)
+    frames = np.unique(sightings.frame[rows])
     found = []
     for n, near in enumerate(tree.query_ball_point(tree.data, 0.8 * options.fwhm)):
         if gone[n]:
@@ -303,12 +324,21 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
         snr = sightings.snr[rows[own]]
         strong = np.sort(np.abs(snr))[::-1]
         steady = abs(snr.sum()) > 0.6 * np.abs(snr).sum() or len(own) >= 4
+        # What shines is there on the frames in between as well.
+        seen = sightings.frame[rows[own]]
+        inside = int(((frames >= seen.min()) & (frames <= seen.max())).sum())
+        steady &= len(own) >= _STAYS * _shown(float(np.median(np.abs(snr)))) * inside
         # Two frames must be strong; more may be weaker: what recurs at its place has a cause, if not this one.
         enough = strong[1] > (6.0 if len(own) == 2 else 4.5) and math.hypot(*strong) > _PLACE
         if steady and enough:
             found.append(rows[own])
             gone[tree.query_ball_point(tree.data[n], 1.5 * options.fwhm)] = True
     return found
+
+
+def _shown(snr: float) -> float:
+    """Share of the frames that show a thing whose sightings have this S/N, were it a sigma fainter than those."""
+    return 0.5 * (1 + math.erf((snr - 1 - _FLOOR) / math.sqrt(2)))
 
 
 def find_singles(sightings: Sightings, options: LinkOptions, free: np.ndarray) -> np.ndarray:

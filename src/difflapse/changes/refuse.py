@@ -36,6 +36,10 @@ _SATURATED_REACH = 3.0
 """Widths of a star about saturated pixels in which nothing is believed."""
 _HALO = 12.0
 """Widths of a star about them in which nothing wide is."""
+_WAYS, _ALONG = 8, 2.0
+"""Directions, and widths of a star, in which a line of light is looked for, ..."""
+_GOES_ON = 0.35
+"""... and the share of the brightest place that it has on both sides."""
 _EDGE = 2.0
 """Widths of a star along the edge."""
 _ECHO = 0.3
@@ -50,8 +54,14 @@ _SAME_WAY = 2.0
 """Degrees within which lines of several frames have one direction."""
 _AGAIN = 4
 """Frames, and a sixth of the night, that show faint lines of one direction where a readout draws them."""
+_FEWEST_STEPS = 8
+"""Steps from a frame to the next that tell a place's noise, ..."""
+_RESTLESS = 2.0
+"""... which counts from so many sigma on: chance makes 1.8 of 1, seldom more."""
 _FIXED, _AWAY = 1.5, 4.0
 """Native pixels within which something stays on the sensor, while the sky moves by more than the second."""
+_RESTS = 0.7
+"""Share of a track's sightings that are within the first where it is the sensor's."""
 _FEW_ALONE = 3
 """Points on one frame each that a night may tell of; more are what particles leave."""
 
@@ -217,6 +227,48 @@ def _filled(mask: np.ndarray, i: int, j: int, bit: np.uint8) -> bool:
             if full:
                 return True
     return False
+
+
+def by_spike(
+    sightings: Sightings, snr: np.ndarray, mask: np.ndarray, grid: ProductGrid, fwhm: float
+) -> Sightings:
+    """Flag what is a part of a line of light near saturated pixels: a spike of the optics, or a readout's trail.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of one frame.
+    snr : ndarray, shape (ny, nx), float32
+        The filtered difference that they were found on, 0 where unknown.
+    mask : ndarray, shape (ny, nx), uint8
+        Bits of `difflapse.model.bits`.
+    grid : ProductGrid
+        Of both.
+    fwhm : float
+        Of a star, product pixels.
+
+    Returns
+    -------
+    Sightings
+        With flags `BLEED`. A star's light has faded to nothing two widths away; a line's goes on, to both sides.
+    """
+    i, j = _cells(sightings, grid, snr.shape)
+    ny, nx = snr.shape
+    goes_on = np.zeros(len(sightings))
+    for angle in np.arange(_WAYS) * np.pi / _WAYS:
+        di, dj = round(_ALONG * fwhm * np.cos(angle)), round(_ALONG * fwhm * np.sin(angle))
+        both = [
+            snr[np.clip(j + s * dj, 0, ny - 1), np.clip(i + s * di, 0, nx - 1)] * np.sign(snr[j, i])
+            for s in (-1, 1)
+        ]
+        goes_on = np.maximum(goes_on, np.minimum(*both))
+    flags = sightings.flags.copy()
+    reach = int(np.ceil(_HALO * fwhm))
+    for n in np.flatnonzero(~sightings.is_streak & (goes_on > _GOES_ON * np.abs(snr[j, i]))):
+        near = mask[max(j[n] - reach, 0) : j[n] + reach + 1, max(i[n] - reach, 0) : i[n] + reach + 1]
+        if ((near & bits.SATURATED) != 0).any():
+            flags[n] |= BLEED
+    return _with(sightings, flags)
 
 
 def by_dipole(sightings: Sightings, fwhm_native: float, starlight: Starlight, grid: ProductGrid) -> Sightings:
@@ -398,6 +450,36 @@ def by_rows(sightings: Sightings, x: np.ndarray, y: np.ndarray, step: int, fwhm:
     )
 
 
+def by_place(sightings: Sightings, believed: float, series: np.ndarray) -> Sightings:
+    """Count what the night shows at each place: S/N over the noise from frame to frame there, where that is large.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        n of the whole night.
+    believed : float
+        S/N, after that, below which a sighting is flagged `STAR`.
+    series : ndarray, shape (f, n)
+        What frames one after another show at the place of each sighting, in units of what they show at like starlight;
+        NaN where unknown.
+
+    Returns
+    -------
+    Sightings
+        With smaller `snr` where the wing or spike of a star is restless. What shines for some frames, or moves past,
+        leaves most steps from a frame to the next alone.
+    """
+    steps = np.abs(np.diff(series, axis=0))
+    counted = np.isfinite(steps).sum(axis=0)
+    noise = np.ones(len(sightings))
+    enough = (counted >= _FEWEST_STEPS) & ~sightings.is_streak
+    noise[enough] = 1.4826 / np.sqrt(2) * np.nanmedian(steps[:, enough], axis=0)
+    noise = np.where(noise > _RESTLESS, noise, 1.0)
+    flags = sightings.flags.copy()
+    flags[(np.abs(sightings.snr) / noise < believed) & (noise > 1)] |= STAR
+    return _with(sightings, flags, sightings.snr / noise)
+
+
 def by_pattern(sightings: Sightings, fwhm_native: float, frames: int) -> Sightings:
     """Flag faint streaks of one direction on frame after frame: a readout's pattern, tilted by the alignment.
 
@@ -429,11 +511,17 @@ def by_pattern(sightings: Sightings, fwhm_native: float, frames: int) -> Sightin
 
 
 def stays_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
-    """Whether what moves over the sky rests on the sensor: warm pixels do, which the sky drags along."""
+    """Whether what moves over the sky rests on the sensor: warm pixels do, which the sky drags along.
+
+    A stray sighting or two that lie on the same track do not hide one.
+    """
     x, y = sightings.x_frame[members], sightings.y_frame[members]
     moved = np.hypot(np.ptp(sightings.x[members]), np.ptp(sightings.y[members]))
+    if not np.isfinite(x + y).any():
+        return False
     with np.errstate(invalid="ignore"):
-        return bool(moved > _AWAY and max(np.ptp(x), np.ptp(y)) < max(_FIXED, 0.25 * moved))
+        rests = np.hypot(x - np.nanmedian(x), y - np.nanmedian(y)) < _FIXED
+        return bool(moved > _AWAY and rests.mean() >= _RESTS)
 
 
 def by_crowd(sightings: Sightings, alone: np.ndarray) -> Sightings:

@@ -8,12 +8,16 @@ import cv2
 import numba
 import numpy as np
 
-from difflapse.changes.find import FindOptions, find, flatten
+from difflapse.changes.find import FindOptions, find_peaks, flatten
 from difflapse.measure.order import median, quantile
 from difflapse.model import ProductGrid
 
-_FAINTEST = 5.0
-"""S/N of a star on one frame from which it counts as one."""
+_FAINTEST = 3.0
+"""S/N of a star on one frame from which it is followed: what shines for a half of the night is half as bright here."""
+_MOST = 30_000
+"""Stars that are followed, the strongest."""
+_LIT = 5.0
+"""S/N of the template from which it is no empty sky."""
 _PER_BIN = 2.0
 """Each bin of brightness spans this factor."""
 _LAST_BIN = 14
@@ -83,10 +87,13 @@ def find_starlight(
     smooth = _smooth(light, fwhm) * gain
     near = cv2.dilate(smooth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        bins = np.ceil(np.log(near / _FAINTEST) / np.log(_PER_BIN))
+        bins = np.ceil(np.log(near / _LIT) / np.log(_PER_BIN))
     bins = np.clip(np.nan_to_num(bins, nan=0.0, neginf=0.0, posinf=float(_LAST_BIN)), 0, _LAST_BIN)
-    found = find(light, grid, FindOptions(fwhm, _FAINTEST, 200_000, streaks=False))
-    found = found.take((found.snr > 0) & (found.width < 1.5 * fwhm * grid.step))
+    # In units of one frame's noise: the template's own scatter is that of its faint stars where there are many.
+    own = _smooth(flatten(light), fwhm) * gain
+    own[bad] = 0
+    found = find_peaks(own, grid, FindOptions(fwhm, _FAINTEST, _MOST, streaks=False))
+    found = found.take(found.snr > 0)
     i, j = (np.rint(v).astype(int) for v in grid.from_native(found.x, found.y))
     snr = smooth[j, i].astype(float)
     order = np.argsort(-snr, kind="stable")

@@ -20,6 +20,8 @@ _DEEP = 6.0
 _FLARE = 5
 """Brighter it must be on more frames: something may pass by for three or four."""
 """So many frames must be so many sigma from the star's median."""
+_STEP = 9.0
+"""sigma by which the means before and after some frame differ where a star came or went."""
 _GONE = 0.2
 """Light over its greatest below which a star counts as gone: then it is a transient, not a variable."""
 
@@ -92,6 +94,7 @@ def find_variation(share: np.ndarray, judged: np.ndarray, suspect: np.ndarray | 
     often = (np.abs(rest) > _AWAY).sum(axis=0)
     dips = _run(-rest, known, _DIP, _OFTEN) | _run(-rest, known, _DEEP, 2) | _run(rest, known, _DIP, _FLARE)
     dips |= ((-rest > _DEEP).sum(axis=0) >= _OFTEN) & (together > 0)
+    dips |= _came_or_went(np.where(known, share, np.nan), judged)
     if suspect is not None:
         dips |= suspect & (together > _SUSPECT) & (often >= 2)
     found = np.flatnonzero(enough & (((together > _TOGETHER) & (often >= _OFTEN)) | dips))
@@ -114,6 +117,30 @@ def find_variation(share: np.ndarray, judged: np.ndarray, suspect: np.ndarray | 
     return Variation(
         found, together[found], np.abs(rest[:, found]).max(axis=0, initial=0.0), amplitude, gone, appears
     )
+
+
+def _came_or_went(share: np.ndarray, judged: np.ndarray) -> np.ndarray:
+    """Which stars have no light before some frame, or after it, and plain light on its other side, (n,) bool.
+
+    What lasts for most of the night is in the template, and no single frame without it need stand out.
+    """
+    known = np.isfinite(judged)
+    light, mark = np.where(known, 1 + share, 0.0), np.where(known, np.clip(judged, -60, 60), 0.0)
+    count, light, mark = (np.cumsum(v, axis=0) for v in (known, light, mark))
+    found = np.zeros(judged.shape[1], bool)
+    for k in range(len(judged) - 1):
+        sides = [
+            (n, s / np.maximum(n, 1), m / np.maximum(n, 1))
+            for n, s, m in (
+                (count[k], light[k], mark[k]),
+                (count[-1] - count[k], light[-1] - light[k], mark[-1] - mark[k]),
+            )
+        ]
+        (n1, light1, mark1), (n2, light2, mark2) = sides
+        step = np.abs(mark1 - mark2) * np.sqrt(n1 * n2 / np.maximum(n1 + n2, 1))
+        dark, lit = np.minimum(light1, light2), np.maximum(light1, light2)
+        found |= (np.minimum(n1, n2) >= _OFTEN) & (step > _STEP) & (dark < _GONE * lit)
+    return found
 
 
 def _run(rest: np.ndarray, known: np.ndarray, least: float, length: int) -> np.ndarray:

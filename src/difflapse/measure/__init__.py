@@ -6,10 +6,11 @@ from difflapse.measure.background import channel_levels
 from difflapse.measure.defects import Defects, find_defects
 from difflapse.measure.draw import draw_stars, gaussian_profile, reach_pix
 from difflapse.measure.noise_map import noise_shape, relative_variance
-from difflapse.measure.repair import find_saturated, repair
+from difflapse.measure.repair import clip_level, find_saturated, repair
 from difflapse.measure.stars import find_stars
 
 __all__ = [
+    "clip_level",
     "Defects",
     "channel_levels",
     "draw_stars",

@@ -25,7 +25,7 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.follow import SMALLEST, find_on
 from difflapse.pipeline.records import Scene
-from difflapse.pipeline.sight import Sighted, Watch
+from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, places_of
 from difflapse.pipeline.sky import place_of
 
 _COMA = 8.0
@@ -56,6 +56,7 @@ def find_changes(desk: Desk) -> None:
     sightings = Sightings.joined(v.sightings for v in given.values())
     sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
     sightings = refuse.by_pattern(sightings, watch.fwhm, len(given))
+    sightings = refuse.by_place(sightings, BELIEVED, places_of(night, given, sightings))
     sightings, owner, changes = judge_night(desk, watch, sightings, given)
     _write(desk, sightings, owner, changes, "")
 
@@ -120,8 +121,7 @@ def judge_night(
         ghost = near & ~now & (sightings.snr < 0) & ~claimed
         sightings = replace(sightings, flags=np.where(ghost, sightings.flags | NEGATIVE, sightings.flags))
         claimed |= near
-    rest = link(sightings, times, reach, claimed)
-    changes += [c for c in rest if c.kind not in ("streak", "mover")]
+    changes += link(sightings, times, reach, claimed, moving=False)
     single = [c for c in changes if c.kind == "unknown"]
     sightings = refuse.by_crowd(sightings, np.array([n for c in single for n in c.members], int))
     changes = [c for c in changes if c.kind != "unknown" or sightings.believed[c.members].all()]

@@ -25,7 +25,7 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.plant import KINDS, SEED, Planted, sheet_of
 from difflapse.pipeline.records import Pixels
 from difflapse.pipeline.sensor import facts_with_gain
-from difflapse.pipeline.sight import Sighted, Watch, measured
+from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, measured, places_of
 
 _APART = 1e5
 """Native pixels between windows while they are linked."""
@@ -72,6 +72,7 @@ def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> P
     found = refuse.by_starlight(found, snr, starlight, grid, scatter=sighted.scatter)
     found = refuse.by_dipole(found, watch.fwhm, starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
+    found = refuse.by_spike(found, snr, mask, grid, watch.width)
     # From the sheet to the reference, and on to the frame.
     _, row = grid.from_native(found.x, found.y)
     window = np.clip((row + 0.5) // planted.side, 0, len(planted) - 1).astype(int)
@@ -145,6 +146,8 @@ def measure_depth(desk: Desk) -> None:
     options = LinkOptions(night.options.false_alarms, watch.fwhm, grid.native_area)
     window = np.concatenate([p.window for p in held])
     sightings = refuse.by_sensor(Sightings.joined([p.sightings for p in held]), watch.fwhm)
+    given = {k: s for k, s in desk.values["sighted"].items() if s is not None and k not in desk.failed}
+    sightings = refuse.by_place(sightings, BELIEVED, places_of(night, given, sightings))
     verdict = judge(planted, window, sightings, night.hours(), options, _known_places(night))
     snr = np.nanmedian(np.where(planted.on, night.shared("planted_snr"), np.nan), axis=1)
     table = completeness_table(planted, snr, verdict)

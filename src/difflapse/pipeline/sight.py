@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 
 from difflapse.changes import refuse
@@ -24,10 +25,16 @@ from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.records import Canvas, Member, Pixels, Reference, Scene, Subtracted
 from difflapse.pipeline.sensor import facts_with_gain
 
+BELIEVED = 4.5
+"""S/N over a place's own error below which nothing is believed."""
 _CLEAR = 0.4
 """Transparency below which a difference tells of the cloud."""
 _AT_STARS = 300
 """Sightings within the error of a bright star that are kept of one frame."""
+_PLACES = 48
+"""Frames whose filtered difference is kept, to tell how restless a place is, ..."""
+_FINE = 4
+"""... in so many steps to a sigma."""
 _RADIUS = 1.1
 """Of the aperture, over a star's FWHM."""
 
@@ -47,6 +54,8 @@ class Watch:
     """Product pixels along one of their cells."""
     frames: int
     """Differences in which lines are looked for."""
+    place_frames: tuple[int, ...]
+    """Frames whose filtered difference is kept, by their place in the array ``places``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +99,40 @@ def prepare_watch(desk: Desk) -> None:
         data, sky, frames * mean(base.noise.sky), mean(base.noise.photon), bad, canvas.grid, width
     )
     used = scene.used
-    chosen = np.unique(np.linspace(0, len(used) - 1, min(len(used), COMET_FRAMES)).round().astype(int))
     cell = max(1, CELL // step)
-    watch = Watch(starlight, fwhm, width, tuple(used[n] for n in chosen), cell, len(used))
+    watch = Watch(starlight, fwhm, width, _of(used, COMET_FRAMES), cell, len(used), _of(used, _PLACES))
     night.share("watch", watch)
     ny, nx = canvas.grid.shape
-    night.make_array("cells", (len(chosen), ny // cell, nx // cell), np.float32)
+    night.make_array("cells", (len(watch.comet_frames), ny // cell, nx // cell), np.float32)
+    night.make_array("places", (len(watch.place_frames), ny, nx), np.int8)
     night.make_array("star_residuals", (len(night.frames), 2, max(len(starlight), 1)), np.float32)
+
+
+def _of(used: Sequence[int], most: int) -> tuple[int, ...]:
+    """At most so many of the frames, evenly over the night."""
+    chosen = np.unique(np.linspace(0, len(used) - 1, min(len(used), most)).round().astype(int))
+    return tuple(used[n] for n in chosen)
+
+
+def places_of(night: Night, given: Mapping[int, Sighted], sightings: Sightings) -> np.ndarray:
+    """What the clear frames show at the places of n sightings, (f, n), over what they show at like starlight.
+
+    NaN where unknown.
+    """
+    watch: Watch = night.shared("watch")
+    grid: ProductGrid = night.shared("canvas").grid
+    i, j = (np.nan_to_num(v) for v in grid.from_native(sightings.x, sightings.y))
+    ny, nx = grid.shape
+    i, j = np.clip(np.rint(i), 0, nx - 1).astype(int), np.clip(np.rint(j), 0, ny - 1).astype(int)
+    light = watch.starlight.bins[j, i]
+    held = night.array("places")
+    out = [
+        np.asarray(held[slot][j, i], float) / (_FINE * given[k].scatter[light])
+        for slot, k in enumerate(watch.place_frames)
+        if k in given and given[k].clear
+    ]
+    series = np.array(out).reshape(len(out), len(sightings))
+    return np.where(series != 0, series, np.nan)
 
 
 def _unfit(desk: Desk, scene: Scene) -> str:
@@ -125,6 +161,9 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         night.write("cells", (watch.comet_frames.index(k), 0, 0), cells)
     floor = least_snr(sigma.size, watch.width, watch.frames, night.options.false_alarms)
     found, snr = search(sigma, grid, FindOptions(watch.width, streak_floor=floor), k, watch.starlight.bins)
+    if k in watch.place_frames:
+        kept = cv2.addWeighted(snr, _FINE, snr, 0, 0, dtype=cv2.CV_8S)
+        night.write("places", (watch.place_frames.index(k), 0, 0), kept)
     transparency = 1.0 if values["scale"] is None else float(np.mean(values["scale"]))
     # Where no star tells how bright a frame is, it is clouded, unless that was not to be measured.
     clear = transparency >= _CLEAR if values["scale"] is not None else night.options.match == "none"
@@ -138,6 +177,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     found = refuse.by_starlight(found, snr, watch.starlight, grid, scatter=scatter)
     found = refuse.by_dipole(found, watch.fwhm, watch.starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
+    found = refuse.by_spike(found, snr, mask, grid, watch.width)
     found = _kept(found)
     back = values["alignment"].transform.inverse
     (x, y), (x_end, y_end) = back(found.x, found.y), back(found.x_end, found.y_end)

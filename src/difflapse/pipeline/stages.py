@@ -112,7 +112,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), (), optional=True),
     Stage("curves", Scope.NIGHT, curves.make_curves, ("quality", "alignment", "measured"), (), optional=True),
     Stage("changes", Scope.NIGHT, changes.find_changes, ("sighted", "alignment", "scale"), (), optional=True),
-    Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed",), (), optional=True),
+    Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed", "sighted"), (), optional=True),
     Stage("crossmatch", Scope.NIGHT, crossmatch, (), (), optional=True),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
     Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale", "shown"), (), optional=True),

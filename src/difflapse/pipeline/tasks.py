@@ -33,7 +33,7 @@ from difflapse.difference.template import Laid
 from difflapse.errors import AlignError, FrameError
 from difflapse.io.fits import compact, read_frame
 from difflapse.io.products import sha256
-from difflapse.measure import find_saturated, find_stars, noise_shape, relative_variance, repair
+from difflapse.measure import clip_level, find_saturated, find_stars, noise_shape, relative_variance, repair
 from difflapse.methods import find_method
 from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
@@ -84,9 +84,10 @@ def listed(frame: Frame, defects: Any) -> Pixels:
     else:
         mask = None
     repair(data, np.concatenate(xs), np.concatenate(ys), 2 if facts.mosaic else 1)
-    if facts.saturation_adu is not None:
-        # After the repair: a hot pixel is not saturated. Saturated cores stay, for filling them would dig holes.
-        x, y = find_saturated(data, facts.saturation_adu)
+    # After the repair: a hot pixel is not saturated. Saturated cores stay, for filling them would dig holes.
+    saturation = facts.saturation_adu if facts.saturation_adu is not None else clip_level(data)
+    if saturation is not None:
+        x, y = find_saturated(data, saturation)
         xs, ys, why = [*xs, x], [*ys, y], [*why, np.full(len(x), bits.SATURATED, np.uint8)]
     bx, by, bit = np.concatenate(xs), np.concatenate(ys), np.concatenate(why)
     return Pixels(data, mask, BadPixels(bx.astype(float), by.astype(float), bit))
@@ -101,6 +102,11 @@ def measure(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         raise FrameError(
             f"all of its pixels are the same, {pixels.data[0, 0]:g} ADU", "", {"found": 1, "needed": 2}
         )
+    full = pixels.bad.bit == bits.SATURATED
+    if facts.saturation_adu is None and full.any():
+        # The header does not say where the camera cuts; the frame shows it.
+        x, y = (v[full].astype(int) for v in (pixels.bad.x, pixels.bad.y))
+        facts = replace(facts, saturation_adu=float(pixels.data[y, x].min()))
     stars, quality = find_stars(Frame(facts, pixels.data, pixels.mask))
     if not all(np.isfinite(quality.noise_adu)):
         raise FrameError("all of its pixels are blank", "", {"found": 0, "needed": 1})

@@ -105,6 +105,16 @@ def test_a_place_that_stands_out_again_and_again_is_a_transient() -> None:
     assert changes[0].snr_all == pytest.approx(7 * np.sqrt(7), rel=0.01)
 
 
+def test_a_place_that_flickers_on_a_few_of_many_frames_is_none() -> None:
+    """Five sightings of one place: a transient on 5 frames of 8, noise of the place's own on 5 of 17."""
+    rng = np.random.default_rng(6)
+    for frames, kinds in (([4, 5, 7, 9, 11], ["transient"]), ([1, 4, 8, 13, 17], [])):
+        k = np.array(frames)
+        own = sightings(k, rng.normal(400.2, 0.2, 5), rng.normal(300.7, 0.2, 5), np.full(5, 9.0))
+        changes = link(Sightings.joined([own, chance(rng, 20)]), TIMES, OPTIONS)
+        assert [c.kind for c in changes] == kinds
+
+
 def test_what_is_refused_is_no_part_of_a_change() -> None:
     rng = np.random.default_rng(3)
     own = mover(rng, np.arange(10))

@@ -74,6 +74,57 @@ def test_edges_and_saturated_pixels_are_flagged_and_the_open_sky_is_not() -> Non
     assert list(flagged.flags) == [EDGE, BLEED, 0, 0]
 
 
+def test_a_line_of_light_near_saturated_pixels_is_a_spike_and_a_point_there_is_none() -> None:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[150:156, 300:304] = bits.SATURATED
+    x, y = np.arange(SHAPE[1]), np.arange(SHAPE[0])[:, None]
+    width = FWHM / 2.3548 * np.sqrt(2)
+    snr = np.zeros(SHAPE, np.float32)
+    for i, j in ((316, 152), (316, 160), (100, 152)):
+        snr += 20 * np.exp(-((x - i) ** 2 + (y - j) ** 2) / (2 * width**2))
+    # Two lines, one of them far from anything saturated.
+    for first in (306, 90):
+        snr += np.where((x > first) & (x < first + 20), -14 * np.exp(-((y - 140) ** 2) / (2 * width**2)), 0)
+    rows = ((316, 152, 20), (316, 160, 20), (100, 152, 20), (316, 140, -14), (100, 140, -14))
+    flagged = refuse.by_spike(points(*rows), snr.astype(np.float32), mask, GRID, FWHM)
+    assert list(flagged.flags) == [0, 0, 0, BLEED, 0]
+
+
+def on_sensor(x: np.ndarray, y: np.ndarray) -> Sightings:
+    """Sightings that the sky carries over 40 pixels, at (x, y) of the sensor."""
+    n = len(x)
+    found = points(*((100 + 3 * k, 50 + 2 * k, 6.0) for k in range(n)))
+    return replace(found, frame=np.arange(n, dtype=np.int32), x_frame=x, y_frame=y)
+
+
+def test_what_rests_on_the_sensor_is_told_from_what_moves_with_the_sky_nearly() -> None:
+    rng = np.random.default_rng(8)
+    x, y = 345.2 + rng.normal(0, 0.2, 8), 40.8 + rng.normal(0, 0.2, 8)
+    every = np.arange(8)
+    assert refuse.stays_on_sensor(on_sensor(x, y), every)
+    x[6], y[7] = 338.8, 31.4
+    assert refuse.stays_on_sensor(on_sensor(x, y), every)
+    # It drifts by a pixel a frame: no pixel of the sensor does.
+    assert not refuse.stays_on_sensor(on_sensor(345.2 + every, np.full(8, 40.8)), every)
+
+
+def test_a_restless_place_counts_against_its_sightings_and_what_comes_or_passes_does_not() -> None:
+    """Noise of 6 sigma from frame to frame makes 12 of 2; a new star of half a night and a mover keep theirs."""
+    rng = np.random.default_rng(9)
+    series = rng.normal(size=(90, 5))
+    series[:, 0] *= 6
+    series[45:, 1] += 12
+    series[7:9, 2] += 12
+    series[:84, 3] = np.nan
+    series[:, 3] *= 6
+    series[:, 4] *= 3
+    judged = refuse.by_place(points(*((50 * n, 50, 12.0) for n in range(1, 6))), 4.5, series)
+    assert judged.snr[1:4] == pytest.approx([12, 12, 12])
+    assert judged.snr[0] == pytest.approx(2, rel=0.3)
+    assert judged.snr[4] == pytest.approx(4, rel=0.3)
+    assert list(judged.flags[:4]) == [STAR, 0, 0, 0]
+
+
 def test_light_and_dark_side_by_side_are_a_dipole_but_one_side_alone_is_not() -> None:
     found = points((100, 100, 9), (101.4, 100, -8), (200, 200, 30), (201.5, 200, -6), (300, 90, 9))
     light = np.ones(SHAPE, np.uint8)

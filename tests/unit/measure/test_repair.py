@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.measure import repair
+from difflapse.measure import clip_level, find_saturated, repair
 
 SHAPE = (24, 34)
 
@@ -83,3 +83,31 @@ def test_all_bad_is_zero_and_no_error() -> None:
     data = np.full((8, 12), 9.0)
     y, x = (g.ravel() for g in np.indices(data.shape))
     assert np.all(repair(data, x, y, 2) == 0)
+
+
+def stars(cut: float) -> np.ndarray:
+    """A field whose brightest pixels fall off as stars' do, cut at a level."""
+    rng = np.random.default_rng(4)
+    data = rng.normal(300, 9, (400, 610))
+    n = 2500
+    data[rng.integers(0, 400, n), rng.integers(0, 610, n)] += 60 * rng.pareto(1.0, n)
+    return np.minimum(data, cut).astype(np.uint16)
+
+
+@pytest.mark.parametrize("cut", [2500, 4095])
+def test_where_a_camera_cuts_is_seen_by_the_pixels_that_have_just_that_value(cut: float) -> None:
+    data = stars(cut)
+    assert clip_level(data) == cut
+    x, _ = find_saturated(data, cut)
+    assert len(x) == (data == cut).sum() > 12
+
+
+def test_where_nothing_is_cut_there_is_no_level() -> None:
+    data = stars(1e9).astype(np.int64)
+    assert clip_level(np.where(data > 60_000, 300, data)) is None
+    assert clip_level(np.full((30, 41), 7, np.uint16)) is None
+    few = np.where(data > 60_000, 300, data)
+    few[100:103, 200:203] = 65_535  # nine pixels
+    assert clip_level(few) is None
+    few[100:104, 200:204] = 65_535
+    assert clip_level(few) == 65_535
