@@ -97,12 +97,11 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts + light
     scratch += members * picture // 100  # the meshes of the frames, and what else is shared
     if mode != "none" and not options.follow:
-        # The small pictures of the differences and of the template's frames, and what each star shows.
+        # The small pictures of the differences and of the template's frames.
         cells = 4 * product // max(1, CELL // grid.step) ** 2
         scratch += (
             min(len(sequence.frames), COMET_FRAMES) + (n_channels * members if members > 1 else 0)
         ) * cells
-        scratch += 8 * len(sequence.frames) * (product // 100)
     if options.injection and mode != "none" and not options.follow:
         scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
     latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)

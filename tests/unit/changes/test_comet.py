@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.changes.comet import Comet, coma_light, find_comet, stands_out
+from difflapse.changes.comet import Comet, coma_light, find_again, find_comet, stands_out
 from difflapse.errors import InputError
 
 SHAPE = (61, 94)
@@ -155,3 +155,30 @@ def test_only_pictures_with_something_wide_are_searched() -> None:
     for k in range(8):
         calm[k] += 4 * np.exp(-((gx - 30 - 3 * k) ** 2 + (gy - 25) ** 2) / 8)
     assert stands_out(calm)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 5])
+def test_a_known_comet_is_found_again_on_other_pictures(seed: int) -> None:
+    """Known from six pictures, two thirds of a cell beside its place, it is fitted to eighteen."""
+    t = times(seed)
+    x, y = moving(seed, t)
+    span = float(np.ptp(t))
+    known = Comet(
+        float(t.mean()), float(x.mean()) + 0.5, float(y.mean()) - 0.4, (x[-1] - x[0]) / span + 0.02,
+        (y[-1] - y[0]) / span - 0.03, 0.5, 20.0, 3.4,
+    )  # fmt: skip
+    pictures = sky(seed) + coma(x, y)
+    again = find_again(pictures, t, known)
+    searched = find_comet(pictures, t)
+    assert again is not None
+    assert np.hypot(again.at(t)[0] - x, again.at(t)[1] - y).max() < 3.5 * again.uncertainty
+    assert np.hypot(*(np.array(again.at(t)) - searched.at(t))).max() < 0.2
+    assert again.snr == pytest.approx(searched.snr, rel=0.02)
+
+
+def test_what_other_pictures_do_not_show_is_not_found_again() -> None:
+    t = times(0)
+    x, y = moving(0, t)
+    known = find_comet(sky(0) + coma(x, y), t)
+    assert find_again(sky(50), t, known) is None
+    assert find_again((sky(0) + coma(x, y))[:3], t[:3], known) is None

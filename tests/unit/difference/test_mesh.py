@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.difference.mesh import constant, image, line, mean, nodes, resample, window
+from difflapse.difference.mesh import (
+    at_pixels,
+    constant,
+    image,
+    line,
+    mean,
+    nodes,
+    part_of_line,
+    resample,
+    window,
+)
 from difflapse.model import ProductGrid
 
 SHAPE = (131, 203)
@@ -68,3 +78,18 @@ def test_a_window_of_a_mesh_is_the_same_quantity(step: int) -> None:
     assert np.abs(got[1] - (3 - 0.005 * (i + 100.25))).max() < 1e-4
     outside = window(mesh, whole, ProductGrid((80, 120), step, (-step * 300.0, step * 20.0)))
     assert np.allclose(outside[1], 3.0, atol=1e-6)
+
+
+def test_a_part_of_a_line_is_that_of_the_line() -> None:
+    mesh = np.random.default_rng(3).normal(5, 2, (4, 7)).astype(np.float32)
+    whole, part = np.empty(SHAPE[1], np.float32), np.empty(60, np.float32)
+    line(mesh, 47.5, SHAPE[0], whole)
+    part_of_line(mesh, 47.5, SHAPE[0], SHAPE[1], 88, part)
+    assert np.array_equal(part, whole[88:148])
+
+
+def test_a_mesh_is_read_at_any_pixels() -> None:
+    j, i = np.array([0.0, 3.5, 130.0]), np.array([1.5, 77.0])
+    found = at_pixels(sloped(SHAPE, 32), SHAPE, j, i)
+    assert found.shape == (1, 3, 2)
+    assert np.allclose(found[0], 2 + 0.5 * i - 0.25 * j[:, None], atol=1e-4)

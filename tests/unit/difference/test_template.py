@@ -245,3 +245,52 @@ def test_unlike_pixels_add_with_the_square_of_the_light(statistic: str) -> None:
     data, variance, _ = combined(frames, statistic=statistic, flat=flat, clip=50.0)
     each = 1e-4 * np.square(data - LEVEL[:, None, None])
     assert np.allclose((variance - plain) / each, plain / (SIGMA**2)[:, None, None], rtol=2e-3)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_a_window_is_that_of_the_whole(statistic: str) -> None:
+    """Bit by bit, with meshes that vary: a template is made again in windows alone."""
+    rng = np.random.default_rng(4)
+    n, shape = 7, (45, 117)
+    frames = rng.normal(300, 8, (n, 2, *shape)).astype(np.float32)
+    frames[rng.random(frames.shape) < 0.02] += 400
+    masks = (rng.random((n, *shape)) < 0.03).astype(np.uint8)
+
+    def meshes(low: float, high: float, size: tuple[int, int]) -> list[np.ndarray]:
+        return [rng.uniform(low, high, (2, *size)).astype(np.float32) for _ in range(n)]
+
+    known = (meshes(50, 80, (5, 8)), meshes(0.4, 0.6, (3, 4)), meshes(290, 310, (4, 3))[0], shape[0])
+    more = {
+        "factor": meshes(0.98, 1.02, (6, 7)),
+        "offset": meshes(-2, 2, (4, 9)),
+        "flat": meshes(0, 1e-5, (3, 5)),
+        "weights": rng.uniform(0.5, 2, n),
+        "statistic": statistic,
+    }
+    whole = combine(frames, masks, *known, **more)  # type: ignore[arg-type]
+    rows, columns = slice(11, 38), slice(32, 101)
+    part = combine(
+        np.ascontiguousarray(frames[:, :, rows, columns]),
+        np.ascontiguousarray(masks[:, rows, columns]),
+        *known,
+        11,
+        columns=(32, shape[1]),
+        **more,  # type: ignore[arg-type]
+    )
+    # Meshes are read anew for every four rows of the image: the first rows of a window may lie between.
+    for one, other in zip(whole, part, strict=True):
+        assert np.array_equal(one[..., rows, columns][..., 1:, :], other[..., 1:, :])
+    with pytest.raises(ValueError, match="multiple of 16"):
+        combine(frames, masks, *known, 11, columns=(40, 200))
+
+
+def test_a_star_is_as_noisy_as_its_light() -> None:
+    """Values within the clip of a bright pixel's own noise all count, though far beyond that of the sky."""
+    rng = np.random.default_rng(8)
+    n, light, gain = 9, 4000.0, 0.5
+    sigma = np.sqrt(SIGMA**2 + light / gain)
+    values = LEVEL + light + sigma * rng.uniform(-2, 2, (n, 2))
+    frames = [np.broadcast_to(v[:, None, None], (2, *SHAPE)).astype(np.float32) for v in values]
+    data, _, count = combined(frames, gain=gain)
+    assert np.allclose(data, values.mean(axis=0)[:, None, None], rtol=1e-5)
+    assert (count == n).all()

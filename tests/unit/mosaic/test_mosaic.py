@@ -13,6 +13,7 @@ from difflapse.mosaic import (
     native_order,
     sites,
     split,
+    stack_medians,
     superpixels,
 )
 from difflapse.mosaic.superpixel import sorting_network
@@ -172,3 +173,17 @@ def test_medians_of_cells_are_those_of_their_good_pixels(factor):
     assert np.array_equal(bin_medians(image, bad, factor), wanted, equal_nan=True)
     image[bad] = np.where(rng.random(bad.sum()) < 0.5, np.nan, np.inf)
     assert np.array_equal(bin_medians(image, None, factor), wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 12, 19])
+def test_medians_over_a_stack_leave_out_what_is_not_known(n: int) -> None:
+    rng = np.random.default_rng(n)
+    stack = rng.normal(100, 5, (n, 13, 29)).astype(np.float32)
+    stack[rng.random(stack.shape) < 0.1] = np.nan
+    stack[:, 4, 7] = np.nan
+    before = stack.copy()
+    found = stack_medians(stack)
+    known = np.isfinite(stack).any(axis=0)
+    assert np.isnan(found[4, 7])
+    assert np.allclose(found[known], np.nanmedian(stack[:, known], axis=0), rtol=1e-6)
+    assert np.array_equal(stack, before, equal_nan=True)

@@ -61,3 +61,24 @@ def test_a_night_is_small_and_survives_the_way_to_a_worker(night: Night) -> None
     other = pickle.loads(text)
     assert (other.name, other.frames, other.options) == (night.name, night.frames, night.options)
     assert pickle.loads(text) is other  # one copy per process
+
+
+def test_a_window_is_filled_and_nothing_beside_it(night: Night) -> None:
+    night.make_array("template", (2, 5, 7), np.float32)
+    night.write_window("template", (0, 1, 3), np.arange(12).reshape(2, 2, 3))
+    forget()
+    expected = np.zeros((2, 5, 7))
+    expected[:, 1:3, 3:6] = np.arange(12).reshape(2, 2, 3)
+    assert np.array_equal(night.array("template"), expected)
+    night.write_window("template", (0, 3, 5), np.array([[50.0, 51], [52, 53]]))
+    forget()
+    assert np.array_equal(night.array("template")[0, 3:, 5:], [[50, 51], [52, 53]])
+
+
+def test_an_array_of_ones_own_is_nobody_elses(night: Night) -> None:
+    night.make_array("template", (4,), np.uint8)
+    shared = night.array("template")
+    own = night.own_array("template")
+    own[:] = 7
+    assert not shared.any()
+    assert not night.own_array("template").any()

@@ -15,6 +15,7 @@ from difflapse import RunOptions
 from difflapse.errors import InputError, OptionError, OutputError
 from difflapse.model import Inventory, ProductGrid, Sequence
 from difflapse.pipeline import pictures
+from difflapse.pipeline.follow import COMET_FRAMES
 from difflapse.pipeline.memory import choose_workers, foresee
 from difflapse.pipeline.night_stages import TEMPLATE_FRAMES
 from difflapse.pipeline.starlight import MOST_SUMS
@@ -99,7 +100,8 @@ def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
 
     scratch = beside_pictures(500, options)
     light = 4 * 9 * MOST_SUMS
-    assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product + light, rel=0.2)
+    cells = (COMET_FRAMES + 3 * TEMPLATE_FRAMES) * 4 * product // 16
+    assert scratch == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product + cells + light, rel=0.15)
     assert beside_pictures(500, RunOptions(diff="running", injection=False)) < scratch / 4
     # What is planted is kept for each frame: the light alone.
     planted = beside_pictures(500, RunOptions()) - scratch
