@@ -40,6 +40,8 @@ _WAYS, _ALONG = 8, 2.0
 """Directions, and widths of a star, in which a line of light is looked for, ..."""
 _GOES_ON = 0.35
 """... and the share of the brightest place that it has on both sides."""
+_SPIKED = 8
+"""Step of the template's brightness from which on a star has spikes, saturated or not."""
 _EDGE = 2.0
 """Widths of a star along the edge."""
 _ECHO = 0.3
@@ -230,9 +232,9 @@ def _filled(mask: np.ndarray, i: int, j: int, bit: np.uint8) -> bool:
 
 
 def by_spike(
-    sightings: Sightings, snr: np.ndarray, mask: np.ndarray, grid: ProductGrid, fwhm: float
+    sightings: Sightings, snr: np.ndarray, mask: np.ndarray, light: np.ndarray, grid: ProductGrid, fwhm: float
 ) -> Sightings:
-    """Flag what is a part of a line of light near saturated pixels: a spike of the optics, or a readout's trail.
+    """Flag what is a part of a line of light near a bright star: a spike of the optics, or a readout's trail.
 
     Parameters
     ----------
@@ -242,8 +244,10 @@ def by_spike(
         The filtered difference that they were found on, 0 where unknown.
     mask : ndarray, shape (ny, nx), uint8
         Bits of `difflapse.model.bits`.
+    light : ndarray, shape (ny, nx), uint8
+        How bright the template is there (`Starlight.bins`).
     grid : ProductGrid
-        Of both.
+        Of all.
     fwhm : float
         Of a star, product pixels.
 
@@ -265,8 +269,8 @@ def by_spike(
     flags = sightings.flags.copy()
     reach = int(np.ceil(_HALO * fwhm))
     for n in np.flatnonzero(~sightings.is_streak & (goes_on > _GOES_ON * np.abs(snr[j, i]))):
-        near = mask[max(j[n] - reach, 0) : j[n] + reach + 1, max(i[n] - reach, 0) : i[n] + reach + 1]
-        if ((near & bits.SATURATED) != 0).any():
+        near = np.s_[max(j[n] - reach, 0) : j[n] + reach + 1, max(i[n] - reach, 0) : i[n] + reach + 1]
+        if (light[near] >= _SPIKED).any() or ((mask[near] & bits.SATURATED) != 0).any():
             flags[n] |= BLEED
     return _with(sightings, flags)
 

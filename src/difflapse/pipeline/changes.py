@@ -17,7 +17,7 @@ from difflapse.changes.link import LinkOptions, link
 from difflapse.changes.vary import find_variation
 from difflapse.errors import FrameError, InputError
 from difflapse.io.products import write_table
-from difflapse.model.sightings import HOT, NEGATIVE, STAR, Change, Sightings
+from difflapse.model.sightings import BLEED, DUST, EDGE, HOT, NEGATIVE, REFLECTION, STAR, Change, Sightings
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image
 from difflapse.pipeline.change_tables import changes_table, detections_table
@@ -28,6 +28,8 @@ from difflapse.pipeline.records import Scene
 from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, places_of
 from difflapse.pipeline.sky import place_of
 
+_SPOILT = BLEED | DUST | EDGE | HOT | REFLECTION
+"""What spoils a star's light curve on a frame."""
 _COMA = 8.0
 """sigma of the light about a moving point from which on it is a comet."""
 _BRIGHT = 8.0
@@ -56,7 +58,11 @@ def find_changes(desk: Desk) -> None:
     sightings = Sightings.joined(v.sightings for v in given.values())
     sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
     sightings = refuse.by_pattern(sightings, watch.fwhm, len(given))
-    sightings = refuse.by_place(sightings, BELIEVED, places_of(night, given, sightings))
+    series = places_of(night, given, sightings)
+    # Stars are judged by their light curves, restless or not.
+    at_star, _ = _nearest(sightings, watch.starlight.x, watch.starlight.y, 0.8 * watch.fwhm)
+    series[:, at_star] = np.nan
+    sightings = refuse.by_place(sightings, BELIEVED, series)
     sightings, owner, changes = judge_night(desk, watch, sightings, given)
     _write(desk, sightings, owner, changes, "")
 
@@ -91,6 +97,9 @@ def judge_night(
     share, judged = _light_curves(night, given, len(stars))
     for k, row in enumerate(sorted(given)):
         _blot(judged[k], x, y, row, [*moving, *comets], sightings, times, watch.fwhm)
+        # Nor does a frame on which a spike, an edge or the sensor shows at the star.
+        spoilt = at_star & (sightings.frame == row) & ((sightings.flags & _SPOILT) != 0)
+        judged[k, nearest[spoilt]] = np.nan
     changes = [*comets, *moving]
     used = np.array([k for k in sorted(given) if given[k].clear], int)
     claimed = taken.copy()

@@ -72,7 +72,7 @@ def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> P
     found = refuse.by_starlight(found, snr, starlight, grid, scatter=sighted.scatter)
     found = refuse.by_dipole(found, watch.fwhm, starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
-    found = refuse.by_spike(found, snr, mask, grid, watch.width)
+    found = refuse.by_spike(found, snr, mask, starlight.bins, grid, watch.width)
     # From the sheet to the reference, and on to the frame.
     _, row = grid.from_native(found.x, found.y)
     window = np.clip((row + 0.5) // planted.side, 0, len(planted) - 1).astype(int)

@@ -177,7 +177,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     found = refuse.by_starlight(found, snr, watch.starlight, grid, scatter=scatter)
     found = refuse.by_dipole(found, watch.fwhm, watch.starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
-    found = refuse.by_spike(found, snr, mask, grid, watch.width)
+    found = refuse.by_spike(found, snr, mask, watch.starlight.bins, grid, watch.width)
     found = _kept(found)
     back = values["alignment"].transform.inverse
     (x, y), (x_end, y_end) = back(found.x, found.y), back(found.x_end, found.y_end)

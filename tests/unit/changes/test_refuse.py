@@ -74,9 +74,13 @@ def test_edges_and_saturated_pixels_are_flagged_and_the_open_sky_is_not() -> Non
     assert list(flagged.flags) == [EDGE, BLEED, 0, 0]
 
 
-def test_a_line_of_light_near_saturated_pixels_is_a_spike_and_a_point_there_is_none() -> None:
-    mask = np.zeros(SHAPE, np.uint8)
-    mask[150:156, 300:304] = bits.SATURATED
+@pytest.mark.parametrize("saturated", [True, False])
+def test_a_line_of_light_near_a_bright_star_is_a_spike_and_a_point_there_is_none(saturated: bool) -> None:
+    mask, light = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
+    if saturated:
+        mask[150:156, 300:304] = bits.SATURATED
+    else:
+        light[150:156, 300:304], light[:, 80:120] = 9, 5
     x, y = np.arange(SHAPE[1]), np.arange(SHAPE[0])[:, None]
     width = FWHM / 2.3548 * np.sqrt(2)
     snr = np.zeros(SHAPE, np.float32)
@@ -86,7 +90,7 @@ def test_a_line_of_light_near_saturated_pixels_is_a_spike_and_a_point_there_is_n
     for first in (306, 90):
         snr += np.where((x > first) & (x < first + 20), -14 * np.exp(-((y - 140) ** 2) / (2 * width**2)), 0)
     rows = ((316, 152, 20), (316, 160, 20), (100, 152, 20), (316, 140, -14), (100, 140, -14))
-    flagged = refuse.by_spike(points(*rows), snr.astype(np.float32), mask, GRID, FWHM)
+    flagged = refuse.by_spike(points(*rows), snr.astype(np.float32), mask, light, GRID, FWHM)
     assert list(flagged.flags) == [0, 0, 0, BLEED, 0]
 
 
