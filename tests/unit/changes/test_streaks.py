@@ -240,7 +240,8 @@ def told(
         x_frame=x + moved[0], y_frame=y + moved[1], sharpness=steady * one,
     )  # fmt: skip
     change = Change(
-        "streak", ends[0], ends[1], 4, 3 + frames, 30.0, 30.0, np.zeros(1, int), x_end=ends[2], y_end=ends[3], width=width
+        "streak", ends[0], ends[1], 4, 3 + frames, 30.0, 30.0, np.zeros(1, int),
+        x_end=ends[2], y_end=ends[3], width=width,
     )  # fmt: skip
     return of_streak(change, streak, (2000, 3000), minutes, 2.7).note
 
