@@ -222,6 +222,18 @@ def test_what_a_bright_streak_leaves_on_another_frame_is_its_echo() -> None:
     assert list(judged.flags) == [0, NEGATIVE, 0, 0, 0]
 
 
+def test_a_streak_keeps_how_steadily_it_shines() -> None:
+    """Single native pixels are looked at for points only."""
+    n = np.ones(2)
+    both = Sightings(
+        np.zeros(2, np.int32), n, n, 20 * n, 2 * n, np.zeros(2, np.int32),
+        np.array([np.nan, 90.0]), np.array([np.nan, 40.0]), sharpness=np.array([np.nan, 0.9]),
+    )  # fmt: skip
+    share, nothing = np.array([0.3, np.nan]), np.full((1, 2), np.nan)
+    judged = refuse.by_native(both, share, share, nothing, nothing, nothing)
+    assert judged.sharpness == pytest.approx([0.3, 0.9])
+
+
 def test_every_reason_is_refused_and_told() -> None:
     from difflapse.model.sightings import CUT, REASONS
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from difflapse.changes.find import flatten
+from difflapse.changes.kinds import of_streak
 from difflapse.changes.streaks import find_streaks, least_snr
 from difflapse.model import ProductGrid
-from difflapse.model.sightings import Sightings
+from difflapse.model.sightings import Change, Sightings
 
 SHAPE = (420, 610)
 GRID = ProductGrid(SHAPE, 1, (0, 0))
@@ -82,14 +83,14 @@ def drawn(rng: np.random.Generator, crosses: bool) -> tuple[float, float, float,
 def test_streaks_are_found_as_their_light_allows(
     snr: float, crosses: bool, least: float, most: float
 ) -> None:
-    """50 lines of any place and direction, at 0.1 false ones in a night of 24 frames of this size.
+    """40 lines of any place and direction, at 0.1 false ones in a night of 24 frames of this size.
 
     What is asked of a line that crosses the picture is 0.8 sigma less. The flattening takes 7 % of the S/N away, the
     choice of the best path gives some 0.3 sigma back.
     """
     rng = np.random.default_rng(int(100 * snr) + crosses)
     floor = least_snr(SHAPE[0] * SHAPE[1], FWHM, 24, 0.1)
-    hits, count = 0, 50
+    hits, count = 0, 40
     for n in range(count):
         ends = drawn(rng, crosses)
         found = search(noise(1000 + n) + of_snr(snr, line(*ends)), floor)
@@ -220,3 +221,50 @@ def test_what_is_all_masked_or_too_small_has_no_streaks() -> None:
     assert len(search(np.full(SHAPE, np.nan, np.float32))) == 0
     small = np.random.default_rng(0).standard_normal((40, 500), np.float32)
     assert len(find_streaks(small, ProductGrid((40, 500), 1, (0, 0)), FWHM, 6.9)) == 0
+
+
+def told(
+    ends: tuple[float, float, float, float],
+    steady: float,
+    *,
+    width: float = 2.8,
+    frames: int = 1,
+    moved: tuple[float, float] = (0.0, 0.0),
+    minutes: float | None = 2.0,
+) -> str:
+    """What is said of a streak on a reference of 3000 x 2000."""
+    one = np.ones(1)
+    x, y, x_end, y_end = (v * one for v in ends)
+    streak = Sightings(
+        np.zeros(1, np.int32), x, y, 30 * one, width * one, np.zeros(1, np.int32), x_end, y_end,
+        x_frame=x + moved[0], y_frame=y + moved[1], sharpness=steady * one,
+    )  # fmt: skip
+    change = Change(
+        "streak", ends[0], ends[1], 4, 3 + frames, 30.0, 30.0, np.zeros(1, int),
+        x_end=ends[2], y_end=ends[3], width=width,
+    )  # fmt: skip
+    return of_streak(change, streak, (2000, 3000), minutes, 2.7).note
+
+
+def test_what_speaks_for_a_satellite_a_plane_or_a_meteor() -> None:
+    across, inside = (0.0, 300.0, 2999.0, 1500.0), (700.0, 300.0, 1500.0, 900.0)
+    assert told(across, 1.0) == "satellite: it crosses the frame, 3230 px long, steady"
+    assert told(inside, 1.0).startswith("meteor, or a satellite that is high")
+    assert "both ends inside the frame, 1000 px long in 120 s, steady" in told(inside, 1.0)
+    assert told(inside, 1.0, minutes=0.5).startswith("satellite, or a meteor: ")
+    assert told(across, 0.3).startswith("tumbling satellite, or a plane's lights: ")
+    # What noise hides is not called flashing.
+    assert told(across, float("nan")).endswith("too faint to tell whether it flashes")
+    assert told(across, float("nan")).startswith("satellite: ")
+    assert told(across, 0.3, width=9.0).startswith("a plane: ") and "3.3 times as wide" in told(
+        across, 0.3, width=9.0
+    )
+    assert told(inside, 1.0, frames=2).startswith("satellite: ")
+
+
+def test_a_streak_leaves_its_own_frame_wherever_that_lies_on_the_reference() -> None:
+    """The frame is 60 px to the right of the reference; or turned by half a circle."""
+    assert "one end inside" in told((60.0, 300.0, 1500.0, 900.0), 1.0, moved=(-60.0, 4.0))
+    assert "both ends inside" in told((60.0, 300.0, 1500.0, 900.0), 1.0)
+    ends = (2990.0, 300.0, 1500.0, 900.0)
+    assert "one end inside" in told(ends, 1.0, moved=(2999.0 - 2 * ends[0], 1999.0 - 2 * ends[1]))
