@@ -151,7 +151,7 @@ def _sums(
     n_channels = len(flux)
     reach = int(np.ceil(outer))
     ring = np.empty((_TOGETHER, n_channels, (2 * reach + 1) ** 2 + 1), np.float32)
-    count, inside = np.empty((_TOGETHER, n_channels), np.int64), np.empty(_TOGETHER, np.bool_)
+    count, inside = np.zeros((_TOGETHER, n_channels), np.int64), np.empty(_TOGETHER, np.bool_)
     # Sums of light, of weights, of their squares, and of light times those, in each circle.
     sums = np.empty((_TOGETHER, n_channels, 4))
     some = np.empty((_SOME, _TOGETHER * n_channels), np.float32)
