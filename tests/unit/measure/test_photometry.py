@@ -119,8 +119,8 @@ def test_a_few_places_need_no_more_memory_than_theirs():
     whole = aperture_sums(data, np.full(40, 30.2), np.full(40, 29.7), 3.0)
     for seed in range(30):
         # Memory that was in use, with numbers that are no counts.
-        del_me = [np.full(size, -(2**60) + seed, np.int64) for size in (4, 8, 16, 24, 32, 48, 64, 96)]
-        del del_me
+        used = [np.full(size, -(2**60) + seed, np.int64) for size in (4, 8, 16, 24, 32, 48, 64, 96)]
+        del used
         one = aperture_sums(data, np.array([30.2]), np.array([29.7]), 3.0)
         assert one.flux[0, 0] == whole.flux[0, 0]
         outside = aperture_sums(data, np.array([-50.0]), np.array([29.7]), 3.0)
