@@ -111,3 +111,17 @@ def test_a_star_is_measured_alone_as_among_others(mosaic):
         for name in ("flux", "error", "sky", "area"):
             assert np.array_equal(getattr(alone, name)[:, 0], getattr(together, name)[:, n], equal_nan=True)
         assert alone.flags[0] == together.flags[n]
+
+
+def test_a_few_places_need_no_more_memory_than_theirs():
+    """One place, or none that is inside: rooms for more of them hold nothing, whatever lay in their memory before."""
+    data = np.random.default_rng(2).normal(1000, 10, (60, 60)).astype(np.float32)
+    whole = aperture_sums(data, np.full(40, 30.2), np.full(40, 29.7), 3.0)
+    for seed in range(30):
+        # Memory that was in use, with numbers that are no counts.
+        used = [np.full(size, -(2**60) + seed, np.int64) for size in (4, 8, 16, 24, 32, 48, 64, 96)]
+        del used
+        one = aperture_sums(data, np.array([30.2]), np.array([29.7]), 3.0)
+        assert one.flux[0, 0] == whole.flux[0, 0]
+        outside = aperture_sums(data, np.array([-50.0]), np.array([29.7]), 3.0)
+        assert np.isnan(outside.flux).all()
