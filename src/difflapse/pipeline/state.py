@@ -113,7 +113,7 @@ def load_state(path: Path) -> State:
 
 
 def _bare(alignment: Alignment) -> Alignment:
-    return replace(alignment, held_out=None)
+    return replace(alignment, held_out=None, beside=None)
 
 
 def _pack(value: Any, arrays: list[np.ndarray], seen: dict[int, int]) -> Any:
