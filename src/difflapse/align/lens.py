@@ -331,8 +331,9 @@ def _choose(night: _Solved, alignments: Mapping[int, Alignment], wanted: str) ->
                 rms_pix=_rms(j.held_out),
                 p95_pix=float(np.percentile(radial, 95)) if len(radial) else float("nan"),
                 held_out=j.held_out,
+                beside=j.beside,
                 note=f"the night's lens on {len(radial)} stars; held out against the reference alone "
-                f"{j.beside:.3f} px, {own.rms_pix:.3f} px by itself",
+                f"{_rms(j.beside):.3f} px, {own.rms_pix:.3f} px by itself",
             )
             used += 1
         elif j.own_held_out is not None:
@@ -343,6 +344,7 @@ def _choose(night: _Solved, alignments: Mapping[int, Alignment], wanted: str) ->
                 rms_pix=_rms(j.own_held_out),
                 p95_pix=float(np.percentile(radial, 95)),
                 held_out=j.own_held_out,
+                beside=frame.own.held_out,
             )
     line = f"one lens of degree {fitted.camera.degree} on {night.ends[-1]} stars of {len(frames)} frames"
     if wanted == "lens":
@@ -359,8 +361,8 @@ class _Judged:
     transform: Transform | None
     held_out: HeldOut
     """Against where the night's other frames put each star."""
-    beside: float
-    """Radial rms of the same stars against the reference's own sightings, px: as a frame by itself is judged."""
+    beside: HeldOut
+    """The same stars against the reference's own sightings, as a frame by itself is judged."""
     own_held_out: HeldOut | None
     """The frame's own transform against where the other frames put each star; None where too few are known."""
     common: int
@@ -445,7 +447,7 @@ def _judge(night: _Solved, n: int) -> _Judged:
     return _Judged(
         transform,
         held_night,
-        _rms(held),
+        held,
         own_night,
         len(pairs),
         gain,

@@ -49,3 +49,11 @@ class Alignment:
     note: str = ""
     held_out: HeldOut | None = None
     """The residuals behind `rms_pix`; None where it was not aligned on stars."""
+    beside: HeldOut | None = None
+    """The same against the reference's own measurements, where `held_out` is against those of the other frames; there
+    what all frames have in common against the reference shows, its centroid errors with it. None: `held_out` is."""
+
+    @property
+    def against_reference(self) -> HeldOut | None:
+        """Residuals against what was measured on the reference."""
+        return self.held_out if self.beside is None else self.beside

@@ -63,18 +63,20 @@ def residuals_table(
     """
     from scipy.spatial import KDTree
 
-    with_stars = {k: a for k, a in sorted(alignments.items()) if a.held_out is not None and len(a.held_out)}
+    with_stars = {
+        k: (a.transform, stars)
+        for k, a in sorted(alignments.items())
+        if (stars := a.against_reference) is not None and len(stars)
+    }
     if not with_stars:
         return None
     most = min(MOST_PER_FRAME, max(1, MOST_ROWS // len(with_stars)))
     tree = KDTree(reference.xy)
     parts: list[tuple[np.ndarray, ...]] = []
-    for k, alignment in with_stars.items():
-        stars = alignment.held_out
-        assert stars is not None
+    for k, (transform, stars) in with_stars.items():
         chosen = spread(stars.x, stars.y, frames[k].shape, most, k)
         dx, dy = stars.dx[chosen], stars.dy[chosen]
-        x, y = alignment.transform(stars.x[chosen].astype(float), stars.y[chosen].astype(float))
+        x, y = transform(stars.x[chosen].astype(float), stars.y[chosen].astype(float))
         star = tree.query(np.column_stack([x - dx, y - dy]))[1]
         parts.append((np.full(len(chosen), k), star, x, y, dx, dy, stars.snr[chosen]))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]

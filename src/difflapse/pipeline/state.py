@@ -129,7 +129,7 @@ def _bare_reference(reference: Reference) -> Reference:
 
 
 def _bare(alignment: Alignment) -> Alignment:
-    return replace(alignment, held_out=None)
+    return replace(alignment, held_out=None, beside=None)
 
 
 def _pack(value: Any, arrays: list[np.ndarray], seen: dict[int, int]) -> Any:
