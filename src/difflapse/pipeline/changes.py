@@ -32,6 +32,8 @@ _SPOILT = BLEED | DUST | EDGE | HOT | REFLECTION
 """What spoils a star's light curve on a frame."""
 _COMA = 8.0
 """sigma of the light about a moving point from which on it is a comet."""
+_LEAST_MAG = 0.005
+"""Amplitude below which nothing is a variable: flat field and air do as much to the brightest stars of a field."""
 _BRIGHT = 8.0
 """S/N of sightings that tell where a change is, ..."""
 _BESIDE = 0.45
@@ -145,6 +147,7 @@ def judge_night(
     if night.has("variability"):
         v = night.shared("variability")
         out = kinds.with_curves(out, v.star, v.x, v.y, v.amplitude_mag, 0.8 * watch.fwhm)
+        out, sightings = _without_calm(out, sightings)
     out.sort(key=lambda c: -c.snr_all)
     owner = np.full(len(sightings), -1)
     for n, c in enumerate(out):
@@ -152,6 +155,17 @@ def judge_night(
         if c.kind == "comet":
             owner[_near_path(sightings, c, times, 0.6 * c.width)[1] & (owner < 0) & sightings.believed] = n
     return sightings, owner, out
+
+
+def _without_calm(changes: list[Change], sightings: Sightings) -> tuple[list[Change], Sightings]:
+    """Changes but for variables whose amplitude is nothing, and their sightings as the star's error."""
+    flags, kept = sightings.flags.copy(), []
+    for c in changes:
+        if c.kind == "variable" and c.amplitude_mag < _LEAST_MAG:
+            flags[c.members] |= STAR
+        else:
+            kept.append(c)
+    return kept, replace(sightings, flags=flags)
 
 
 def _light_curves(night: Night, given: dict[int, Sighted], n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from difflapse.model.sightings import COSMIC, Sightings
-from difflapse.pipeline.changes import _are_there, _strongest_alone
+from difflapse.model.sightings import COSMIC, STAR, Change, Sightings
+from difflapse.pipeline.changes import _are_there, _strongest_alone, _without_calm
 
 FWHM = 2.1
 
@@ -43,3 +43,18 @@ def test_weak_or_refused_sightings_do_not_tell_whose_a_change_is() -> None:
 def test_of_stars_side_by_side_the_most_certain_is_the_one_that_varies() -> None:
     x, y = np.array([10.0, 13.0, 40.0]), np.array([20.0, 22.0, 20.0])
     assert _strongest_alone(np.array([1, 0, 2]), x, y, 6.3).tolist() == [0, 2]
+
+
+def test_an_amplitude_of_nothing_is_no_variable() -> None:
+    """What is no variable has no amplitude, and stays; so does a variable whose amplitude is not known."""
+    seen = sightings(0.1, 0.2, 9.0)
+    changes = [
+        Change("variable", 300.4, 200.7, 0, 1, 9.0, 9.0, np.array([0, 1]), amplitude_mag=0.0005),
+        Change("variable", 300.4, 200.7, 2, 2, 9.0, 9.0, np.array([2]), amplitude_mag=0.021),
+        Change("variable", 300.4, 200.7, 3, 3, 9.0, 9.0, np.array([3])),
+        Change("mover", 300.4, 200.7, 4, 5, 9.0, 9.0, np.array([4, 5])),
+    ]
+    kept, judged = _without_calm(changes, seen)
+    assert kept == changes[1:]
+    assert judged.flags.tolist() == [STAR, STAR, 0, 0, 0, 0]
+    assert seen.flags.tolist() == [0] * 6
