@@ -330,4 +330,6 @@ def _ends(
                 best, first = v, k
         if first + last == before:
             break
-    return lo + first, max(lo + last - 1, lo + first + 1)
+    # Two rows at least, and none beyond the limits.
+    end = min(max(lo + last - 1, lo + first + 1), hi)
+    return min(lo + first, end - 1), end

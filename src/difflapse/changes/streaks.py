@@ -17,6 +17,8 @@ from difflapse.model.sightings import Sightings
 
 _MOST_CELLS = 6_000_000
 """Larger differences are looked at every few pixels."""
+_LONGEST = 10_000
+"""So are those with more pixels along a side: whole sums along it are 16-bit numbers."""
 _CLIP = np.float32(3.0)
 """No cell counts for more, so that one star is no line; noise is hardly touched."""
 _SHORTEST = 32
@@ -156,7 +158,12 @@ def find_streaks(
     followed to both ends along a smooth path, which wins back what that costs. What is believed is taken out, and the
     search is repeated.
     """
-    size = max(1, math.ceil(math.sqrt(flat.size / _MOST_CELLS)), round(fwhm / 1.6))
+    size = max(
+        math.ceil(math.sqrt(flat.size / _MOST_CELLS)),
+        math.ceil(max(flat.shape) / _LONGEST),
+        round(fwhm / 1.6),
+        1,
+    )
     picture = _cells(flat, light, fwhm, size)
     ny, nx = picture.shape
     if min(ny, nx) < 2 * _SHORTEST or not np.any(picture):
@@ -219,11 +226,11 @@ class _Sky:
         # So fine that the longest sum still is a 16-bit number.
         parts = min(8, int(32_000 / float(_CLIP) / max(picture.shape)))
         upright = np.empty(picture.shape, np.int16)
-        _numbered(picture, np.float32(max(parts, 1)), upright)
+        _numbered(picture, np.float32(parts), upright)
         cells = (upright, np.ascontiguousarray(cv2.transpose(upright)))
         rng = np.random.default_rng(1)
         noise = tuple(noise_of(v, 2 * _SHORTEST, rng) for v in cells)
-        return cls(picture, cells, (noise[0], noise[1]), dark, fwhm, size, 1 / max(parts, 1))
+        return cls(picture, cells, (noise[0], noise[1]), dark, fwhm, size, 1 / parts)
 
     def unit(self, turned: int, lines: np.ndarray) -> np.ndarray:
         """The noise of a sum over its root of cells along lines, rows (any, x0, y0, x1, y1)."""

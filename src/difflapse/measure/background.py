@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from difflapse.measure.order import neighbours, quantile
 from difflapse.mosaic import channels, sites
 
 _MAX_SAMPLES = 40_000
@@ -73,7 +74,7 @@ def _quiet_steps(sample: np.ndarray, good: np.ndarray, run: int) -> np.ndarray:
     ny = sample.shape[0]
     runs = (sample.shape[1] - 1) // run
     out = np.empty(ny * runs * run, np.float32)
-    total, sort = np.empty(run, np.float32), np.empty(run, np.float32)
+    total, room = np.empty(run, np.float32), np.empty(run, np.float32)
     n = 0
     for j in range(ny):
         for r in range(runs):
@@ -84,10 +85,9 @@ def _quiet_steps(sample: np.ndarray, good: np.ndarray, run: int) -> np.ndarray:
                 if good[j, i] and good[j, i + 1]:
                     total[k] = sample[j, i] + sample[j, i + 1]
                     m += 1
-                sort[k] = total[k]
             if m == 0:
                 continue
-            limit = _select(sort, run // 2)
+            limit = neighbours(total, run // 2, room)[0]
             for k in range(run):
                 if total[k] <= limit and total[k] < np.inf:
                     i = r * run + k
@@ -98,8 +98,8 @@ def _quiet_steps(sample: np.ndarray, good: np.ndarray, run: int) -> np.ndarray:
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _robust_width(values: np.ndarray) -> float:
-    """Standard deviation of the core of a distribution, not quantised where the values are whole numbers; the values
-    are left in another order.
+    """Standard deviation of the core of a distribution, not quantised where the values (n,) float32 are whole numbers,
+    which are then no longer so.
     """
     n = len(values)
     if n < 2:
@@ -113,45 +113,7 @@ def _robust_width(values: np.ndarray) -> float:
         # Spread each count over its unit interval, then take that interval's variance off again.
         for k in range(n):
             values[k] += np.float32((k * 0.61803399) % 1.0 - 0.5)
-    low, high = _quantile(values, 0.158655), _quantile(values, 0.841345)
+    room = np.empty(n, np.float32)
+    low, high = quantile(values, 0.158655, room), quantile(values, 0.841345, room)
     width = 0.5 * (high - low)
     return np.sqrt(max(width * width - 1 / 12, 0.0)) if whole else width
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _quantile(values: np.ndarray, share: float) -> float:
-    """Quantile between the two nearest values; they are left in another order."""
-    place = share * (len(values) - 1)
-    k = int(place)
-    below = _select(values, k)
-    above = below
-    if k + 1 < len(values):
-        above = values[k + 1]
-        for i in range(k + 2, len(values)):
-            above = min(above, values[i])
-    return below + (place - k) * (above - below)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _select(values: np.ndarray, which: int) -> float:
-    """The value that sorting would bring to a place; they are left in another order (Hoare's selection)."""
-    low, high = 0, len(values) - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if which <= j:
-            high = j
-        elif which >= i:
-            low = i
-        else:
-            break
-    return values[which]

@@ -14,14 +14,7 @@ _FEWEST_CUT, _MOST_CUT = 12, 0.05
 
 def find_saturated(data: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Native pixels (x, y) at and above the saturation level, as int64 arrays."""
-    values = np.ascontiguousarray(data).reshape(-1)
-    n = len(values) // _BLOCK
-    blocks = np.arange(-(-len(values) // _BLOCK))
-    if values.dtype.kind in "iu":
-        # Blocks without such a pixel, nearly all, are passed over at the speed of memory.
-        tops = values[: n * _BLOCK].reshape(n, _BLOCK).max(axis=1)
-        blocks = np.append(np.flatnonzero(tops >= level), blocks[n:])
-    index = _at_least(values, level, blocks)
+    index = _at_least(np.ascontiguousarray(data).reshape(-1), level)
     return index % data.shape[1], index // data.shape[1]
 
 
@@ -43,7 +36,8 @@ def clip_level(data: np.ndarray) -> float | None:
     if not np.isfinite(top):
         return None
     low = float(np.median(data[::7, ::5]))
-    values = data.reshape(-1)[_at_least(np.ascontiguousarray(data).reshape(-1), top - _BELOW * (top - low))]
+    values = np.ascontiguousarray(data).reshape(-1)
+    values = values[_at_least(values, top - _BELOW * (top - low))]
     cut = int((values == top).sum())
     if cut < _FEWEST_CUT or cut > _MOST_CUT * data.size or cut < 2 * (len(values) - cut):
         return None
@@ -95,8 +89,19 @@ def repair(data: np.ndarray, x: np.ndarray, y: np.ndarray, step: int) -> np.ndar
     return data
 
 
+def _at_least(values: np.ndarray, level: float) -> np.ndarray:
+    """Flat indices, ascending, of the values at and above a level."""
+    n = len(values) // _BLOCK
+    blocks = np.arange(-(-len(values) // _BLOCK))
+    if values.dtype.kind in "iu":
+        # Blocks without such a pixel, nearly all, are passed over at the speed of memory.
+        tops = values[: n * _BLOCK].reshape(n, _BLOCK).max(axis=1)
+        blocks = np.append(np.flatnonzero(tops >= level), blocks[n:])
+    return _at_least_in(values, level, blocks)  # type: ignore[no-any-return]
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _at_least(values: np.ndarray, level: float, blocks: np.ndarray) -> np.ndarray:
+def _at_least_in(values: np.ndarray, level: float, blocks: np.ndarray) -> np.ndarray:
     """Flat indices, ascending, of the values of some blocks."""
     out = []
     for b in blocks:

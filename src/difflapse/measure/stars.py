@@ -14,6 +14,7 @@ import numpy as np
 
 from difflapse.measure.background import channel_levels
 from difflapse.measure.detect import detect, shrink, spread
+from difflapse.measure.order import median
 from difflapse.measure.psf import Light, fit_profile
 from difflapse.model import Frame, Quality, Stars
 from difflapse.mosaic import channels, native_order, sites
@@ -420,33 +421,6 @@ def _widths(
     return sigma, elongation, moments
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _median(values: np.ndarray, n: int) -> float:
-    """Median of the first n values, which are left in another order (Hoare's selection: no copy, no full sort)."""
-    low, high, middle = 0, n - 1, n // 2
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if middle <= j:
-            high = j
-        elif middle >= i:
-            low = i
-        else:
-            break
-    if n % 2:
-        return float(values[middle])
-    return 0.5 * (float(values[middle]) + float(np.max(values[:middle])))
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_LOOSE)
 def _apertures(
     data: np.ndarray,
@@ -467,7 +441,8 @@ def _apertures(
     spiky = np.zeros(n, np.bool_)
     inner, outer = radius + 1.5, radius + 5.5
     reach = int(np.ceil(outer))
-    ring = np.empty((n_channels, (2 * reach + 1) ** 2))
+    ring = np.empty((n_channels, (2 * reach + 1) ** 2), np.float32)
+    room = np.empty(ring.shape[1], np.float32)
     m = np.empty(n_channels, np.int64)
     total = np.empty(n_channels)
     odd_site = step - 1
@@ -495,7 +470,7 @@ def _apertures(
         for c in range(n_channels):
             if m[c] < 4 or count[c, k] == 0:
                 continue
-            sky = _median(ring[c], m[c])
+            sky = float(median(ring[c, : m[c]], room))
             skies[c, k] = sky
             flux[c, k] = total[c] - sky * count[c, k]
             whole += flux[c, k]

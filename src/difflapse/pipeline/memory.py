@@ -18,6 +18,7 @@ from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode
 from difflapse.pipeline.pictures import difference_bytes, kept_bytes, movie_layout
 from difflapse.pipeline.plant import planted_bytes
 from difflapse.pipeline.pool import Pool, cores
+from difflapse.pipeline.sight import PLACE_FRAMES
 from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
 
@@ -102,6 +103,8 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
         scratch += (
             min(len(sequence.frames), COMET_FRAMES) + (n_channels * members if members > 1 else 0)
         ) * cells
+        # Their filtered differences, a byte a pixel.
+        scratch += min(len(sequence.frames), PLACE_FRAMES) * product
     if options.injection and mode != "none" and not options.follow:
         scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
     latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)

@@ -31,7 +31,7 @@ _CLEAR = 0.4
 """Transparency below which a difference tells of the cloud."""
 _AT_STARS = 300
 """Sightings within the error of a bright star that are kept of one frame."""
-_PLACES = 48
+PLACE_FRAMES = 48
 """Frames whose filtered difference is kept, to tell how restless a place is, ..."""
 _FINE = 4
 """... in so many steps to a sigma."""
@@ -100,7 +100,7 @@ def prepare_watch(desk: Desk) -> None:
     )
     used = scene.used
     cell = max(1, CELL // step)
-    watch = Watch(starlight, fwhm, width, _of(used, COMET_FRAMES), cell, len(used), _of(used, _PLACES))
+    watch = Watch(starlight, fwhm, width, _of(used, COMET_FRAMES), cell, len(used), _of(used, PLACE_FRAMES))
     night.share("watch", watch)
     ny, nx = canvas.grid.shape
     night.make_array("cells", (len(watch.comet_frames), ny // cell, nx // cell), np.float32)
