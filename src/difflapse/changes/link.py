@@ -343,7 +343,10 @@ def _shown(snr: float) -> float:
 
 def find_singles(sightings: Sightings, options: LinkOptions, free: np.ndarray) -> np.ndarray:
     """Rows of strong, star-like sightings on one frame alone."""
-    like = (sightings.sharpness > 0.12) & (sightings.sharpness < 0.5)
+    # The middle pixel's share of a star's light in 3x3: particles are sharper, the more so where stars are wide.
+    sigma = max(options.fwhm, 1.0) / 2.3548
+    star = (math.erf(0.5 / (math.sqrt(2) * sigma)) / math.erf(1.5 / (math.sqrt(2) * sigma))) ** 2
+    like = (sightings.sharpness > 0.12) & (sightings.sharpness < min(0.5, 2.5 * star))
     narrow = sightings.width < 2.0 * options.fwhm * 1.2
     return np.flatnonzero(free & ~sightings.is_streak & (sightings.snr > _ALONE) & like & narrow)
 

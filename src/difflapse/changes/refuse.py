@@ -46,10 +46,12 @@ _EDGE = 2.0
 """Widths of a star along the edge."""
 _ECHO = 0.3
 """S/N of a streak over that of one it lies on, on another frame, up to which it is that one's."""
-_TILT = 0.012
+_TILT = 0.03
 """Sine of the angle to a row or column up to which a line lies along it, ..."""
 _FAINT = 0.9
 """... and S/N of a star's width of it up to which it is faint."""
+_EXACT, _LONG = 0.002, 400.0
+"""Sine up to which a line lies along a row however bright it is, and native pixels that it must have for that."""
 _HERE = 0.7
 """Native pixels within which a sensor's pixel is the same."""
 _SAME_WAY = 2.0
@@ -426,7 +428,7 @@ def by_native(
 
 
 def by_rows(sightings: Sightings, x: np.ndarray, y: np.ndarray, step: int, fwhm: float) -> Sightings:
-    """Flag faint streaks along the sensor's rows or columns: offsets of their readout look like that.
+    """Flag faint streaks along the sensor's rows or columns, and long ones along just one: a readout makes them.
 
     Parameters
     ----------
@@ -449,9 +451,9 @@ def by_rows(sightings: Sightings, x: np.ndarray, y: np.ndarray, step: int, fwhm:
     with np.errstate(invalid="ignore", divide="ignore"):
         along = np.minimum(dx, dy) < _TILT * np.maximum(dx, dy)
         faint = sightings.snr < _FAINT * np.sqrt(length)
-    return _with(
-        sightings, np.where(sightings.is_streak & along & faint, sightings.flags | ROWS, sightings.flags)
-    )
+        one = (np.maximum(dx, dy) > _LONG) & (np.minimum(dx, dy) < _EXACT * np.maximum(dx, dy))
+    readout = sightings.is_streak & ((along & faint) | one)
+    return _with(sightings, np.where(readout, sightings.flags | ROWS, sightings.flags))
 
 
 def by_place(sightings: Sightings, believed: float, series: np.ndarray) -> Sightings:

@@ -94,6 +94,8 @@ def _told_change(change: Mapping[str, Any]) -> str:
     where = f"({change['x_pix']:.0f}, {change['y_pix']:.0f})"
     if change["amplitude_mag"] is not None:
         return f"{where} by {change['amplitude_mag']:.2f} mag"
+    if change["rate_arcsec_per_hour"] is not None:
+        return f"{where} {change['rate_arcsec_per_hour']:.0f} arcsec/h"
     if change["rate_pix_per_hour"] is not None:
         return f"{where} {change['rate_pix_per_hour']:.0f} px/h"
     if change["kind"] == "streak":

@@ -63,7 +63,7 @@ def discover(inputs: Sequence[str | Path], *, mosaic: str = "auto", split: bool 
         shown = ", ".join(map(str, inputs)) or "nothing"
         raise InputError(
             f"no FITS files found in {shown}; 2 frames or more are needed",
-            unwanted[0].reason
+            f"{unwanted[0].file} {unwanted[0].reason}, whose products are no input: name the folder of frames"
             if unwanted
             else "name a folder that holds .fits, .fit, .fts or .fits.fz files",
             {"found": 0, "needed": 2},

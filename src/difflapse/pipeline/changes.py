@@ -32,6 +32,8 @@ _SPOILT = BLEED | DUST | EDGE | HOT | REFLECTION
 """What spoils a star's light curve on a frame."""
 _COMA = 8.0
 """sigma of the light about a moving point from which on it is a comet."""
+_COMA_LINE = 12.0
+"""Widths of a coma up to which a line through it is its own."""
 _LEAST_MAG = 0.005
 """Amplitude below which nothing is a variable: flat field and air do as much to the brightest stars of a field."""
 _BRIGHT = 8.0
@@ -60,11 +62,13 @@ def find_changes(desk: Desk) -> None:
     sightings = Sightings.joined(v.sightings for v in given.values())
     sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
     sightings = refuse.by_pattern(sightings, watch.fwhm, len(given))
-    series = places_of(night, given, sightings)
-    # Stars are judged by their light curves, restless or not.
-    at_star, _ = _nearest(sightings, watch.starlight.x, watch.starlight.y, 0.8 * watch.fwhm)
-    series[:, at_star] = np.nan
-    sightings = refuse.by_place(sightings, BELIEVED, series)
+    if scene.mode == "template":
+        # Where neighbours in time are subtracted, what moves makes the places on its way restless.
+        series = places_of(night, given, sightings)
+        # Stars are judged by their light curves, restless or not.
+        at_star, _ = _nearest(sightings, watch.starlight.x, watch.starlight.y, 0.8 * watch.fwhm)
+        series[:, at_star] = np.nan
+        sightings = refuse.by_place(sightings, BELIEVED, series)
     sightings, owner, changes = judge_night(desk, watch, sightings, given)
     _write(desk, sightings, owner, changes, "")
 
@@ -313,13 +317,14 @@ def _near_path(
 
 
 def _within(sightings: Sightings, comet: Change, times: np.ndarray) -> np.ndarray:
-    """Which streaks lie within a coma: its own core, drawn out."""
+    """Which streaks are no more than the line along which a coma is brightest: they cross it, and end near it."""
     x, y = (v[sightings.frame] for v in _position(comet, times))
-    middle_x, middle_y = 0.5 * (sightings.x + sightings.x_end), 0.5 * (sightings.y + sightings.y_end)
-    length = np.hypot(sightings.x_end - sightings.x, sightings.y_end - sightings.y)
-    with np.errstate(invalid="ignore"):
-        near = np.hypot(middle_x - x, middle_y - y) < 2.0 * comet.width
-        return np.asarray(sightings.is_streak & near & (length < 5.0 * comet.width))
+    dx, dy = sightings.x_end - sightings.x, sightings.y_end - sightings.y
+    length = np.hypot(dx, dy)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = np.clip(((x - sightings.x) * dx + (y - sightings.y) * dy) / length**2, 0, 1)
+        away = np.hypot(sightings.x + t * dx - x, sightings.y + t * dy - y)
+        return np.asarray(sightings.is_streak & (away < comet.width) & (length < _COMA_LINE * comet.width))
 
 
 def _position(change: Change, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -208,6 +208,17 @@ def test_a_faint_line_along_the_rows_is_their_offset_a_bright_or_a_tilted_one_is
     assert list(judged.flags) == [ROWS, 0, 0]
 
 
+def test_a_long_line_on_just_one_row_is_the_readouts_however_bright() -> None:
+    """A satellite's leaves its row; a short one's ends are not known so well."""
+    zero = np.zeros(3)
+    lines = Sightings(
+        np.zeros(3, np.int32), zero, zero, zero + 400.0, zero + 2.8, np.zeros(3, np.int32), zero + 800, zero
+    )
+    x = np.array([[21.0, 21.0, 21.0], [1053.0, 1053.0, 321.0]])
+    y = np.array([[3.0, 3.0, 3.0], [3.8, 8.2, 3.1]])
+    assert list(refuse.by_rows(lines, x, y, 2, FWHM).flags) == [ROWS, 0, 0]
+
+
 def test_what_a_bright_streak_leaves_on_another_frame_is_its_echo() -> None:
     """Beside it on the next frame and far weaker: an echo; across it, or as bright, or further on: its own."""
     x, y = np.array([100.0, 140.0, 300.0, 100.0, 900.0]), np.array([100.0, 112.0, 0.0, 100.0, 500.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from difflapse.model.sightings import COSMIC, STAR, Change, Sightings
-from difflapse.pipeline.changes import _are_there, _strongest_alone, _without_calm
+from difflapse.pipeline.changes import _are_there, _strongest_alone, _within, _without_calm
 
 FWHM = 2.1
 
@@ -58,3 +58,16 @@ def test_an_amplitude_of_nothing_is_no_variable() -> None:
     assert kept == changes[1:]
     assert judged.flags.tolist() == [STAR, STAR, 0, 0, 0, 0]
     assert seen.flags.tolist() == [0] * 6
+
+
+def test_a_line_through_a_coma_is_the_comas_and_a_satellites_is_not() -> None:
+    """A coma 19 px wide at (300, 200) on the second frame: a line of 8 widths through it, one beside it, a long one."""
+    comet = Change(
+        "comet", 290.0, 195.0, 0, 2, 20.0, 60.0, np.zeros(0, int), rate_x=10.0, rate_y=5.0, width=19.0
+    )
+    ones = np.ones(3)
+    lines = Sightings(
+        np.ones(3, np.int32), np.array([295.0, 240.0, 10.0]), np.array([190.0, 90.0, 60.0]), 11 * ones, 2 * ones,
+        np.zeros(3, np.int32), np.array([430.0, 330.0, 760.0]), np.array([280.0, 170.0, 420.0]),
+    )  # fmt: skip
+    assert _within(lines, comet, np.array([0.0, 1.0, 2.0])).tolist() == [True, False, False]
