@@ -22,7 +22,7 @@ help:
 	@echo 'make test    all tests'
 	@echo 'make check   lint, types, floors, docs'
 	@echo 'make bench   speed, beside the peers'
-	@echo 'make bench-large   what is found in many simulated nights; hours'
+	@echo 'make bench-large   what is found in many simulated nights; half an hour'
 	@echo 'make clean   remove what these made'
 
 demo: $(VENV)/with-base $(VENV)/kernels
@@ -49,7 +49,7 @@ docs: $(VENV)/with-dev
 bench: $(VENV)/with-bench $(VENV)/kernels
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-# Hours, and 4 GB of disk: 28 nights, each removed when it is scored. Interrupt it and go on as you like.
+# Half an hour on two quiet cores, and 4 GB of disk: 28 nights, each removed when it is scored. Interrupt it and go on as you like.
 bench-large: $(VENV)/with-bench $(VENV)/kernels
 	@$(BIN)/python benchmarks/changes_many.py difflapse-bench --figures docs/images $(ARGS)
 
