@@ -39,6 +39,8 @@ TEMPLATE_FRAMES = 12
 """Frames in a template at most: more add cost, and hardly any depth to a difference."""
 DEFECT_FRAMES = 6
 FEWEST_FOR_TEMPLATE = 4
+_FEW_STARS = 10
+"""Stars on the frame that has most, below which a night has none."""
 _STARLESS = 5.0
 """How many times more the middle of the night counts for a reference without stars."""
 
@@ -282,7 +284,7 @@ def _ranked(desk: Desk, alive: list[int]) -> list[int]:
     # Products take their sky positions from the reference: one with a WCS is worth some sharpness.
     score += 0.5 * np.array([bool(desk.night.frames[k].wcs_header) for k in alive])
     middle = np.abs(np.linspace(-1, 1, len(alive)))
-    if np.median(stars) < 5:
+    if stars.max() < _FEW_STARS:
         # Where there are no stars the scene itself may turn and change: what lies in the middle is like most.
         middle *= _STARLESS
     return [alive[n] for n in np.argsort(-(score - 0.4 * middle), kind="stable")]
