@@ -62,13 +62,11 @@ def find_changes(desk: Desk) -> None:
     sightings = Sightings.joined(v.sightings for v in given.values())
     sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
     sightings = refuse.by_pattern(sightings, watch.fwhm, len(given))
-    if scene.mode == "template":
-        # Where neighbours in time are subtracted, what moves makes the places on its way restless.
-        series = places_of(night, given, sightings)
-        # Stars are judged by their light curves, restless or not.
-        at_star, _ = _nearest(sightings, watch.starlight.x, watch.starlight.y, 0.8 * watch.fwhm)
-        series[:, at_star] = np.nan
-        sightings = refuse.by_place(sightings, BELIEVED, series)
+    series = places_of(night, given, sightings)
+    # Stars are judged by their light curves, restless or not.
+    at_star, _ = _nearest(sightings, watch.starlight.x, watch.starlight.y, 0.8 * watch.fwhm)
+    series[:, at_star] = np.nan
+    sightings = refuse.by_place(sightings, BELIEVED, series)
     sightings, owner, changes = judge_night(desk, watch, sightings, given)
     _write(desk, sightings, owner, changes, "")
 

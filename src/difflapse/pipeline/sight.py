@@ -57,7 +57,7 @@ class Watch:
     frames: int
     """Differences in which lines are looked for."""
     place_frames: tuple[int, ...]
-    """Frames whose filtered difference is kept, by their place in the array ``places``."""
+    """Frames whose filtered difference is kept, by their place in the array ``places``; none without a template."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +102,14 @@ def prepare_watch(desk: Desk) -> None:
     )
     used = scene.used
     cell = max(1, CELL // step)
-    watch = Watch(starlight, fwhm, width, _of(used, COMET_FRAMES), cell, len(used), _of(used, PLACE_FRAMES))
+    # Where neighbours in time are subtracted, what moves makes the places on its way restless.
+    kept = _of(used, PLACE_FRAMES) if scene.mode == "template" else ()
+    watch = Watch(starlight, fwhm, width, _of(used, COMET_FRAMES), cell, len(used), kept)
     night.share("watch", watch)
     ny, nx = canvas.grid.shape
     night.make_array("cells", (len(watch.comet_frames), ny // cell, nx // cell), np.float32)
-    night.make_array("places", (len(watch.place_frames), ny, nx), np.int8)
+    if kept:
+        night.make_array("places", (len(kept), ny, nx), np.int8)
     night.make_array("star_residuals", (len(night.frames), 2, max(len(starlight), 1)), np.float32)
 
 
@@ -127,9 +130,8 @@ def places_of(night: Night, given: Mapping[int, Sighted], sightings: Sightings) 
     ny, nx = grid.shape
     i, j = np.clip(np.rint(i), 0, nx - 1).astype(int), np.clip(np.rint(j), 0, ny - 1).astype(int)
     light = watch.starlight.bins[j, i]
-    held = night.array("places")
     out = [
-        np.asarray(held[slot][j, i], float) / (_FINE * given[k].scatter[light])
+        np.asarray(night.array("places")[slot][j, i], float) / (_FINE * given[k].scatter[light])
         for slot, k in enumerate(watch.place_frames)
         if k in given and given[k].clear
     ]
