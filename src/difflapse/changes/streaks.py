@@ -538,27 +538,32 @@ def _weighted(flat: np.ndarray, light: np.ndarray, weights: np.ndarray, out: np.
             out[j, i] = v * w if v == v else np.float32(0)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
 def _scaled(soft: np.ndarray, data: np.ndarray, gain: np.float32, out: np.ndarray) -> None:
     """A filtered picture times a number, less the mean of what is not bright; 0 where the data is."""
-    total, n = 0.0, 0
+    nothing, one, top = np.float32(0), np.float32(1), np.float32(3)
+    total, n = 0.0, 0.0
     for j in range(soft.shape[0]):
-        part, m = np.float32(0), 0
+        part, known = nothing, nothing
         for i in range(soft.shape[1]):
             v = soft[j, i] * gain
-            out[j, i] = v
-            known = data[j, i] != 0
-            part += min(max(v, np.float32(-3)), np.float32(3)) if known else np.float32(0)
-            m += 1 if known else 0
-        total += float(part)
-        n += m
-    mean = np.float32(total / max(n, 1))
+            seen = data[j, i] != 0
+            part += min(max(v, -top), top) if seen else nothing
+            known += one if seen else nothing
+        total += part
+        n += known
+    mean = np.float32(total / max(n, 1.0))
     for j in range(soft.shape[0]):
         for i in range(soft.shape[1]):
-            out[j, i] = out[j, i] - mean if data[j, i] != 0 else np.float32(0)
+            v = soft[j, i] * gain - mean
+            out[j, i] = v if data[j, i] != 0 else nothing
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
 def _level_rows(picture: np.ndarray, length: int) -> None:
     """Take from each cell the mean of what is not bright within a length to both sides in its row, by blocks of it."""
     nx = picture.shape[1]

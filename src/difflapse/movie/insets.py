@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from difflapse.movie.layout import Layout
-from difflapse.movie.text import BRIGHT, GROUND, levels, paste, text_mask
+from difflapse.movie.text import BRIGHT, levels, paste_seamed, text_mask
 
 MOST = 4
 """Insets of a panel at most: one for each corner."""
@@ -77,9 +77,7 @@ def paste_inset(
     panel[y : y + tall, x : x + long] = big
     if label and layout.labels == "full":
         word = text_mask(label, max(9, round(0.7 * layout.text)), long - 8)
-        for dx, dy in ((-1, -1), (1, -1), (-1, 1), (1, 1)):
-            paste(panel, word, x + 6 + dx, y + 3 + dy, GROUND)
-        paste(panel, word, x + 6, y + 3, BRIGHT)
+        paste_seamed(panel, word, x + 6, y + 3, BRIGHT)
 
 
 def _frame(panel: np.ndarray, box: tuple[int, int, int, int]) -> None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from difflapse.movie.layout import Layout, Panel
-from difflapse.movie.text import GROUND, draw_in_eight_bits, paste, text_mask
+from difflapse.movie.text import draw_in_eight_bits, paste_seamed, text_mask
 
 INK = (140, 245, 205)
 """No tone of the colour scale, nor of a star."""
@@ -210,9 +210,7 @@ def _mark_panel(layout: Layout, panel: Panel, seen: list[_Seen], named: bool, vi
             free = not any(_meet(box, other) for n, other in enumerate(taken) if n != own)
             free = free and not any(_meet(box, bead) for bead in beads)
             if inside and free:
-                for dx, dy in ((-1, -1), (1, -1), (-1, 1), (1, 1)):
-                    paste(view, word, round(left) + dx, round(top) + dy, GROUND)
-                paste(view, word, round(left), round(top), INK)
+                paste_seamed(view, word, round(left), round(top), INK)
                 taken.append(box)
                 break
 

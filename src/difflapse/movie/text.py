@@ -81,6 +81,17 @@ def paste(picture: np.ndarray, mask: np.ndarray, x: int, y: int, colour: tuple[i
     blend(picture[y0:y1, x0:x1], mask[y0 - y : y1 - y, x0 - x : x1 - x], colour)
 
 
+def paste_seamed(picture: np.ndarray, mask: np.ndarray, x: int, y: int, colour: tuple[int, int, int]) -> None:
+    """As `paste`, on a dark seam a pixel wide, so that it reads on any ground."""
+    tall, wide = mask.shape
+    clear = np.ones((tall + 2, wide + 2), np.float32)
+    through = 1 - mask / np.float32(255)
+    for dx, dy in ((0, 0), (2, 0), (0, 2), (2, 2)):
+        clear[dy : dy + tall, dx : dx + wide] *= through
+    paste(picture, np.rint(255 * (1 - clear)).astype(np.uint8), x - 1, y - 1, GROUND)
+    paste(picture, mask, x, y, colour)
+
+
 def blend(under: np.ndarray, ink: np.ndarray, colour: tuple[int, int, int]) -> None:
     """Lay a colour over (..., 3) uint8 or uint16, in place, as thickly as `ink` (...) uint8 says."""
     wide = np.uint32 if under.dtype == np.uint16 else np.uint16

@@ -122,6 +122,7 @@ class Again:
                     group.stages[0].work(desk)
                 else:
                     each(desk, group, only)
+            desk.pool.finish()
         failed = [k for k in desk.failed if k not in before]
         if len(failed) > desk.night.options.max_failed * len(desk.night.frames):
             raise InputError(

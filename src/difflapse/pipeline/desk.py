@@ -58,6 +58,8 @@ class Desk:
 
     def __exit__(self, *failure: Any) -> None:
         self.close_film(*failure)
+        if failure[0] is not None:
+            self.pool.drop()
 
     def open_film(self, film: Film) -> None:
         """Begin a movie that takes pictures as they arrive."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -144,20 +144,31 @@ class Film:
 
 
 def encode_movie(desk: Desk) -> None:
-    """Encode the drawn pictures in the order of time, and write what each of them shows beside the movie."""
+    """Encode the drawn pictures in the order of time, and write what each of them shows beside the movie.
+
+    That is done while this process waits for workers that make what comes later, see `Pool.do_beside`.
+    """
+    if desk.film is None:
+        desk.pool.do_beside(_encoded(desk))
+        return
+    desk.progress.start("movie", len(desk.alive()))  # encoded as they arrived
+    desk.film.end()
+    desk.close_film()
+    desk.progress.finish("movie")
+
+
+def _encoded(desk: Desk) -> Generator[None]:
+    """Encode the movie, a picture at each step."""
     night = desk.night
     frames = desk.alive()
     desk.progress.start("movie", len(frames))
-    if desk.film is not None:  # encoded as they arrived
-        desk.film.end()
-        desk.close_film()
-    else:
-        spread = np.unique(np.linspace(0, len(frames) - 1, min(_SAMPLE, len(frames))).round().astype(int))
-        with Film(desk, sample=[frames[n] for n in spread]) as film:
-            for k in frames:
-                film.add(k, pictures.kept(night, k), desk.value("shown", k))
-                desk.progress.advance("movie")
-            film.end()
+    spread = np.unique(np.linspace(0, len(frames) - 1, min(_SAMPLE, len(frames))).round().astype(int))
+    with Film(desk, sample=[frames[n] for n in spread]) as film:
+        for k in frames:
+            film.add(k, pictures.kept(night, k), desk.value("shown", k))
+            desk.progress.advance("movie")
+            yield
+        film.end()
     desk.progress.finish("movie")
 
 

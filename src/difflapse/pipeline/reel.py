@@ -17,6 +17,7 @@ from difflapse.movie.encode import Encoder
 from difflapse.movie.join import join
 from difflapse.pipeline import cuts, pictures
 from difflapse.pipeline.clips import FOLDER, FPS, clip_stays, make_clip
+from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.drawing import marked
 from difflapse.pipeline.metadata import movie_metadata
@@ -40,6 +41,9 @@ def make_reel(desk: Desk) -> None:
     (Path(night.out) / FOLDER).mkdir(exist_ok=True)
     frames = sorted({k for s in subjects for k in s.frames})
     desk.progress.start("reel", len(frames) + len(subjects))
+    opening = desk.pool.start(
+        _opening, night, desk.alive(), len(table), [s.frames for s in subjects[:IN_BEST]]
+    )
     found = _cut(desk, subjects, frames)
     told = desk.values.get("shown", {})
     jobs = [(night, s, found[n], {k: told[k] for k in s.frames if k in told}) for n, s in enumerate(subjects)]
@@ -52,7 +56,10 @@ def make_reel(desk: Desk) -> None:
             desk.products.append(f"{FOLDER}/{subjects[n].stem}.mp4")
         desk.progress.advance("reel")
     if made:
-        _highlights(desk, [s for s in subjects if s in made], len(table))
+        parts = opening()
+        if isinstance(parts, FrameError):
+            raise parts
+        _highlights(desk, parts, [s for s in subjects if s in made], len(table))
     desk.progress.finish("reel")
 
 
@@ -93,16 +100,11 @@ def _cut(desk: Desk, subjects: list[Subject], frames: list[int]) -> list[dict[in
     return found
 
 
-def _highlights(desk: Desk, subjects: list[Subject], n_changes: int) -> None:
-    """The title, the night in a few seconds, and the best clips, one after another."""
-    night = desk.night
-    scratch, place = Path(night.scratch), Path(night.out)
-    size = (clip.WIDTH, clip.HEIGHT)
-    frames = desk.alive()
-    words = movie_metadata(night, frames, {})
+def _opening(night: Night, frames: list[int], n_changes: int, clips: list[tuple[int, ...]]) -> list[Path]:
+    """What the highlights begin with: their title, and the night in a few seconds, where its pictures are kept."""
+    scratch, size = Path(night.scratch), (clip.WIDTH, clip.HEIGHT)
     times = night.times(frames)
-    title = night.frames[0].object or night.name
-    lines = [title]
+    lines = [_title(night)]
     if times:
         hours = 24 * (max(times) - min(times))
         lines.append(f"{iso_utc(min(times), 0)[:10]}, {len(frames)} frames in {hours:.1f} hours")
@@ -117,15 +119,26 @@ def _highlights(desk: Desk, subjects: list[Subject], n_changes: int) -> None:
             frames[n]
             for n in np.unique(np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int))
         ]
-        stay = night_stay(len(shown), [sum(clip_stays(len(s.frames))) for s in subjects[:IN_BEST]])
+        stay = night_stay(len(shown), [sum(clip_stays(len(own))) for own in clips])
         with Encoder(parts[1], size, FPS, threads=1, variable=True) as encoder:
             for k in shown:
                 small = fitted(marked(night, k, pictures.kept(night, k)))
                 encoder.write(small, stay)
-    parts += [place / FOLDER / f"{s.stem}.mp4" for s in subjects[:IN_BEST]]
+    return parts
+
+
+def _highlights(desk: Desk, opening: list[Path], subjects: list[Subject], n_changes: int) -> None:
+    """The opening and the best clips, one after another."""
+    night, place = desk.night, Path(desk.night.out)
+    words = movie_metadata(night, desk.alive(), {})
+    parts = opening + [place / FOLDER / f"{s.stem}.mp4" for s in subjects[:IN_BEST]]
     told = {**words, "comment": f"difflapse; the best of {n_changes} changes; {words['description']}"}
-    join(parts, place / BEST, {**told, "title": f"{title}: what changed"})
+    join(parts, place / BEST, {**told, "title": f"{_title(night)}: what changed"})
     desk.products.append(BEST)
+
+
+def _title(night: Night) -> str:
+    return night.frames[0].object or night.name
 
 
 def _table(path: Path) -> Any:

@@ -309,6 +309,7 @@ def run_stages(desk: Desk, groups: Sequence[Group]) -> TooManyFailedError | None
             too_many = _too_many(desk, desk.night.options)
             if too_many is not None:
                 return too_many
+        desk.pool.finish()
     return None
 
 

@@ -33,7 +33,9 @@ def test_a_coma_is_as_strong_as_its_light_tells(peak: float) -> None:
     strengths = [coma_strength(_night(4.0, peak, seed), _X, _Y) for seed in range(24)]
     # The noise is known from 48 places: its own error is 17 % each, and each strength's own is 1.
     error = np.hypot(1.0, 0.17 * _expected(4.0, peak)) / np.sqrt(24)
-    assert np.mean(strengths) == pytest.approx(_expected(4.0, peak), abs=4 * error + 0.1 * _expected(4.0, peak))
+    assert np.mean(strengths) == pytest.approx(
+        _expected(4.0, peak), abs=4 * error + 0.1 * _expected(4.0, peak)
+    )
 
 
 def test_a_point_and_noise_have_none() -> None:
