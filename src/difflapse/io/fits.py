@@ -198,8 +198,11 @@ def read_bands(
         whole = _plain_pixels(facts.path, hdu).reshape(facts.shape)
     read = []
     for first, past in bands:
-        raw = _compressed_pixels(facts.path, hdu, (first, past)) if whole is None else whole
-        read.append(_pixels_and_mask(raw.reshape(facts.shape)[first:past].copy(), hdu))
+        if whole is None:
+            raw = _compressed_pixels(facts.path, hdu, (first, past)).reshape(past - first, facts.shape[1])
+        else:
+            raw = whole[first:past].copy()
+        read.append(_pixels_and_mask(raw, hdu))
     return read
 
 
@@ -226,9 +229,9 @@ def _part(facts: FrameFacts, hdu: Hdu, rows: tuple[int, int]) -> Frame:
     first, past = max(0, rows[0]), min(facts.shape[0], rows[1])
     if first >= past:
         raise ReadError(f"rows {rows[0]} to {rows[1]} are asked of an image of {_size(facts.shape)} pixels")
-    raw = _compressed_pixels(facts.path, hdu, (first, past)).reshape(facts.shape)
-    part, bad = _pixels_and_mask(raw[first:past], hdu)
-    data = raw if part.base is raw and part.dtype == raw.dtype else np.empty(facts.shape, part.dtype)
+    raw = _compressed_pixels(facts.path, hdu, (first, past)).reshape(past - first, facts.shape[1])
+    part, bad = _pixels_and_mask(raw, hdu)
+    data = np.empty(facts.shape, part.dtype)
     data[first:past] = part
     level = np.median(part[:: max(1, len(part) // 64)]).astype(part.dtype)
     data[:first], data[past:] = level, level
@@ -355,7 +358,7 @@ def _plain_pixels(path: str, hdu: Hdu) -> np.ndarray:
 
 
 def _compressed_pixels(path: str, hdu: Hdu, rows: tuple[int, int] | None = None) -> np.ndarray:
-    """Stored pixels of a compressed image; where only some `rows` are needed, others may be missing."""
+    """Stored pixels of a compressed image, or of some of its `rows`."""
     from difflapse.io import rice
 
     plain = is_plain_file(path)
@@ -373,7 +376,8 @@ def _compressed_pixels(path: str, hdu: Hdu, rows: tuple[int, int] | None = None)
         decoded = rice.decode(hdu.header, table, _dtype(hdu), rows)
         if decoded is not None:
             return decoded
-    return _astropy_pixels(path if contents is None else contents, hdu)
+    whole = _astropy_pixels(path if contents is None else contents, hdu)
+    return whole if rows is None else whole.reshape(-1, whole.shape[-1])[slice(*rows)]
 
 
 def _astropy_pixels(source: str | bytes, hdu: Hdu) -> np.ndarray:

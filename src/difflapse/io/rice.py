@@ -76,13 +76,12 @@ def decode(
         Type of the pixels after BZERO; where it is unsigned and of the stored width, 2**(bits - 1) is added
         on the way.
     rows : (int, int), optional
-        First row and one past the last that are needed: only tiles that hold some of them are decoded, the others
-        are 0.
+        First row and one past the last that are needed: only tiles that hold some of them are decoded.
 
     Returns
     -------
     (ny, nx) array or None
-        Of `dtype` where that is unsigned, else of the stored type, before BZERO and BSCALE. None where single
+        The image, or those of its `rows`. Of `dtype` where that is unsigned, else of the stored type, before BZERO and BSCALE. None where single
         tiles are stored in another way, which is for astropy to decode.
 
     Raises
@@ -116,24 +115,22 @@ def decode(
     flip = dtype == unsigned and layout.bitpix > 8
     tile_ny, tile_nx = layout.tile
     starts = starts + layout.heap_start
-    if rows is None:
-        pixels = np.empty(layout.shape, unsigned)
-        part = pixels
-    else:
-        pixels = np.zeros(layout.shape, unsigned)  # pages that nobody writes to cost nothing
-        first, past = rows[0] // tile_ny, -(-rows[1] // tile_ny)
-        across = -(-layout.shape[1] // tile_nx)
-        starts, lengths = (v[first * across : past * across] for v in (starts, lengths))
-        part = pixels[first * tile_ny : past * tile_ny]
+    ny, nx = layout.shape
+    wanted = rows or (0, ny)
+    first, past = wanted[0] // tile_ny, -(-wanted[1] // tile_ny)
+    across = -(-nx // tile_nx)
+    starts, lengths = (v[first * across : past * across] for v in (starts, lengths))
+    pixels = np.empty((min(past * tile_ny, ny) - first * tile_ny, nx), unsigned)
     data = np.ascontiguousarray(data)
     top = unsigned.type(1 << (layout.bitpix - 1) if flip else 0)
-    bad = decode_tiles(data, starts, lengths, part, tile_ny, tile_nx, layout.block, top, layout.bitpix)
+    bad = decode_tiles(data, starts, lengths, pixels, tile_ny, tile_nx, layout.block, top, layout.bitpix)
     if bad >= 0:
-        skipped = 0 if rows is None else first * across
+        skipped = first * across
         raise ReadError(
             f"compressed tile {bad + skipped + 1} of {layout.n_rows} is damaged", "copy the file again"
         )
     stored = {8: "u1", 16: "i2", 32: "i4"}[layout.bitpix]
+    pixels = pixels[wanted[0] - first * tile_ny : wanted[1] - first * tile_ny]
     return pixels if flip else pixels.view(stored)
 
 

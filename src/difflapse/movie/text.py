@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -83,20 +84,39 @@ def paste(picture: np.ndarray, mask: np.ndarray, x: int, y: int, colour: tuple[i
 
 def paste_seamed(picture: np.ndarray, mask: np.ndarray, x: int, y: int, colour: tuple[int, int, int]) -> None:
     """As `paste`, on a dark seam a pixel wide, so that it reads on any ground."""
+    paste(picture, _seam(np.array(mask)), x - 1, y - 1, GROUND)
+    paste(picture, mask, x, y, colour)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _seam(mask: np.ndarray) -> np.ndarray:
+    """What four copies of a mask, each askew by a pixel, cover together, (height + 2, width + 2) uint8."""
     tall, wide = mask.shape
     clear = np.ones((tall + 2, wide + 2), np.float32)
-    through = 1 - mask / np.float32(255)
-    for dx, dy in ((0, 0), (2, 0), (0, 2), (2, 2)):
-        clear[dy : dy + tall, dx : dx + wide] *= through
-    paste(picture, np.rint(255 * (1 - clear)).astype(np.uint8), x - 1, y - 1, GROUND)
-    paste(picture, mask, x, y, colour)
+    for y in range(tall):
+        for x in range(wide):
+            through = np.float32(1) - np.float32(mask[y, x]) / np.float32(255)
+            clear[y, x] *= through
+            clear[y, x + 2] *= through
+            clear[y + 2, x] *= through
+            clear[y + 2, x + 2] *= through
+    return np.rint(np.float32(255) * (np.float32(1) - clear)).astype(np.uint8)
 
 
 def blend(under: np.ndarray, ink: np.ndarray, colour: tuple[int, int, int]) -> None:
     """Lay a colour over (..., 3) uint8 or uint16, in place, as thickly as `ink` (...) uint8 says."""
-    wide = np.uint32 if under.dtype == np.uint16 else np.uint16
-    weight = ink[..., None].astype(wide)
-    under[:] = ((255 - weight) * under + weight * levels(colour, under.dtype).astype(wide) + 127) // 255
+    flat = under if under.ndim == 3 else under[None]
+    _blend(flat, np.array(ink, ndmin=2), levels(colour, under.dtype).astype(np.int64))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _blend(under: np.ndarray, ink: np.ndarray, colour: np.ndarray) -> None:
+    for y in range(under.shape[0]):
+        for x in range(under.shape[1]):
+            w = np.int64(ink[y, x])
+            if w:
+                for c in range(3):
+                    under[y, x, c] = ((255 - w) * np.int64(under[y, x, c]) + w * colour[c] + 127) // 255
 
 
 def levels(colour: Any, dtype: Any) -> np.ndarray:

@@ -109,14 +109,14 @@ def test_names_neither_cover_rings_nor_each_other(layout, picture, monkeypatch):
     crowd = {f"variable{'_' * n}": tuple(rng.uniform((420, 300), (620, 420))) for n in range(14)}
     changes, seen = tables(**crowd)
     boxes = []
-    paste = marks.paste
+    paste = marks.paste_seamed
 
     def noted(view, mask, x, y, colour):
         if colour == INK:
             boxes.append((x, y, x + mask.shape[1], y + mask.shape[0]))
         paste(view, mask, x, y, colour)
 
-    monkeypatch.setattr(marks, "paste", noted)
+    monkeypatch.setattr(marks, "paste_seamed", noted)
     mark(picture, layout, changes, seen, 3)
     assert 3 <= len(boxes) < 14
     for n, a in enumerate(boxes):
@@ -162,7 +162,7 @@ def test_a_name_keeps_off_the_streaks_of_others(layout, picture, monkeypatch):
 
     pasted = []
     monkeypatch.setattr(
-        marks, "paste", lambda view, mask, x, y, colour: pasted.append((mask.shape, x, y, colour))
+        marks, "paste_seamed", lambda view, mask, x, y, colour: pasted.append((mask.shape, x, y, colour))
     )
     changes, seen = tables(variable=(500, 400), streak=(560, 100))
 
