@@ -79,16 +79,12 @@ def find_starlight(
     -------
     Starlight
     """
-    signal = [template[c] - np.asarray(sky[c], np.float32) for c in range(len(template))]
-    light = _combined(signal, variance, np.zeros_like(photon))
-    light[bad] = np.nan
+    light = _combined(template, sky, variance, np.zeros_like(photon), bad)
     # Not in units of its own scatter, which is the template's, but of one frame's.
     gain = np.float32(filter_gain(fwhm))
     smooth = _smooth(light, fwhm) * gain
     near = cv2.dilate(smooth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bins = np.ceil(np.log(near / _LIT) / np.log(_PER_BIN))
-    bins = np.clip(np.nan_to_num(bins, nan=0.0, neginf=0.0, posinf=float(_LAST_BIN)), 0, _LAST_BIN)
+    bins = np.searchsorted(_LIT * _PER_BIN ** np.arange(_LAST_BIN, dtype=np.float32), near).astype(np.uint8)
     # In units of one frame's noise: the template's own scatter is that of its faint stars where there are many.
     own = _smooth(flatten(light), fwhm) * gain
     own[bad] = 0
@@ -98,21 +94,53 @@ def find_starlight(
     snr = smooth[j, i].astype(float)
     order = np.argsort(-snr, kind="stable")
     order = order[snr[order] > _FAINTEST]
-    own = _smooth(flatten(_combined(signal, variance, photon)), fwhm) * gain
-    return Starlight(
-        found.x[order], found.y[order], snr[order], own[j, i][order].astype(float), bins.astype(np.uint8)
-    )
+    own = _smooth(flatten(_combined(template, sky, variance, photon, np.zeros((1, 1), bool))), fwhm) * gain
+    return Starlight(found.x[order], found.y[order], snr[order], own[j, i][order].astype(float), bins)
 
 
-def _combined(signal: list[np.ndarray], variance: np.ndarray, photon: np.ndarray) -> np.ndarray:
-    """All colours in one map of significance, as the difference is."""
-    total = np.zeros(signal[0].shape, np.float32)
-    weights = np.zeros(signal[0].shape, np.float32)
-    for c, s in enumerate(signal):
-        weight = 1 / (np.float32(variance[c]) + np.float32(photon[c]) * np.maximum(s, np.float32(0)))
-        total += s * weight
-        weights += weight
-    return np.asarray(total / np.sqrt(weights))
+def _combined(
+    template: np.ndarray, sky: np.ndarray, variance: np.ndarray, photon: np.ndarray, bad: np.ndarray
+) -> np.ndarray:
+    """All colours in one map of significance, as the difference is; NaN where it is bad."""
+    out = np.empty(template.shape[1:], np.float32)
+    sky = np.asarray(sky, np.float32)
+    _combine(template, sky, variance.astype(np.float32), photon.astype(np.float32), bad, out)
+    return out
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
+def _combine(
+    template: np.ndarray,
+    sky: np.ndarray,
+    variance: np.ndarray,
+    photon: np.ndarray,
+    bad: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """The sky may be one value a colour; the map of what is bad may be one value."""
+    c, ny, nx = template.shape
+    one, nothing = np.float32(1), np.float32(0)
+    level, judged = sky.shape[1] == 1 and sky.shape[2] == 1, bad.size > 1
+    total, weights = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    for j in range(ny):
+        total[:] = nothing
+        weights[:] = nothing
+        for k in range(c):
+            row = template[k, j]
+            behind = sky[k, 0] if level else sky[k, j]
+            for i in range(nx):
+                s = row[i] - (behind[0] if level else behind[i])
+                w = one / (variance[k] + photon[k] * max(s, nothing))
+                total[i] += s * w
+                weights[i] += w
+        for i in range(nx):
+            out[j, i] = total[i] / np.sqrt(weights[i])
+        if judged:
+            for i in range(nx):
+                if bad[j, i]:
+                    out[j, i] = np.float32(np.nan)
 
 
 def _smooth(light: np.ndarray, fwhm: float) -> np.ndarray:

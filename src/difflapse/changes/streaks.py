@@ -552,8 +552,8 @@ def _scaled(soft: np.ndarray, data: np.ndarray, gain: np.float32, out: np.ndarra
             seen = data[j, i] != 0
             part += min(max(v, -top), top) if seen else nothing
             known += one if seen else nothing
-        total += part
-        n += known
+        total += float(part)
+        n += float(known)
     mean = np.float32(total / max(n, 1.0))
     for j in range(soft.shape[0]):
         for i in range(soft.shape[1]):

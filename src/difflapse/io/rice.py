@@ -81,8 +81,8 @@ def decode(
     Returns
     -------
     (ny, nx) array or None
-        The image, or those of its `rows`. Of `dtype` where that is unsigned, else of the stored type, before BZERO and BSCALE. None where single
-        tiles are stored in another way, which is for astropy to decode.
+        The image, or its `rows`. Of `dtype` where that is unsigned, else of the stored type, before BZERO and BSCALE.
+        None where single tiles are stored in another way, which is for astropy to decode.
 
     Raises
     ------

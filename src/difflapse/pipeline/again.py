@@ -36,7 +36,7 @@ from difflapse.pipeline.tasks import forget_pictures
 _CROP = ("center", "size", "roi")
 NAMED = ("reference", "template")
 """Options that may name a file beside the frames."""
-_PASS = tuple(name for name in SECOND_PASS if name not in ("save", "tables"))
+_PASS = tuple(name for name in SECOND_PASS if name not in ("stills", "save", "tables"))
 
 
 def make_movie(
@@ -88,8 +88,6 @@ def make_movie(
         lend(place, staged)
         again.desk.stem = target.stem if options.codec != "png" else target.name
         again.run(_PASS)
-        for begun in again.desk.begun:  # the template's own file, which is there already
-            begun()
         made = [p for p in again.desk.products if p.startswith(again.desk.stem)]
         _publish(staged, target, options)
     if target.parent.resolve() == place.resolve():

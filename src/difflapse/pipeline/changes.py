@@ -186,7 +186,7 @@ def begin_comet(desk: Desk) -> None:
         return
     watch: Watch = night.shared("watch")
     clear = _clear_slots(desk, watch)
-    desk.comet = desk.pool.start(look_for_comet, night, watch.cell, *clear)
+    desk.begin("comet", look_for_comet, night, watch.cell, *clear)
 
 
 def look_for_comet(night: Night, cell: int, slots: list[int], frames: list[int]) -> tuple[Comet, int] | None:
@@ -220,7 +220,7 @@ def _in_hours(night: Night, comet: Comet) -> Comet:
 
 def _comets(desk: Desk, watch: Watch, times: np.ndarray) -> list[Change]:
     """The comet of the night, if there is one."""
-    found = desk.comet() if desk.comet is not None else None
+    found = desk.take("comet")
     if found is None or isinstance(found, FrameError):
         return []
     comet, coarser = found

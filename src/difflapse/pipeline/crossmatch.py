@@ -14,6 +14,7 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.field import field_of, reference_pixel_arcsec, separation_arcsec
+from difflapse.pipeline.products import wait_for_files
 from difflapse.pipeline.sky import place_of
 
 _NEAR_PIX = 2.5
@@ -52,6 +53,7 @@ def crossmatch(desk: Desk) -> None:
     if not place_of(night):
         desk.progress.note("no catalogue is compared: the night has no WCS (--solve finds one)")
         return
+    wait_for_files(desk)  # stars.ecsv, which is written beside other work
     held = [known for name in night.options.crossmatch if (known := _catalogue(desk, name)) is not None]
     near = max(_NEAR_ARCSEC, _NEAR_PIX * (reference_pixel_arcsec(night) or 0.0))
     for product, moving in (("changes.ecsv", True), ("stars.ecsv", False)):

@@ -57,13 +57,28 @@ def make_curves(desk: Desk) -> None:
         judged = judge(curves, bad, (catalogue.flags & BLENDED) != 0, catalogue.x, catalogue.y)
         judged = _by_frame_number(judged, frames)
         kept = kept_stars(judged, len(frames) * len(names))
-        _write_stars(night, catalogue, curves, bad, flags, judged, kept)
-        _write_curves(night, catalogue, curves, names, frames, flags, kept)
-        desk.products += ["stars.ecsv", "lightcurves.fits"]
         night.share("variability", judged)
+        desk.begun.append(desk.pool.start(_write, night, curves, frames, flags, bad, judged, kept))
         if "stamps" in night.options.save:
             desk.products += write_stamps(night, frames)
     desk.progress.finish("curves")
+
+
+def _write(
+    night: Night,
+    curves: list[Curves],
+    frames: list[int],
+    flags: np.ndarray,
+    bad: np.ndarray,
+    judged: Variability,
+    kept: np.ndarray,
+) -> list[str]:
+    """Write both tables; their names."""
+    catalogue: Catalogue = night.shared("catalogue")
+    names = channels(night.frames[night.shared("reference").frame].mosaic)
+    _write_stars(night, catalogue, curves, bad, flags, judged, kept)
+    _write_curves(night, catalogue, curves, names, frames, flags, kept)
+    return ["stars.ecsv", "lightcurves.fits"]
 
 
 def kept_stars(judged: Variability, rows_each: int, most: int = MOST_ROWS) -> np.ndarray:

@@ -35,8 +35,8 @@ class Desk:
     """Files that were written, by their names below the night's folder."""
     begun: list[Callable[[], Any]] = field(default_factory=list)
     """Tasks that were started beside others; each waits for its result, see `Pool.start`."""
-    comet: Callable[[], Any] | None = None
-    """Waits for the night's comet, where it is looked for; see `changes.look_for_comet`."""
+    awaited: dict[str, Callable[[], Any]] = field(default_factory=dict)
+    """Tasks begun beside others whose result a later stage takes, see `begin`."""
     film: Film | None = None
     """The movie, where its pictures are encoded as they arrive."""
     stem: str = FIRST
@@ -70,6 +70,15 @@ class Desk:
         film, self.film = self.film, None
         if film is not None:
             film.__exit__(*(failure or (None, None, None)))
+
+    def begin(self, name: str, task: Callable[..., Any], *job: Any) -> None:
+        """Begin a task of the night beside others; `take` has its result."""
+        self.awaited[name] = self.pool.start(task, *job)
+
+    def take(self, name: str) -> Any:
+        """Wait for what `begin` began: its result, or the `FrameError` that it raised; None where it was not begun."""
+        wait_for = self.awaited.pop(name, None)
+        return wait_for() if wait_for is not None else None
 
     def value(self, name: str, frame: int) -> Any:
         """One frame's value."""

@@ -89,29 +89,37 @@ def keep_out_coma(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, co
     _make_again(desk, sky, touched)
 
 
-def keep_out(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, correlation: np.ndarray) -> Moving:
-    """Find what moves on the template's frames beside the template made of them, and make it again without."""
+def begin_keep_out(
+    desk: Desk, matched: Mapping[int, Member], sky: np.ndarray, correlation: np.ndarray
+) -> None:
+    """Begin to look for what moves on the template's frames, beside the template made of them; see `keep_out`."""
     night = desk.night
-    weights = np.array([m.weight for m in matched.values()])
-    coma, note, share = night.shared("coma") if night.has("coma") else (None, "", 0.0)
     if len(matched) < _FEWEST:
-        return Moving({}, coma, note, share)
-    ny, nx = night.array("template_count").shape
+        return
     base = matched[night.shared("reference").frame]
     learn.sort_scene(desk, base, sky, len(matched))
+    ny, nx = night.array("template_count").shape
     night.make_array("moving", (len(night.array("members")), ny, nx), np.uint8)
+    weights = np.array([m.weight for m in matched.values()])
     own = weights / weights.sum()
-    jobs = [
-        (night, member, sky, correlation, float(w)) for member, w in zip(matched.values(), own, strict=True)
-    ]
+    for (k, member), w in zip(matched.items(), own, strict=True):
+        desk.begin(f"moving {k}", find_in_member, night, member, sky, correlation, float(w))
+
+
+def keep_out(desk: Desk, matched: Mapping[int, Member], sky: np.ndarray) -> Moving:
+    """Make the template again without what was found to move on its frames."""
+    night = desk.night
+    coma, note, share = night.shared("coma") if night.has("coma") else (None, "", 0.0)
     kept: dict[int, int] = {}
+    ny, nx = night.array("template_count").shape
     touched = np.zeros((-(-ny // _BLOCK), -(-nx // _BLOCK)), bool)
-    for n, result in desk.pool.run(find_in_member, jobs):
-        if not isinstance(result, FrameError):
+    for k in matched:
+        result = desk.take(f"moving {k}")
+        if result is not None and not isinstance(result, FrameError):
             found, blocks = result
             if found:
                 touched |= blocks
-                kept[list(matched)[n]] = found
+                kept[k] = found
     if touched.any():
         night.share("moving", True)
         _make_again(desk, sky, touched)

@@ -22,14 +22,15 @@ from difflapse.measure.transfer import Transfer, photon_transfer
 from difflapse.model import Frame, Inventory, Quality
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import ENDS, VMAX
-from difflapse.pipeline import cube, encode, moving, pictures, save, sensor, tasks
+from difflapse.pipeline import cube, encode, moving, pictures, sensor, tasks
 from difflapse.pipeline import foreign as foreign_template
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.drawing import night_stretch, save_still, sky_level
+from difflapse.pipeline.drawing import night_stretch, sky_level
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
+from difflapse.pipeline.pool import guarded
 from difflapse.pipeline.records import Canvas, Member, Reference, Scene, SkyPlace
 from difflapse.pipeline.signs import read_signs
 from difflapse.pipeline.sky import solve_alone
@@ -46,10 +47,13 @@ _STARLESS = 5.0
 
 
 def find_defects(desk: Desk) -> None:
-    """Find hot and dead pixels from a few frames spread over the night."""
+    """Find hot and dead pixels from a few frames spread over the night.
+
+    In threads of this process: workers are still busy with their imports, and it has nothing else to do.
+    """
     night = desk.night
     desk.progress.start("sensor", 1)
-    result = next(iter(desk.pool.run(_defects_task, [(night, desk.pool.workers)])))[1]
+    result = guarded(_defects_task, night, desk.pool.workers)
     if isinstance(result, FrameError):
         desk.progress.note(f"hot and dead pixels were not looked for: {result.message}")
         result = Defects.none(), Transfer(reason=result.message)
@@ -191,20 +195,22 @@ def make_template(desk: Desk) -> None:
             [w * w * mean(n.sky) for w, n in zip(share, noises, strict=True)], [n.correlation for n in noises]
         )
         own_weight = dict(zip(chosen, share.tolist(), strict=True))
-        if not night.options.follow:
-            night.share("selfsubtraction", moving.keep_out(desk, matched, sky, correlation))
         # A target's template has no stars: it sets the tones of a cut about the target, not of a whole field.
         if not night.options.follow or night.options.size:
             picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
+        if not night.options.follow:
+            moving.begin_keep_out(desk, matched, sky, correlation)
     else:
         chosen, own_weight = (), {}
         correlation = np.ones(len(sky)) if foreign is None else foreign.correlation
-    desk.progress.finish("template")
     level = sky_level(sky, smooth)
     noise = desk.value("quality", reference.frame).noise_adu
     stretch, note = night_stretch(night, picture, hidden, noise, level)
     if note:
         desk.progress.note(note)
+    if own and not night.options.follow:
+        night.share("selfsubtraction", moving.keep_out(desk, matched, sky))
+    desk.progress.finish("template")
     options = night.options
     grid = night.shared("canvas").grid
     layout = pictures.movie_layout(grid, options)
@@ -234,8 +240,6 @@ def make_template(desk: Desk) -> None:
     encode.begin_early(desk)
     if "cube" in options.save:
         cube.lay_out(desk)
-    if mode == "template":
-        desk.begun += [desk.pool.start(task, night) for task in (save.save_template, save_still)]
     if scene.windowed:
         night.share(
             "carried",
@@ -247,7 +251,7 @@ def _defects_task(night: Night, threads: int) -> tuple[Defects, Transfer]:
     """Read a few frames and compare them, for defects and noise; frames that cannot be read do not count."""
     n = len(night.frames)
     chosen = np.unique(np.linspace(0, n - 1, min(n, DEFECT_FRAMES)).round().astype(int))
-    with ThreadPoolExecutor(threads) as pool:  # the other workers have nothing to do yet
+    with ThreadPoolExecutor(threads) as pool:
         read = [frame for frame in pool.map(lambda k: _readable(night, k), chosen) if frame is not None]
     facts = night.frames[0]
     transfer = photon_transfer(read, facts.mosaic, facts.bias_adu, facts.saturation_adu)

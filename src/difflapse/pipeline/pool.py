@@ -138,7 +138,7 @@ class Pool:
             self._executor.shutdown(wait=True, cancel_futures=True)
 
     def do_beside(self, steps: Generator[None]) -> None:
-        """Work of this process in small steps, taken while `run` waits for a worker; `finish` takes those that are left.
+        """Take small steps of work of this process while `run` waits for a worker; `finish` takes those that are left.
 
         Without workers all steps are taken at once. What goes wrong in one is raised by `finish`, not by a `run` that
         has nothing to do with it.

@@ -9,19 +9,32 @@ from difflapse.errors import FrameError, OutputError
 from difflapse.io.products import write_json
 from difflapse.pipeline import tables
 from difflapse.pipeline.desk import Desk
+from difflapse.pipeline.drawing import save_still
 from difflapse.pipeline.records import Canvas, Reference
+from difflapse.pipeline.save import save_template
 from difflapse.pipeline.sky import place_of
+
+
+def begin_stills(desk: Desk) -> None:
+    """Begin to write the template's image and its picture, beside the second pass."""
+    if desk.night.shared("scene").mode == "template":
+        desk.begun += [desk.pool.start(task, desk.night) for task in (save_template, save_still)]
+
+
+def wait_for_files(desk: Desk) -> None:
+    """Wait for what is written beside other work, and list it; raises OutputError where it could not be."""
+    for wait_for in desk.begun:
+        result = wait_for()
+        if isinstance(result, FrameError):
+            raise OutputError(f"a product cannot be written: {result.message}", result.hint)
+        desk.products += [result] if isinstance(result, str) else result
+    desk.begun.clear()
 
 
 def write_products(desk: Desk) -> None:
     """Wait for what is written beside the second pass, list the frames' own images, and write `transforms.json`."""
     night = desk.night
-    for wait_for in desk.begun:
-        result = wait_for()
-        if isinstance(result, FrameError):
-            raise OutputError(f"a product cannot be written: {result.message}", result.hint)
-        desk.products.append(result)
-    desk.begun.clear()
+    wait_for_files(desk)
     for k in desk.alive():
         desk.products += desk.value("saved", k)
     reference: Reference = night.shared("reference")

@@ -31,6 +31,7 @@ from difflapse.pipeline.moving import moving_record
 from difflapse.pipeline.night_stages import check_reference
 from difflapse.pipeline.plant import forget_planted
 from difflapse.pipeline.pool import Pool, cores, guarded, import_beside, prestart
+from difflapse.pipeline.products import wait_for_files
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, Scene, Told
 from difflapse.pipeline.report import report_beside, write_index
@@ -310,6 +311,7 @@ def run_stages(desk: Desk, groups: Sequence[Group]) -> TooManyFailedError | None
             if too_many is not None:
                 return too_many
         desk.pool.finish()
+        wait_for_files(desk)
     return None
 
 

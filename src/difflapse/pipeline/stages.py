@@ -72,6 +72,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("state", Scope.NIGHT, state.write_state, ("quality", "alignment", "scale"), ()),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
+    Stage("stars", Scope.NIGHT, starlight.begin_catalogue, (), ()),
+    Stage("stills", Scope.NIGHT, products.begin_stills, (), ()),
     Stage("watch", Scope.NIGHT, sight.prepare_watch, ("quality",), ()),
     Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
     Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ()),

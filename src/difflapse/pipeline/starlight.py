@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from difflapse.align.wcs import celestial
+from difflapse.errors import FrameError
 from difflapse.measure import find_stars, relative_variance
 from difflapse.measure.photometry import aperture_sums
 from difflapse.model import Alignment, Frame, FrameFacts, Quality, Stars
@@ -33,14 +34,22 @@ _SAME = 1.0
 """px within which a star of the template is one of the reference's."""
 
 
+def begin_catalogue(desk: Desk) -> None:
+    """Begin to look for the stars that are followed, beside what else is learnt from the template."""
+    most = int(np.clip(MOST_SUMS // len(desk.night.frames), 1, MOST_STARS))
+    desk.begin("stars", stars_of_template, desk.night, most)
+
+
 def find_catalogue(desk: Desk) -> None:
     """Number the stars of the template (or of the reference's image), and lay out room for their light."""
     night = desk.night
     scene: Scene = night.shared("scene")
     reference: Reference = night.shared("reference")
     n_frames = len(night.frames)
-    most = int(np.clip(MOST_SUMS // n_frames, 1, MOST_STARS))
-    stars, seen = _stars_of_template(night, scene, reference, most)
+    found = desk.take("stars")
+    if isinstance(found, FrameError):
+        raise found
+    stars, seen = found
     radius = night_radius([desk.value("quality", k) for k in scene.used])
     keep = np.isfinite(stars.x) & np.isfinite(stars.y)
     stars = stars.take(keep)
@@ -113,8 +122,10 @@ def sky_positions(wcs_header: str, x: np.ndarray, y: np.ndarray) -> tuple[np.nda
     return np.asarray(place.ra.deg), np.asarray(place.dec.deg)
 
 
-def _stars_of_template(night: Night, scene: Scene, reference: Reference, most: int) -> tuple[Stars, int]:
+def stars_of_template(night: Night, most: int) -> tuple[Stars, int]:
     """Stars to follow, brightest first, in native pixels of the reference, and how many there are."""
+    scene: Scene = night.shared("scene")
+    reference: Reference = night.shared("reference")
     canvas: Canvas = night.shared("canvas")
     if canvas.track is not None:
         # What follows a comet has no stars in its template.

@@ -22,7 +22,7 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Reference
 
 NAME = "state.npz"
-SECOND_PASS = ("template", "read", "warp", "subtract", "save", "draw", "tables", "movie")
+SECOND_PASS = ("template", "stills", "read", "warp", "subtract", "save", "draw", "tables", "movie")
 """Stages that a movie is made again with."""
 _NOT_KEPT = ("night", "picture")
 """Shared values that only the stages before need."""

@@ -24,6 +24,7 @@ from difflapse.pipeline.again import (
     reopened,
 )
 from difflapse.pipeline.drawing import marked
+from difflapse.pipeline.products import wait_for_files
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Scene
 from difflapse.pipeline.state import NAME, SECOND_PASS, load_state
@@ -114,8 +115,7 @@ def verify(
         lend(place, Path(staged))
         again.desk.few = True
         again.run(_PASS, chosen)
-        for written in again.desk.begun:
-            written()
+        wait_for_files(again.desk)
         checks += _compare(place, Path(staged), again, chosen, kept, options.codec)
     return tuple(checks)
 
