@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
+
+from difflapse.measure.order import median
 
 _TEACHER_SNR = 15.0
 """Typical S/N from which a star says something about the others."""
@@ -25,6 +28,10 @@ _WORTH = 0.05
 _GRAIN = 0.002
 """mag: what the brightest stars are trusted to while the fits weigh them."""
 _ROUNDS = 3
+_DEGREE = 4
+"""Of the sensor's smooth map over the field, ..."""
+_SMOOTH, _FIELD = 14, 7
+"""... whose terms come first, but for the constant; then so many for each wave over the cell, the wave itself first."""
 _ENOUGH_FOR_WAVES = 250
 """Stars on a frame from which its own departure from the night's mean phase waves is fitted."""
 _DARKEST = 0.2
@@ -158,6 +165,16 @@ class _Design:
         fwhm = setting.fwhm
         middle = float(np.nanmedian(fwhm)) if np.isfinite(fwhm).any() else 1.0
         self.width = np.nan_to_num((fwhm - middle) / middle)
+        self._kept: dict[int, np.ndarray] = {}
+
+    def taught(self, teachers: np.ndarray, frame: int) -> np.ndarray:
+        """As `terms`, of the teachers, who must always be the same: kept, for a bounded number of frames."""
+        found = self._kept.get(frame)
+        if found is None:
+            found = self.terms(teachers, frame)
+            if len(self._kept) < _MOST_FRAMES:
+                self._kept[frame] = found
+        return found
 
     def terms(self, stars: np.ndarray, frame: int) -> np.ndarray:
         """(terms, stars) of one frame, float32."""
@@ -165,7 +182,7 @@ class _Design:
         ny, nx = self.setting.shape
         half = 0.5 * max(nx, ny)
         u, v = (x - 0.5 * nx) / half, (y - 0.5 * ny) / half
-        smooth = _monomials(u, v, 4)[1:]
+        smooth = _monomials(u, v, _DEGREE)[1:]
         field = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v, np.full_like(u, self.width[frame])])
         turn = np.float32(2 * np.pi)
         cell = np.float32(self.setting.cell)
@@ -173,11 +190,10 @@ class _Design:
         waves = _waves(px, py)
         return np.concatenate([np.stack(smooth), *(w * field for w in waves)])
 
-    def waves(self, stars: np.ndarray, frame: int) -> np.ndarray:
-        """(8, stars): the coarsest waves over the cell, for a frame whose own differ from the night's."""
-        x, y = np.nan_to_num(self.light.x[frame, stars]), np.nan_to_num(self.light.y[frame, stars])
-        turn, cell = np.float32(2 * np.pi), np.float32(self.setting.cell)
-        return np.stack(_waves(turn * ((x / cell) % 1), turn * ((y / cell) % 1))[:8])
+    @staticmethod
+    def waves(terms: np.ndarray) -> np.ndarray:
+        """The coarsest 8 waves over the cell among the `terms`, for a frame whose own differ from the night's."""
+        return terms[_SMOOTH : _SMOOTH + 8 * _FIELD : _FIELD]
 
 
 def _waves(px: np.ndarray, py: np.ndarray) -> list[np.ndarray]:
@@ -227,7 +243,7 @@ def _learn(
         for i in range(f):
             left = own[i] - star - sensor[i]
             t = terms[:, teachers]
-            t = np.concatenate([t, design.waves(teachers, i)]) if wavy else t
+            t = np.concatenate([t, design.waves(design.taught(teachers, i))]) if wavy else t
             solved = _solve(t, left, weight[i])
             per_frame[i] = solved[: len(terms)]
             own_waves[i] = solved[len(terms) :] if wavy else 0.0
@@ -241,15 +257,16 @@ def _learn(
             terms, per_frame = fewer, per_frame[:, : len(fewer)]
         if enough and round_ < _ROUNDS - 1:
             taught += _sensor(design, teachers, own - frame - star - sensor, weight)
-            sensor = np.stack([taught @ design.terms(teachers, i) for i in range(f)])
+            sensor = np.stack([taught @ design.taught(teachers, i) for i in range(f)])
     left = np.where(known, own - frame - star - sensor, np.nan)
     fixed = np.zeros((f, n))
     for i in range(f):
         fixed[i] = per_frame[i] @ terms
         if enough:
-            fixed[i] += taught @ design.terms(everyone, i)
-        if wavy:
-            fixed[i] += own_waves[i] @ design.waves(everyone, i)
+            t = design.terms(everyone, i)
+            fixed[i] += taught @ t
+            if wavy:
+                fixed[i] += own_waves[i] @ design.waves(t)
     shared, share = _neighbours(left, weight, teachers, typical, setting)
     return fixed + shared, share
 
@@ -304,7 +321,7 @@ def _sensor(design: _Design, stars: np.ndarray, left: np.ndarray, weight: np.nda
     frames = np.unique(np.linspace(0, len(left) - 1, min(len(left), _MOST_FRAMES)).round().astype(int))
     total = np.maximum(w[frames].sum(axis=0), 1e-30)
     for i in frames:
-        t = design.terms(stars, i)
+        t = design.taught(stars, i)
         weighted = t * w[i].astype(np.float32)
         mean += weighted
         normal += weighted @ t.T
@@ -403,17 +420,26 @@ def _excess(d: np.ndarray, noise: np.ndarray, frame: np.ndarray) -> float:
     known = np.isfinite(d) & np.isfinite(noise)
     if not known.any():
         return 0.0
-    d, frame = np.abs(d[known]), np.broadcast_to(frame, d.shape)[known] ** 2
-    noise = noise[known] ** 2
-    low, high = 0.0, float(np.median(d**2)) * 10 + 1e-12
-    if np.median(d / np.sqrt(noise)) <= 0.6745:
-        return 0.0
-    for _ in range(18):
-        middle = 0.5 * (low + high)
-        if np.median(d / np.sqrt(noise + middle * frame)) > 0.6745:
+    square, times = d[known] ** 2, np.broadcast_to(frame, d.shape)[known] ** 2
+    return float(_bisected(square, noise[known] ** 2, times, 10 * float(np.median(square)) + 1e-12))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _bisected(square: np.ndarray, variance: np.ndarray, times: np.ndarray, high: float) -> float:
+    """The multiple of `times` to add to the variance for the median of square / variance to be a Gaussian's."""
+    ratio, room = np.empty(len(square), np.float32), np.empty(len(square), np.float32)
+    low, middle = 0.0, 0.0
+    for step in range(19):
+        for i in range(len(square)):
+            ratio[i] = square[i] / (variance[i] + middle * times[i])
+        more = median(ratio, room) > 0.6745**2
+        if step == 0 and not more:
+            return 0.0
+        if more:
             low = middle
         else:
             high = middle
+        middle = 0.5 * (low + high)
     return high
 
 

@@ -21,9 +21,15 @@ from typing import Any
 from difflapse.errors import DISK_FULL, DifflapseError, FrameError, OutputError
 
 _HAS_FORK_SERVER = sys.platform != "win32"
-_KEEPING = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "200000000"}
-"""What tells the C library of Linux to keep the memory of arrays for the next frame's, up to 200 MB at the end of the
-heap: to hand 50 MB back and take them again costs 10 to 40 ms, several times a frame."""
+_SETTINGS = {
+    # The C library of Linux keeps the memory of arrays for the next frame's, up to 600 MB at the end of the heap: to
+    # hand 50 MB back and take them again costs 10 to 40 ms, several times a frame.
+    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_TRIM_THRESHOLD_": "600000000",
+    # Matrices here are small: a library's own threads would only wait for each other, beside the other workers.
+    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1"),
+}
+"""What the workers' libraries are told, where the user tells them nothing else."""
 
 
 def cores() -> int:
@@ -48,7 +54,7 @@ def prestart() -> None:
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
     try:
-        with _hidden_main(), _kept_memory():
+        with _hidden_main(), _told():
             forkserver.ensure_running()
     finally:
         if in_main:
@@ -68,9 +74,9 @@ def import_beside(names: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def _kept_memory() -> Iterator[None]:
-    """Processes that are started meanwhile keep memory for the next frame; what the user has set stays in force."""
-    added = {name: value for name, value in _KEEPING.items() if name not in os.environ}
+def _told() -> Iterator[None]:
+    """Processes that are started meanwhile find `_SETTINGS`."""
+    added = {name: value for name, value in _SETTINGS.items() if name not in os.environ}
     os.environ.update(added)
     try:
         yield
