@@ -93,6 +93,9 @@ def _decode_tile(at, end, pixels, block, top, bits):
         else:
             low = np.uint64(code)
             for j in range(i, stop):
+                if (j & 3) == 0:
+                    # Without asking whether it must be: a wrong guess of the processor costs more.
+                    at, buffer, have = _refill(at, end, buffer, have)
                 zeros = _leading_zeros(buffer)
                 skip = zeros
                 if zeros + low + one > have:
@@ -103,9 +106,9 @@ def _decode_tile(at, end, pixels, block, top, bits):
                         at, buffer, have, zeros = _long_run(at, end, buffer, have)
                         skip = np.uint64(0)
                 # In two steps, as a shift by 64 is undefined.
-                buffer = (buffer << skip) << one
-                difference = (zeros << low) | ((buffer >> one) >> (np.uint64(63) - low))
-                buffer <<= low
+                rest = buffer << (skip + one)
+                difference = (zeros << low) | ((rest >> one) >> (np.uint64(63) - low))
+                buffer <<= skip + one + low
                 have -= skip + one + low
                 last += (difference >> one) ^ (np.uint64(0) - (difference & one))
                 pixels[j] = last ^ top
