@@ -15,7 +15,7 @@ import numpy as np
 from difflapse._version import __version__
 from difflapse.errors import DifflapseError, InputError
 from difflapse.io.products import atomic, write_text
-from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.config import RunOptions, flag
 from difflapse.pipeline.folder import add_products
 from difflapse.pipeline.pool import guarded
 from difflapse.pipeline.progress import Progress
@@ -447,12 +447,12 @@ def _plain_default(value: Any) -> Any:
 
 def _spelled(name: str, value: Any) -> list[str]:
     """An option as it is given on the command line."""
-    flag = "--" + name.replace("_", "-")
+    option = flag(name)
     if isinstance(value, bool):
-        return [flag if value else f"--no-{flag[2:]}"]
+        return [option if value else f"--no-{option[2:]}"]
     if isinstance(value, list):
-        return [word for one in value for word in (flag, str(one))]
-    return [flag, str(value)]
+        return [word for one in value for word in (option, str(one))]
+    return [option, str(value)]
 
 
 def _products(night: Night) -> list[str]:
