@@ -34,7 +34,22 @@ DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 FLAGS = ("solve", "split", "grid", "reel", "injection", "overwrite")
 """Options that take no value on the command line."""
-_WORDS = ("is", "are", "and", "or", "with", "where", "names", "needs", "may", "the", "for", "go", "gives", "says")
+_WORDS = (
+    "is",
+    "are",
+    "and",
+    "or",
+    "with",
+    "where",
+    "names",
+    "needs",
+    "may",
+    "the",
+    "for",
+    "go",
+    "gives",
+    "says",
+)
 """What follows an option in a message without being its value."""
 
 

@@ -57,9 +57,15 @@ def test_a_command_that_does_not_exist_yet_is_not_known(call) -> None:
         (["--center", "303.2,46.0"], ["--center and --size"]),
         (["--follow", "243.7,33.0@2018-08-24T04:02"], ["follow is given for 1 time", "again"]),
         (["--follow", "comet", "--follow", "moon"], ["follow is 'comet'", "RA,DEC@TIME"]),
-        (["--diff", "running", "--panels", "aligned,template"], ["panel template", "--diff running", "--diff template"]),
+        (
+            ["--diff", "running", "--panels", "aligned,template"],
+            ["panel template", "--diff running", "--diff template"],
+        ),
         (["--diff", "rolling", "--panels", "blink"], ["panel blink", "--diff rolling", "--panels aligned"]),
-        (["--diff", "none", "--panels", "aligned,difference,red"], ["panel difference", "--diff none", "aligned"]),
+        (
+            ["--diff", "none", "--panels", "aligned,difference,red"],
+            ["panel difference", "--diff none", "aligned"],
+        ),
     ],
 )
 def test_a_wrong_value_is_told_with_what_would_be_right(call, tmp_path: Path, words, told) -> None:

@@ -70,7 +70,10 @@ def test_the_tree_is_drawn_in_the_docstring_whole() -> None:
         ("--no-reel makes none; --max-failed 1 goes on", "reel=False makes none; max_failed=1 goes on"),
         ("another --reference, or --align features", "another reference, or align='features'"),
         ("give another folder with -o OUT", "give another folder with out=OUT"),
-        ("a crop (--roi), or --center 303.2,46.0 --size 1deg", "a crop (roi), or center='303.2,46.0' size='1deg'"),
+        (
+            "a crop (--roi), or --center 303.2,46.0 --size 1deg",
+            "a crop (roi), or center='303.2,46.0' size='1deg'",
+        ),
         ("nothing - of that -- kind", "nothing - of that -- kind"),
     ],
 )

@@ -473,7 +473,8 @@ def _shrink(  # type: ignore[no-untyped-def]
 def _fill_rims(light, white, dark):  # type: ignore[no-untyped-def]
     """Close, in place, what is `dark` beside burnt pixels: give it the least of the largest values around it."""
     tall, wide = light.shape
-    rows, cols = [np.int64(0) for _ in range(0)], [np.int64(0) for _ in range(0)]
+    rows: list[int] = [0 for _ in range(0)]  # which tells numba what they hold
+    cols: list[int] = [0 for _ in range(0)]
     seen = np.zeros((tall, wide), np.bool_)
     for r in range(tall):
         for k in range(wide):

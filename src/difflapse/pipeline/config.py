@@ -58,7 +58,13 @@ MOVIE_OPTIONS = (
 """Options of a run that another movie of it may change: none of them changes what was found."""
 
 
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", tuple: "a list of words"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    tuple: "a list of words",
+}
 """What a value must be, by the type of the option's default."""
 
 
@@ -194,7 +200,9 @@ class RunOptions:
             elif choices:
                 _check_choice(item.name, value, choices)
         if not self.reference:
-            raise OptionError("--reference is empty; it must be best, first, middle, a frame number or a file")
+            raise OptionError(
+                "--reference is empty; it must be best, first, middle, a frame number or a file"
+            )
         parse_lag(self.lag)
         if not 3 <= self.window <= 255:
             raise OptionError(f"--window is {self.window}; a rolling median takes 3 to 255 frames")
@@ -213,7 +221,9 @@ class RunOptions:
         if not 0 <= self.max_failed <= 1:
             raise OptionError(f"--max-failed is {self.max_failed:g}; it is a fraction, 0 to 1")
         if not 0 < self.false_alarms <= 1000:
-            raise OptionError(f"--false-alarms is {self.false_alarms:g}; it must be more than 0, 1000 at most")
+            raise OptionError(
+                f"--false-alarms is {self.false_alarms:g}; it must be more than 0, 1000 at most"
+            )
         if not 0 <= self.require_rms < float("inf"):
             raise OptionError(f"--require-rms is {self.require_rms:g}; it must be pixels, or 0 for no limit")
         if self.workers < 0:
@@ -356,7 +366,8 @@ def parse_memory(text: str) -> int:
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise OptionError(
-            f"{flag(name)} is {value!r}; it must be one of {', '.join(choices)}", suggest(str(value), list(choices))
+            f"{flag(name)} is {value!r}; it must be one of {', '.join(choices)}",
+            suggest(str(value), list(choices)),
         )
 
 

@@ -171,7 +171,8 @@ def size_pixels(reference: FrameFacts, options: RunOptions) -> tuple[int, int]:
         raise OptionError(f"--size is {options.size!r}; it must be an angle or pixels", hint) from None
     if not reference.wcs_header:
         raise OptionError(
-            f"--size is {options.size}, but the reference frame {reference.file} has no WCS", "give it as 300px"
+            f"--size is {options.size}, but the reference frame {reference.file} has no WCS",
+            "give it as 300px",
         )
     scale = pixel_arcsec(reference.wcs_header, reference.shape) / 3600
     return max(1, round(angles[0] / scale)), max(1, round(angles[-1] / scale))

@@ -347,7 +347,13 @@ def _draw_field(ax: Any, certificate: Certificate, look: _Theme) -> None:
 
 
 def fit_arrows(
-    x: np.ndarray, y: np.ndarray, dx: np.ndarray, dy: np.ndarray, zoom: float, longest: float, shape: tuple[int, int]
+    x: np.ndarray,
+    y: np.ndarray,
+    dx: np.ndarray,
+    dy: np.ndarray,
+    zoom: float,
+    longest: float,
+    shape: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
     """Shorten arrows (n,) until all lie within their box of `shape` (ny, nx).
 

@@ -84,7 +84,9 @@ def frame_row(
         reason=reason,
         in_template=in_template,
     )
-    row.update(method="", model="", judged_on="", match="", match_kernel="", refused="", note="", time_source="")
+    row.update(
+        method="", model="", judged_on="", match="", match_kernel="", refused="", note="", time_source=""
+    )
     if facts is not None:
         row["time_utc"] = iso_utc(facts.mid_mjd) if facts.mid_mjd is not None else None
         row["time_source"] = facts.time_source

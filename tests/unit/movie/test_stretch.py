@@ -138,7 +138,9 @@ def test_cut_off_cores_have_no_dark_rims():
     image[140:142, 20:22] = 10
     layout = make_layout(("aligned",), image.shape, width=202, labels="none")
     panel = aligned_panel(image[None].astype(np.float32), None, stretch, layout)[::-1, :, 0].astype(int)
-    meant = aligned_panel(np.where(rim, clean, image)[None].astype(np.float32), None, stretch, layout)[::-1, :, 0]
+    meant = aligned_panel(np.where(rim, clean, image)[None].astype(np.float32), None, stretch, layout)[
+        ::-1, :, 0
+    ]
     assert panel[rim].min() > np.median(panel) + 20
     assert np.abs(panel[rim] - meant[rim].astype(int)).max() < 45
     assert (panel[60:81, 80:83] == 255).all()
