@@ -162,7 +162,9 @@ class Certificate:
 
     @property
     def has_stars(self) -> bool:
-        """Whether any frame has so many stars that their width means something: on the Sun a few specks pass for some."""
+        """Whether any frame has so many stars that their width means something; specks of the Sun pass for some."""
+        if "n_stars" not in self.used.colnames:
+            return True
         return any(not np.ma.is_masked(n) and int(n) >= _FEW_STARS for n in self.used["n_stars"])
 
     def column(self, name: str) -> np.ndarray:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SINGLE = "report-single.html"
 MOST_STARS = 40_000
 MOST_SIGHTINGS = 60_000
+MOST_REFUSED = 40_000
 CLIPS, HIGHLIGHTS = "clips", "highlights.mp4"
 _NOT_ASKED_AGAIN = ("overwrite", "workers", "memory")
 """Options that say how a machine ran, not what was made."""
@@ -205,10 +206,12 @@ def page_data(night: Night) -> dict[str, Any]:
             "changesNote": str(changes.meta.get("note", "")) if changes is not None else "",
             "completeness": _completeness(night.folder),
             "certificate": _certificate(night),
+            "starField": night.certificate().has_stars,
             "run": _how(night),
             "embedded": 0,
         },
         "stars": _stars(stars),
+        "refused": _refused(sightings),
         "transforms": _transforms(record),
     }
     return data | {f"curves-{n:03d}": chunk for n, chunk in enumerate(chunks)}
@@ -327,6 +330,24 @@ def _sightings(table: Table | None) -> dict[str, Any]:
     if len(own) > MOST_SIGHTINGS:
         own = own[np.argsort(-np.abs(np.asarray(own["snr"])))[:MOST_SIGHTINGS]]
     return {name: _numbers(own[name], n) for name, n in digits.items()}
+
+
+def _refused(table: Table | None) -> dict[str, Any]:
+    """Sightings that belong to no change, by column, with what speaks against them in words by bit; the strongest."""
+    digits = {"frame": 0, "x_pix": 1, "y_pix": 1, "snr": 1, "flags": 0}
+    if table is None:
+        return {name: [] for name in digits} | {"why": {}, "left": 0}
+    own = table[np.asarray(table["change"]) < 0]
+    left = max(0, len(own) - MOST_REFUSED)
+    if left:
+        own = own[np.sort(np.argsort(-np.abs(np.asarray(own["snr"])), kind="stable")[:MOST_REFUSED])]
+    told = {
+        name: _numbers(own[name], n) if name in own.colnames else [0] * len(own) for name, n in digits.items()
+    }
+    return told | {
+        "why": {str(bit): str(why) for bit, why in dict(table.meta.get("flags", {})).items()},
+        "left": left,
+    }
 
 
 def _stars(table: Table | None) -> dict[str, Any]:
