@@ -402,7 +402,7 @@ class Night:
         """How many used frames' rms was measured on ``stars``, and how many on ``pixels``."""
         if "judged_on" not in self.table.colnames:  # an older run, which kept residuals of stars alone
             kind = "stars" if (self.folder / "residuals.fits").exists() else "pixels"
-            rms = np.ma.filled(np.ma.asarray(self.table["rms_pix"], float), np.nan)
+            rms: np.ndarray = np.ma.filled(np.ma.asarray(self.table["rms_pix"], float), np.nan)
             found = [
                 kind if np.isfinite(value) and method != "reference" else ""
                 for value, method in zip(rms, self.table["method"], strict=True)
