@@ -485,6 +485,8 @@ difflapse.Viewer = (() => {
         ? el("span", { class: "quiet" }, "Nothing that changed is in this frame.")
         : el("button", { type: "button", class: "chip", "aria-pressed": String(change === this.target), onclick: () => this.changePicked.tell(change) },
           el("i", { class: "dot", style: `--kind: var(--${change.kind}, var(--unknown))` }), difflapse.shortName(change)))));
+      const chosen = this.present.querySelector("[aria-pressed=true]");
+      if (chosen) this.present.scrollLeft = chosen.offsetLeft - this.present.offsetLeft - 6;
     }
 
     #controls() {
