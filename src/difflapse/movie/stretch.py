@@ -214,10 +214,10 @@ def aligned_panel(
         chroma,
         hidden,
     )
-    steps = _DEEP_STEPS if layout.depth == 16 else _STEPS
-    table = _table(stretch.kind, stretch.softening / stretch.white, steps)
-    sky = stretch.white * (np.searchsorted(table, _SKY) / steps) ** 2
+    soft = stretch.softening / stretch.white
+    sky = stretch.white * (np.searchsorted(_table(stretch.kind, soft, _STEPS), _SKY) / _STEPS) ** 2
     _fill_rims(light, np.float32(stretch.white), np.float32(sky - 2 * noise))
+    table = _table(stretch.kind, soft, _DEEP_STEPS if layout.depth == 16 else _STEPS)
     full = np.float32(np.iinfo(layout.dtype).max)
     _paint(light, chroma, np.float32(stretch.white), np.float32(noise), table, full, out)
     return finish(out, hidden, layout)
