@@ -341,6 +341,22 @@ def test_a_spot_without_a_ring_says_why_it_was_refused(
     assert page.locator(".legend").bounding_box() == below, "what is told moves nothing"
 
 
+def test_a_movie_without_differences_speaks_of_none(
+    make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
+    folder = make_run(4, refused=True)
+    record = read_json(folder / "timelapse.json")
+    del record["panels"]["difference"]
+    (folder / "timelapse.json").write_text(json.dumps(record))
+    remake(folder)
+    page = open_page(folder / "report.html")
+    page.wait_for_function("difflapse.view.spots.told")
+    assert page.locator("#spots").count() == 0
+    page.keyboard.press(".")
+    assert frame(page) == 1
+    wait_for_level(page, GREY[1], 0.1)
+
+
 def test_plots_are_worked_by_keys_and_say_their_values(run: Path, open_page: Callable[..., Any]) -> None:
     page = open_page(run / "report.html")
     plot = page.get_by_role("slider", name="FWHM")

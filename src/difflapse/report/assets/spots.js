@@ -56,6 +56,7 @@ difflapse.Spots = (() => {
 
     /* Say what was refused in a frame. */
     tell(frame) {
+      if (!this.count) return; // there is no panel of differences, and no words about it
       const rows = this.rows(frame);
       this.count.textContent = this.told ? `${rows.length ? rows.length.toLocaleString("en") : "none"} refused in this frame` : "";
       const counts = new Map();

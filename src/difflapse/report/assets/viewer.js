@@ -471,7 +471,7 @@ difflapse.Viewer = (() => {
       this.scrub.setAttribute("aria-valuetext", `${iso ? `${difflapse.clock(iso)} UTC, ` : ""}${label}, ${k + 1} of ${this.player.count}`);
       this.#layout();
       this.#tellPresent();
-      if (this.spots.count) this.spots.tell(this.number);
+      this.spots.tell(this.number);
       if (this.pointed) this.#tell(...this.pointed);
     }
 
