@@ -119,8 +119,8 @@ difflapse.sections = (() => {
       el("svg", { viewBox: `-6 -6 ${W + 12} ${H + 40}`, role: "img", "aria-label": `Mean residuals in ${good.length} cells of the field; nine in ten are below ${figure(typical)} pixels` },
         el("rect", { width: W, height: H, rx: 3 }), arrows,
         el("line", { class: "bar", x1: 0, x2: bar * scale, y1: H + 16, y2: H + 16 }),
-        el("text", { x: bar * scale + 10, y: H + 21 }, `${figure(bar)} px`),
-        el("text", { x: W, y: H + 21, "text-anchor": "end" }, `mean residual of held-out stars, all frames${cut ? "; ringed: longer" : ""}`)));
+        el("text", { x: bar * scale + 10, y: H + 22 }, `${figure(bar)} px`)),
+      el("figcaption", { class: "quiet" }, `Mean residuals of held-out stars, all frames${cut ? "; ringed: longer than drawn" : ""}`));
   }
 
   function completeness(place, night) {
