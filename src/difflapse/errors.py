@@ -18,15 +18,56 @@
 
 An error says in one line what was found and what was needed (`message`), what to try (`hint`), and carries its numbers
 in `facts`, so that a table can hold them. All survive pickling, so that a worker process can send them home.
+
+Both name options as the command line does (``--max-failed``); what Python shows of them names them as its keywords.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Mapping
 
 DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 """Error numbers that mean that nothing more can be written there (Windows knows no quota)."""
+
+
+FLAGS = ("solve", "split", "grid", "reel", "injection", "overwrite")
+"""Options that take no value on the command line."""
+_WORDS = (
+    "is",
+    "are",
+    "and",
+    "or",
+    "with",
+    "where",
+    "names",
+    "needs",
+    "may",
+    "the",
+    "for",
+    "go",
+    "gives",
+    "says",
+)
+"""What follows an option in a message without being its value."""
+
+
+def in_python(text: str) -> str:
+    """A message or hint with its options spelled as keywords: ``--max-failed 1`` is ``max_failed=1``."""
+    return re.sub(
+        r"--(no-)?([a-z][a-z-]*)(?: ([^\s;()]*[^\s,.;:()]))?", _keyword, text.replace("-o OUT", "out=OUT")
+    )
+
+
+def _keyword(found: re.Match[str]) -> str:
+    name, value = found[2].replace("-", "_"), found[3]
+    if name in FLAGS:
+        return f"{name}={not found[1]}" + (f" {value}" if value else "")
+    if value is None or value in _WORDS:
+        return name + (f" {value}" if value else "")
+    bare = re.fullmatch(r"[A-Z]+|\d+(\.\d+)?", value)
+    return f"{name}={value if bare else repr(value)}"
 
 
 class DifflapseError(Exception):
@@ -50,13 +91,13 @@ class DifflapseError(Exception):
         self.hint = hint
         self.facts: dict[str, object] = dict(facts or {})
         if hint:
-            self.add_note(hint)  # Python and notebooks show it below the message
+            self.add_note(in_python(hint))  # Python and notebooks show it below the message
 
     def __reduce__(self) -> tuple[type[DifflapseError], tuple[str, str, dict[str, object]]]:
         return type(self), (self.message, self.hint, self.facts)
 
     def __str__(self) -> str:
-        return self.message
+        return in_python(self.message)
 
 
 class OptionError(DifflapseError):

@@ -116,13 +116,16 @@ def write_run(
     sky: bool = True,
     found: bool = True,
     measured: bool = True,
+    lag: int = 0,
+    refused: bool = False,
+    judged_on: str = "stars",
 ) -> None:
     """Frames every three minutes; frame k lies k / 4 px right of the reference, 0."""
     names = [f"{'<b>&' if k == 1 else ''}frame{k:04d}.fits" for k in range(n)]
     times = [(BEGIN + timedelta(minutes=3 * k)).strftime("%Y-%m-%dT%H:%M:%S.000") for k in range(n)]
     used = [k for k in range(n) if k not in skipped]
-    _movie(folder, [names[k] for k in used], [times[k] for k in used], used)
-    _frames(folder, names, times, set(skipped), title)
+    _movie(folder, [names[k] for k in used], [times[k] for k in used], used, lag)
+    _frames(folder, names, times, set(skipped), title, judged_on)
     ways = {k: Transform.from_matrix(np.array([[1, 0, k / 4], [0, 1, -k / 8]]), "shift") for k in used}
     write_json(
         folder / "transforms.json",
@@ -152,7 +155,7 @@ def write_run(
     if measured:
         _stars(folder, used)
     if found:
-        _changes(folder, used, times)
+        _changes(folder, used, times, refused)
     products = sorted(path.name for path in folder.iterdir())
     record = tables.provenance(dict.fromkeys(names, "ab" * 32), products, 12.3, "../night")
     write_toml(folder / "run.toml", {**RunOptions(fps=12).to_mapping(), "provenance": record})
@@ -167,7 +170,7 @@ def field_of() -> TanSip:
     )
 
 
-def _movie(folder: Path, names: list[str], times: list[str], numbers: list[int]) -> None:
+def _movie(folder: Path, names: list[str], times: list[str], numbers: list[int], lag: int) -> None:
     layout = make_layout(("aligned", "difference"), SHAPE, 1, (0, 0), 640, "none")
     with Encoder(folder / "timelapse.mp4", (layout.width, layout.height), 12.0, {}) as encoder:
         picture = np.zeros((layout.height, layout.width, 3), np.uint8)
@@ -175,11 +178,15 @@ def _movie(folder: Path, names: list[str], times: list[str], numbers: list[int])
             for panel, level in zip(layout.panels, (grey(k), MID), strict=True):
                 picture[panel.y : panel.y + panel.height, panel.x : panel.x + panel.width] = level
             encoder.write(picture)
-    frames = [MovieFrame(name, time, "template") for name, time in zip(names, times, strict=True)]
+    # In a running difference the first frames have none.
+    minus = [None] * lag + names[: len(names) - lag] if lag else ["template"] * len(names)
+    frames = [MovieFrame(*one) for one in zip(names, times, minus, strict=True)]
     write_json(folder / "timelapse.json", {**timelapse_record(layout, frames, 12.0), "marks": False})
 
 
-def _frames(folder: Path, names: list[str], times: list[str], skipped: set[int], title: str) -> None:
+def _frames(
+    folder: Path, names: list[str], times: list[str], skipped: set[int], title: str, judged_on: str
+) -> None:
     n = len(names)
     k = np.arange(n)
     lost = np.array([i in skipped for i in k])
@@ -193,6 +200,8 @@ def _frames(folder: Path, names: list[str], times: list[str], skipped: set[int],
             "method": np.where(k == 0, "reference", "asterism"),
             "note": [""] * n,
             "in_template": k < 12,
+            "judged_on": np.where(lost | (k == 0), "", judged_on),
+            "n_stars": np.full(n, 900 if judged_on == "stars" else 3),
         },
         meta={
             "sequence": "night",
@@ -233,7 +242,7 @@ def _stars(folder: Path, used: list[int]) -> None:
     ).write(folder / "lightcurves.fits")  # fmt: skip
 
 
-def _changes(folder: Path, used: list[int], times: list[str]) -> None:
+def _changes(folder: Path, used: list[int], times: list[str], refused: bool) -> None:
     nan = np.nan
     rows = [
         (0, "variable", 200.5, 130.25, used[0], used[-1], 4, 31.0, 0.2, nan, 5 + 1),
@@ -246,7 +255,21 @@ def _changes(folder: Path, used: list[int], times: list[str]) -> None:
     for name in ("amplitude_mag", "rate_arcsec_per_hour"):
         table[name] = MaskedColumn(table[name], mask=np.isnan(table[name]))
     table.write(folder / "changes.ecsv", format="ascii.ecsv")
-    seen = [(1, k, 100.0 + k / 2, 180.0, 900.0, 20.0, 45.0) for k in used]
-    Table(
-        rows=seen, names=("change", "frame", "x_pix", "y_pix", "flux_adu", "flux_err_adu", "snr")
-    ).write(folder / "detections.ecsv", format="ascii.ecsv")  # fmt: skip
+    seen = [(1, k, 100.0 + k / 2, 180.0, 900.0, 20.0, 45.0, 0) for k in used]
+    if refused:
+        # On each frame one at a star, one on empty sky for two reasons, and from the second on one for none.
+        seen += [(-1, k, 321.5, 222.25, 99.0, 9.0, 7.5, 512) for k in used]
+        seen += [(-1, k, 30.5, 200.0, -99.0, 9.0, -8.3, 3) for k in used]
+        seen += [(-1, k, 350.0, 40.0, 50.0, 9.0, 4.5, 0) for k in used[1:]]
+    table = Table(
+        rows=seen,
+        names=("change", "frame", "x_pix", "y_pix", "flux_adu", "flux_err_adu", "snr", "flags"),
+        meta={
+            "flags": {
+                "1": "a hot pixel: it stays",
+                "2": "a <b>cosmic</b> ray",
+                "512": "within a star's error",
+            }
+        },
+    )
+    table.write(folder / "detections.ecsv", format="ascii.ecsv")

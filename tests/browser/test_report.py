@@ -265,6 +265,147 @@ def test_differences_say_what_they_compare(
     assert scale == ["+2", "+0.5", "0", "\u22120.5", "\u22122"]
 
 
+def test_a_running_difference_opens_where_there_is_one(
+    make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
+    folder = make_run(10, lag=3, skipped=(1,))
+    remake(folder)
+    page = open_page(folder / "report.html")
+    page.get_by_role("button", name="Marks").click()
+    assert frame(page) == 4, "frames 0, 2 and 3 have no difference, frame 1 was skipped"
+    assert page.locator(".panel-name").nth(1).inner_text() == "difference: minus 04:01:18 UTC"
+    wait_for_level(page, GREY[4], 0.25)
+    assert "frame 4" in page.get_by_role("slider", name="Time").get_attribute("aria-valuetext")
+    assert "04:13:18" in page.locator("#quality .plot-value").first.inner_text(), "the playhead is there too"
+    page.keyboard.press(",")
+    assert frame(page) == 3
+    wait_for_level(page, GREY[3], 0.25)
+    page.keyboard.press(",")
+    page.keyboard.press(",")
+    assert frame(page) == 0
+    wait_for_level(page, GREY[0], 0.25)
+
+
+def test_a_spot_without_a_ring_says_why_it_was_refused(
+    make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
+    folder = make_run(6, refused=True)
+    remake(folder)
+    page = open_page(folder / "report.html", (1440, 1500))
+    spots = page.locator("#spots")
+    spots.locator("summary").click()
+    page.wait_for_function("difflapse.view.spots.told")
+    assert "2 refused in this frame" in spots.inner_text()
+    page.evaluate("difflapse.view.show(2)")
+    assert "3 refused in this frame" in spots.inner_text()
+    assert spots.locator("li").all_inner_texts() == [
+        "1 within a star's error",
+        "1 a hot pixel: it stays",
+        "1 a <b>cosmic</b> ray",
+        "1 nothing speaks against it, but it is too weak, or was seen too seldom, to be believed",
+    ]
+    page.get_by_label("View").select_option("one:1")
+    told = page.locator(".readout")
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        stage = page.locator(".stage").bounding_box()
+        scale = stage["height"] / 260
+        left = (stage["width"] - 390 * scale) / 2
+        return stage["x"] + left + (x + 0.5) * scale, stage["y"] + stage["height"] - (y + 0.5) * scale
+
+    page.mouse.move(*at(200, 40))
+    assert "refused" not in told.inner_text()
+    page.mouse.move(*at(30.5, 200))
+    assert "refused, S/N \u22128.3" in told.inner_text()
+    assert "a hot pixel; a <b>cosmic</b> ray" in told.inner_text()
+    page.mouse.click(*at(30.5, 200))
+    card = page.locator("#selection")
+    assert card.locator("h2").inner_text() == "Refused sighting"
+    assert card.locator("li").all_inner_texts() == ["a hot pixel: it stays", "a <b>cosmic</b> ray"]
+    assert card.locator(".plot").count() == 0
+    page.mouse.click(*at(321.5, 222.25))
+    page.wait_for_selector("#selection .plot .points")
+    assert "within a star's error" in card.inner_text()
+    assert "star 7" in card.inner_text()
+    # In the aligned panel a star is a star, unless what was refused is marked there.
+    page.get_by_label("View").select_option("one:0")
+    page.mouse.click(*at(321.5, 222.25))
+    assert card.locator("h2").inner_text() == "Star 7"
+    page.mouse.move(*at(30.5, 200))
+    assert "refused" not in told.inner_text()
+    page.get_by_role("checkbox", name="Mark what was refused").check()
+    page.mouse.move(*at(31, 200))
+    assert "refused" in told.inner_text()
+    below = page.locator(".legend").bounding_box()
+    page.mouse.move(*at(200, 40))
+    assert page.locator(".legend").bounding_box() == below, "what is told moves nothing"
+
+
+def test_a_movie_without_differences_speaks_of_none(
+    make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
+    folder = make_run(4, refused=True)
+    record = read_json(folder / "timelapse.json")
+    del record["panels"]["difference"]
+    (folder / "timelapse.json").write_text(json.dumps(record))
+    remake(folder)
+    page = open_page(folder / "report.html")
+    page.wait_for_function("difflapse.view.spots.told")
+    assert page.locator("#spots").count() == 0
+    page.keyboard.press(".")
+    assert frame(page) == 1
+    wait_for_level(page, GREY[1], 0.1)
+
+
+def test_plots_are_worked_by_keys_and_say_their_values(run: Path, open_page: Callable[..., Any]) -> None:
+    page = open_page(run / "report.html")
+    plot = page.get_by_role("slider", name="FWHM")
+    plot.focus()
+    page.keyboard.press("ArrowRight")
+    assert frame(page) == 1
+    assert plot.get_attribute("aria-valuetext").split() == ["04:04:18", f"{2.3 + 0.1 * np.cos(1):.2f}"]
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert frame(page) == 5, "frame 4 was skipped"
+    page.keyboard.press("ArrowLeft")
+    assert frame(page) == 3
+    page.keyboard.press("End")
+    assert frame(page) == 9
+    assert "04:28:18" in page.get_by_role("slider", name="Transparency").get_attribute("aria-valuetext")
+    page.keyboard.press("Home")
+    assert frame(page) == 0
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Sky")
+
+
+def test_where_there_are_no_stars_none_are_spoken_of(
+    make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
+    folder = make_run(5, measured=False, found=False, sky=False, judged_on="pixels")
+    remake(folder)
+    page = open_page(folder / "report.html")
+    for place in ("#quality", "#certificate", "#viewer"):
+        assert "star" not in page.locator(place).inner_text().replace("start", ""), place
+    assert "on tiles of pixels" in page.locator("#quality").inner_text()
+    assert "95 % of tiles" in page.locator("#certificate").inner_text()
+    assert page.get_by_role("slider", name="FWHM").count() == 0, "a few specks have no width"
+    assert page.get_by_role("slider", name="Alignment rms").count() == 1
+    hint = page.locator(".readout").get_attribute("data-hint")
+    assert hint == "Point at the picture, or tap it, for the place on the sensor."
+
+
+def test_on_a_phone_the_names_stand_below_the_picture(run: Path, open_page: Callable[..., Any]) -> None:
+    page = open_page(run / "report.html", (390, 844), has_touch=True)
+    here = page.get_by_role("group", name="Changes in this frame").get_by_role("button")
+    assert here.all_inner_texts() == ["variable 0", "mover 1"]
+    page.evaluate("difflapse.view.show(1)")
+    assert here.all_inner_texts() == ["variable 0", "mover 1", "transient 2"]
+    here.nth(1).tap()
+    assert page.locator("#selection h2").inner_text() == "mover 1"
+    assert here.nth(1).get_attribute("aria-pressed") == "true"
+    assert frame(page) == 1
+
+
 def test_skipped_frames_are_marked_and_say_why(run: Path, open_page: Callable[..., Any]) -> None:
     page = open_page(run / "report.html")
     assert page.locator(".dots .skipped").get_attribute("title").startswith("frame0004.fits skipped: 7 stars")
@@ -372,7 +513,7 @@ def test_nothing_is_wider_than_the_screen(
     run: Path, open_page: Callable[..., Any], size: tuple[int, int]
 ) -> None:
     page = open_page(run / "report.html", size, has_touch=size[0] < 500)
-    page.get_by_role("button", name="mover 1").click()
+    page.locator("table.changes").get_by_role("button", name="mover 1").click()
     assert page.evaluate("document.documentElement.scrollWidth") == size[0]
     if size[0] < 500:
         small = page.evaluate(

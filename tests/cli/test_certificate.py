@@ -65,7 +65,7 @@ def test_frames_without_an_rms_do_not_pass(call, small_night: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("limit", ["-0.1", "nan", "inf", "small"])
 def test_a_limit_must_be_pixels(call, limit: str) -> None:
-    call("run", "x", "--require-rms", limit).assert_failed(2, "require_rms")
+    call("run", "x", "--require-rms", limit).assert_failed(2, "--require-rms is")
 
 
 def test_a_finished_run_tells_how_well_it_is_aligned(call, out: Path) -> None:

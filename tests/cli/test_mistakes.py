@@ -38,7 +38,7 @@ def test_a_command_that_does_not_exist_yet_is_not_known(call) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--align", "wsc"], ["align is 'wsc'", "Did you mean 'wcs'?"]),
+        (["--align", "wsc"], ["--align is 'wsc'", "Did you mean 'wcs'?"]),
         (["--diff", "runing"], ["diff is 'runing'", "Did you mean 'running'?"]),
         (["--panels", "aligned,diference"], ["panels is 'diference'", "Did you mean 'difference'?"]),
         (["--save", "all"], ["save is 'all'", "aligned"]),
@@ -49,14 +49,23 @@ def test_a_command_that_does_not_exist_yet_is_not_known(call) -> None:
         (["--fps", "0"], ["fps is 0"]),
         (["--fps", "nan"], ["fps is nan"]),
         (["--width", "12"], ["width is 12"]),
-        (["--max-failed", "7"], ["max_failed is 7"]),
-        (["--lag", "soon"], ["lag is 'soon'", "10min"]),
+        (["--max-failed", "7"], ["--max-failed is 7", "0 to 1"]),
+        (["--lag", "soon"], ["--lag is 'soon'", "10min"]),
         (["--memory", "lots"], ["memory is 'lots'", "2GB"]),
         (["--roi", "1,2,3"], ["roi is '1,2,3'", "X,Y,W,H"]),
         (["--roi", "0,0,20,20", "--center", "1,2", "--size", "1deg"], ["roi", "centre"]),
-        (["--center", "303.2,46.0"], ["center and size"]),
+        (["--center", "303.2,46.0"], ["--center and --size"]),
         (["--follow", "243.7,33.0@2018-08-24T04:02"], ["follow is given for 1 time", "again"]),
         (["--follow", "comet", "--follow", "moon"], ["follow is 'comet'", "RA,DEC@TIME"]),
+        (
+            ["--diff", "running", "--panels", "aligned,template"],
+            ["panel template", "--diff running", "--diff template"],
+        ),
+        (["--diff", "rolling", "--panels", "blink"], ["panel blink", "--diff rolling", "--panels aligned"]),
+        (
+            ["--diff", "none", "--panels", "aligned,difference,red"],
+            ["panel difference", "--diff none", "aligned"],
+        ),
     ],
 )
 def test_a_wrong_value_is_told_with_what_would_be_right(call, tmp_path: Path, words, told) -> None:

@@ -47,6 +47,13 @@ def test_the_worst_frame_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert line in capsys.readouterr().out
 
 
+def test_an_rms_of_tiles_of_pixels_is_none_of_stars(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(summary(judged_on={"pixels": 22}))
+    assert "median rms 0.0412 px on tiles of pixels (wcs 10, asterism 12)" in capsys.readouterr().out
+    print_summary(summary(judged_on={"stars": 22}))
+    assert "median rms 0.0412 px (wcs 10, asterism 12)" in capsys.readouterr().out
+
+
 def test_many_skipped_frames_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     many = [{"file": f"n{k}.fits", "reason": "clouds"} for k in range(30)]
     print_summary(summary(skipped=many, n_skipped=30))

@@ -60,3 +60,34 @@ def test_the_tree_is_drawn_in_the_docstring_whole() -> None:
     for kind in all_errors():
         if kind.__module__ == errors.__name__:
             assert kind.__name__ in errors.__doc__
+
+
+@pytest.mark.parametrize(
+    ("told", "in_python"),
+    [
+        ("--max-failed is 7; it is a fraction, 0 to 1", "max_failed is 7; it is a fraction, 0 to 1"),
+        ("another name, or --overwrite", "another name, or overwrite=True"),
+        ("--no-reel makes none; --max-failed 1 goes on", "reel=False makes none; max_failed=1 goes on"),
+        ("another --reference, or --align features", "another reference, or align='features'"),
+        ("give another folder with -o OUT", "give another folder with out=OUT"),
+        (
+            "a crop (--roi), or --center 303.2,46.0 --size 1deg",
+            "a crop (roi), or center='303.2,46.0' size='1deg'",
+        ),
+        ("nothing - of that -- kind", "nothing - of that -- kind"),
+    ],
+)
+def test_python_sees_options_as_its_keywords(told: str, in_python: str) -> None:
+    """What the command line prints names options with dashes; what an exception shows does not."""
+    error = pickle.loads(pickle.dumps(errors.OptionError(told, told)))
+    assert (error.message, error.hint) == (told, told)
+    assert str(error) == in_python
+    assert error.__notes__ == [in_python]
+
+
+def test_the_options_without_a_value_are_those_of_a_run() -> None:
+    from dataclasses import fields
+
+    from difflapse.pipeline.config import RunOptions
+
+    assert set(errors.FLAGS) == {item.name for item in fields(RunOptions) if isinstance(item.default, bool)}

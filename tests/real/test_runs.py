@@ -87,6 +87,7 @@ def test_the_sun_as_a_running_difference(real_data: Path, tmp_path: Path) -> Non
         assert night.table.meta["diff"] == "running"
         assert night.timelapse["frames"][0]["template"] is None
         assert [f["template"] for f in night.timelapse["frames"][1:]] == [f.file for f in used[:-1]]
+        assert night.judged_on == {"pixels": len(used) - 1}, "the Sun has no stars"
 
 
 def test_three_frames_of_a_small_telescope(real_data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import astropy.units as u
+import av
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -51,6 +52,14 @@ def peak(image: np.ndarray, reach: int = 3) -> tuple[float, float]:
     return a - reach + float((w * part).sum() / part.sum()), b - reach + float((v * part).sum() / part.sum())
 
 
+def panels(out: Path, name: str) -> list[np.ndarray]:
+    """The decoded luma of a panel, frame by frame."""
+    box = json.loads((out / "timelapse.json").read_text())["panels"][name]
+    rows, cols = slice(box["y"], box["y"] + box["height"]), slice(box["x"], box["x"] + box["width"])
+    with av.open(str(out / "timelapse.mp4")) as container:
+        return [frame.to_ndarray(format="gray")[rows, cols] for frame in container.decode(video=0)]
+
+
 def readings(truth: Truth, kind: str, frames: tuple[int, ...]) -> list[str]:
     what = thing(truth, kind)
     return [f"{what.ra_deg[k]:.6f},{what.dec_deg[k]:.6f}@{iso_utc(truth.frames[k].mid_mjd)}" for k in frames]
@@ -84,6 +93,8 @@ def test_the_comet_of_a_night_is_found_and_stands_still(
     ).data[1]
     outside = np.hypot(*(np.indices(green.shape) - 49.5)) > 25
     assert green[outside].max() - sky < 0.35 * (aligned[outside].max() - np.median(aligned))
+    burnt = [float(np.mean(panel > 230)) for panel in panels(tmp_path / "out", "aligned")]
+    assert 0 < np.median(burnt) < 0.01, "stars keep their tones, though the template has none"
     told = json.loads((tmp_path / "out" / "transforms.json").read_text())["follow"]
     assert told["name"] == "comet"
     assert "sigma" in told["note"]

@@ -126,7 +126,7 @@ def settle_on_pixels(
             },
         )
     note = f"{transform.model} on {choice.n} of {tiles.looked_at} tiles of pixels"
-    return Alignment(transform, method, choice.n, choice.rms, choice.p95, (), note)
+    return Alignment(transform, method, choice.n, choice.rms, choice.p95, (), note, on_pixels=True)
 
 
 def judge_on_pixels(
@@ -169,7 +169,7 @@ def judge_on_pixels(
         )
     note = f"confirmed by {int(close.sum())} of {tiles.looked_at} tiles of pixels, none fitted"
     p95 = float(np.percentile(away[close], 95))
-    return Alignment(transform, method, int(close.sum()), rms, p95, (), note)
+    return Alignment(transform, method, int(close.sum()), rms, p95, (), note, on_pixels=True)
 
 
 def measure_tiles(here: Reduced, there: Reduced, transform: Transform) -> Tiles:

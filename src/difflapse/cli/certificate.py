@@ -86,6 +86,8 @@ def certificate(
 
 def _print(told: Mapping[str, Any]) -> None:
     """One night's certificate in words."""
+    from difflapse.pipeline.tables import tell_judged_on
+
     frames = told["frames"]
     methods = ", ".join(f"{name} {n}" for name, n in frames["methods"].items())
     skipped = f", {frames['skipped']} skipped" if frames["skipped"] else ""
@@ -98,10 +100,13 @@ def _print(told: Mapping[str, Any]) -> None:
             continue
         cells = [_both(figures[f"{which}_pix"], figures[f"{which}_arcsec"]) for which in ("median", "worst")]
         rows.append((label, *cells, f"{figures['worst_frame']}: {figures['worst_file']}"))
-    terminal.print_table(("held-out stars", "median frame", "worst frame", "which"), rows)
+    measured = tell_judged_on(told["judged_on"])
+    terminal.print_table((measured.partition(",")[0], "median frame", "worst frame", "which"), rows)
+    if "," in measured:
+        click.echo(f"measured     {measured}")
     if frames["without_rms"]:
         click.echo(
-            f"no rms       {terminal.count(frames['without_rms'], 'used frame')}, not aligned on stars"
+            f"no rms       {terminal.count(frames['without_rms'], 'used frame')}: nothing was held out to measure it"
         )
     if told["noise"]:
         noise = told["noise"]

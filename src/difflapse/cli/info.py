@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from difflapse.cli import terminal
 from difflapse.cli.options import collect, run_options
 from difflapse.errors import OptionError
 
+_NAMED = 3
+"""Inputs that are named again."""
 _LISTED = 8
 """Files left out for the same reason that are told one by one."""
 
@@ -32,10 +35,10 @@ def info(inputs: tuple[str, ...], as_json: bool, **given: Any) -> None:
     if as_json:
         terminal.print_json(told)
     else:
-        _print(told)
+        _print(told, inputs)
 
 
-def _print(told: Mapping[str, Any]) -> None:
+def _print(told: Mapping[str, Any], inputs: Sequence[str]) -> None:
     """The same in words: a paragraph for each sequence, then every file that is in none."""
     for night in told["sequences"]:
         ny, nx = night["shape"]
@@ -46,7 +49,8 @@ def _print(told: Mapping[str, Any]) -> None:
         click.echo()
     for line in _left_out(told["left_out"]):
         click.echo(line)
-    click.echo("what a run would do with it: difflapse run INPUT --plan")
+    named = shlex.join(inputs[:_NAMED]) + (" ..." if len(inputs) > _NAMED else "")
+    click.echo(f"what a run would do with it: difflapse run {named} --plan")
 
 
 def _left_out(items: Sequence[Mapping[str, str]]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from difflapse.errors import OptionError
-from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.config import RunOptions, flag
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,11 +56,6 @@ def read_config(path: str) -> dict[str, Any]:
     if not isinstance(options, dict):
         raise OptionError(f"--config {path}: options is {options!r}; it must be a table", "[options]")
     return {key.replace("-", "_"): value for key, value in (table | options).items()}
-
-
-def flag(name: str) -> str:
-    """How an option is spelled on the command line."""
-    return "--" + name.replace("_", "-")
 
 
 def _option(item: Field[Any]) -> Callable[[F], F]:

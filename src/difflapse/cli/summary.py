@@ -22,6 +22,8 @@ LONG = 120
 
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Say what a run did: frames used and skipped, alignment, speed, and where to look."""
+    from difflapse.pipeline.tables import tell_judged_on
+
     for night in summary["sequences"]:
         used = f"{night['n_used']} of {count(night['n_frames'], 'frame')} used"
         skipped = f", {night['n_skipped']} skipped" if night["n_skipped"] else ""
@@ -31,6 +33,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
         methods = ", ".join(f"{name} {n}" for name, n in night.get("methods", {}).items())
         rms = night.get("median_rms_pix")
         told = "rms unknown" if human_number(rms) == "unknown" else f"median rms {human_number(rms)} px"
+        if "pixels" in night.get("judged_on", {}):
+            told += f" on {tell_judged_on(night['judged_on'])}"
         worst = night.get("worst_rms_pix")
         most = f", worst {human_number(worst)} px: {night['worst_rms_file']}" if worst is not None else ""
         click.echo(f"  aligned    {told}{f' ({methods})' if methods else ''}{most}")

@@ -187,13 +187,18 @@ def _sequence(members: list[Scan]) -> Sequence:
         [m.facts.file for m in members],
         members[0].computer_clock,
     )
-    timed = [_timed(member, start, clock) for member, start in zip(members, clock.starts_mjd, strict=True)]
+    usual = Counter(m.wavelength for m in members).most_common(1)[0][0]
+    timed = [
+        _timed(member, start, clock, usual) for member, start in zip(members, clock.starts_mjd, strict=True)
+    ]
     timed.sort(key=lambda f: (f.start_mjd is None, f.start_mjd or 0.0, natural_key(f.file)))
     return Sequence(_name(timed), tuple(timed), _notes(members, timed, clock))
 
 
-def _timed(member: Scan, start: float | None, clock: Clock) -> FrameFacts:
-    own = tuple(filter(None, (member.image_reason, member.sky.note)))
+def _timed(member: Scan, start: float | None, clock: Clock, usual: str) -> FrameFacts:
+    other = f"wavelength {member.wavelength or 'unknown'}, of most frames {usual or 'unknown'}"
+    notes = (other if member.wavelength != usual else "", member.image_reason, member.sky.note)
+    own = tuple(filter(None, notes))
     source = clock.source
     if start is None:
         source = ""

@@ -39,7 +39,7 @@ class Alignment:
     """The named method that found it: ``wcs``, ``asterism``, ``features``, ``phase``, ``none``; ``interpolated``
     between its neighbours in time where nothing else found it."""
     n_matched: int
-    """Stars (or features) that agree with it."""
+    """Stars, or tiles of pixels, that agree with it."""
     rms_pix: float
     """Radial rms on stars (or pixels) it was not fitted to, native pixels of the reference; NaN if none."""
     p95_pix: float = float("nan")
@@ -52,6 +52,16 @@ class Alignment:
     beside: HeldOut | None = None
     """The same against the reference's own measurements, where `held_out` is against those of the other frames; there
     what all frames have in common against the reference shows, its centroid errors with it. None: `held_out` is."""
+
+    on_pixels: bool = False
+    """Whether tiles of pixels were counted and measured, for want of stars."""
+
+    @property
+    def judged_on(self) -> str:
+        """What `rms_pix` was measured on: ``stars``, ``pixels``, or empty where nothing was."""
+        if not np.isfinite(self.rms_pix) or self.method == "reference":
+            return ""
+        return "pixels" if self.on_pixels else "stars"
 
     @property
     def against_reference(self) -> HeldOut | None:

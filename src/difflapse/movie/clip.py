@@ -19,6 +19,12 @@ _CURVE = (546, 692)
 """Rows between which the light curve is drawn."""
 _LEFT, _RIGHT = 108, WIDTH - 28
 _TRACK = (52, 53, 58)
+_BESIDE = 15
+"""Pixels from a streak to the lines beside it."""
+
+Point = tuple[float, float]
+Place = Point | tuple[Point, Point] | None
+"""A point, the two ends of what is long, or nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,7 @@ def clip_picture(
     subtitle: str,
     clock: str,
     panels: Mapping[str, np.ndarray],
-    places: Sequence[tuple[float, float] | None],
+    places: Sequence[Place],
     curve: Curve,
     now: int,
     lit: bool = True,
@@ -56,8 +62,9 @@ def clip_picture(
         What it is; more about it; when it is.
     panels : mapping of str to (height, width, 3) uint8
         Three pictures by what is written under them, each at most `SIDE` wide and high.
-    places : sequence of (x, y) or None
-        Where it is in each panel, pixels from the upper left corner, for the corners of a frame around it.
+    places : sequence of Place
+        Where it is in each panel, pixels from the upper left corner: a point has the corners of a frame around it,
+        what has two ends a thin line on either side.
     curve : Curve
         Its light.
     now : int
@@ -80,7 +87,7 @@ def clip_picture(
         picture[top : top + high, left : left + wide] = drawn
         if place is not None:
             view = picture[top : top + high, left : left + wide]
-            _corners(view, place, WARN if lit else DIM)
+            _mark(view, place, WARN if lit else DIM)
         paste(picture, text_mask(name, 20, SIDE), left, top + high + 6, DIM)
     _draw_points(picture, curve, now)
     return picture
@@ -142,8 +149,33 @@ def _ground() -> np.ndarray:
     return ground
 
 
-def _corners(view: np.ndarray, place: tuple[float, float], colour: tuple[int, int, int]) -> None:
-    """The four corners of a square about a place: they hide nothing of what is in it."""
+def _mark(view: np.ndarray, place: Point | tuple[Point, Point], colour: tuple[int, int, int]) -> None:
+    """Mark a place so that nothing of what is in it is hidden."""
+    if isinstance(place[0], tuple):
+        _rails(view, np.array(place, float), colour)
+    else:
+        _corners(view, place, colour)
+
+
+def _rails(view: np.ndarray, ends: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """Thin lines along either side of a way from end to end, each turned in beyond the ends."""
+    along = ends[1] - ends[0]
+    along /= max(float(np.hypot(*along)), 1e-9)
+    across = np.array([-along[1], along[0]])
+    corner = [
+        end + _BESIDE * (way * along + side * across)
+        for side in (-1, 1)
+        for end, way in zip(ends, (-1, 1), strict=True)
+    ]
+    inward = np.array([across, across, -across, -across]) * 0.6 * _BESIDE
+    for a, b in ((corner[0], corner[1]), (corner[2], corner[3]), *zip(corner, corner + inward, strict=True)):
+        # In sixteenths of a pixel, and no farther than OpenCV can count.
+        a, b = (tuple(np.clip(np.round(16 * p), -(2**20), 2**20).astype(int).tolist()) for p in (a, b))
+        cv2.line(view, a, b, colour, 1, cv2.LINE_AA, shift=4)
+
+
+def _corners(view: np.ndarray, place: Point, colour: tuple[int, int, int]) -> None:
+    """The four corners of a square about a place."""
     half, arm = 34, 10
     for sx in (-1, 1):
         for sy in (-1, 1):

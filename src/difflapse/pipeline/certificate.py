@@ -39,6 +39,8 @@ MOST_PER_FRAME = 2_000
 """Rows of one frame at most."""
 _FEW, _MOST_SHARE = 3, 0.45
 """A star's mean is taken off its residual only where it has so many, and this one makes up no more of the mean."""
+_FEW_STARS = 10
+"""On the frame that has most, below which a night has none."""
 _SIGMA_OF_FWHM = 2 * np.sqrt(2 * np.log(2))
 
 
@@ -158,6 +160,13 @@ class Certificate:
         """Whether any frame was aligned on stars; without, there are only the figures of `frames.ecsv`."""
         return (self.night.folder / "residuals.fits").exists()
 
+    @property
+    def has_stars(self) -> bool:
+        """Whether any frame has so many stars that their width means something; specks of the Sun pass for some."""
+        if "n_stars" not in self.used.colnames:
+            return True
+        return any(not np.ma.is_masked(n) and int(n) >= _FEW_STARS for n in self.used["n_stars"])
+
     def column(self, name: str) -> np.ndarray:
         """A column of `residuals.fits` as float64; raises InputError where no frame was aligned on stars."""
         return np.asarray(self.night.residuals[name], dtype=np.float64)
@@ -263,6 +272,7 @@ class Certificate:
                 "without_rms": sum(not np.isfinite(rms) for _, rms in told_frames(self.others)),
                 "methods": self.night.summary()["methods"],
             },
+            "judged_on": self.night.judged_on,
             "pixel_arcsec": self.night.table.meta.get("pixel_arcsec"),
             "corners": f"{CORNER:g} of width and height, {CORNER_STARS} stars or more in all four",
         }

@@ -13,7 +13,7 @@ from difflapse.errors import FrameError
 from difflapse.measure.passing import less_stars
 from difflapse.model.times import iso_utc
 from difflapse.movie import clip
-from difflapse.movie.clip import SIDE, Curve, clip_picture
+from difflapse.movie.clip import SIDE, Curve, Place, clip_picture
 from difflapse.movie.diverging import difference_panel, hatched_panel
 from difflapse.movie.encode import Encoder
 from difflapse.movie.layout import Layout, make_layout
@@ -70,8 +70,11 @@ def make_clip(night: Night, subject: Subject, cuts: Mapping[int, Cut], shown: Ma
             dx, dy = canvas.shift(k)
             place = subject.frames.index(k)
             u, v = to_panel @ (subject.x[place] - dx, subject.y[place] - dy, 1.0)
-            # What fills the panel needs no frame around it.
-            at = None if subject.fills else (float(u), float(v))
+            # What fills the panel needs no frame around it; a streak has a line on either side.
+            at: Place = None if subject.fills else (float(u), float(v))
+            if subject.ends is not None:
+                (xa, ya), (xb, yb) = ((to_panel @ (x - dx, y - dy, 1.0)).tolist() for x, y in subject.ends)
+                at = (xa, ya), (xb, yb)
             when = night.frames[k].mid_mjd
             if np.isfinite(noise := cuts[k].noise):
                 residual = difference_panel(window[-1], None, small, scene.vmax, night.options.units, noise)

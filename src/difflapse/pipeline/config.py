@@ -21,6 +21,8 @@ MATCH = ("auto", "none", "scale", "psf", "zogy")
 UNITS = ("sigma", "adu", "percent", "mag")
 MOSAIC = ("auto", "none", "RGGB", "BGGR", "GRBG", "GBRG")
 PANELS = ("aligned", "difference", "template", "sigma", "blink", "split", "red", "green", "blue")
+OF_TEMPLATE, OF_DIFFERENCE = ("template", "blink"), ("difference", "split")
+"""Panels that show a template, and those that show a difference."""
 LABELS = ("full", "time", "none")
 SAVE = ("aligned", "differences", "stamps", "cube")
 CODEC = ("h264", "hevc", "vp9", "av1", "gif", "ffv1", "png")
@@ -54,6 +56,16 @@ MOVIE_OPTIONS = (
     "memory",
 )
 """Options of a run that another movie of it may change: none of them changes what was found."""
+
+
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    tuple: "a list of words",
+}
+"""What a value must be, by the type of the option's default."""
 
 
 def _option(
@@ -167,7 +179,7 @@ class RunOptions:
     )
     require_rms: float = _option(
         0.0,
-        "fail unless every used frame is aligned to this rms on held-out stars, px; 0: not asked",
+        "fail unless every used frame is aligned to this rms, held out, px; 0: not asked",
         metavar="PX",
     )
     overwrite: bool = _option(False, "replace an earlier run's products in the output folder")
@@ -188,44 +200,50 @@ class RunOptions:
             elif choices:
                 _check_choice(item.name, value, choices)
         if not self.reference:
-            raise OptionError("reference is empty; it must be best, first, middle, a frame number or a file")
+            raise OptionError(
+                "--reference is empty; it must be best, first, middle, a frame number or a file"
+            )
         parse_lag(self.lag)
         if not 3 <= self.window <= 255:
-            raise OptionError(f"window is {self.window}; a rolling median takes 3 to 255 frames")
+            raise OptionError(f"--window is {self.window}; a rolling median takes 3 to 255 frames")
         if self.width < 64 and self.width != 0:
             raise OptionError(
-                f"width is {self.width}; a movie needs 64 pixels or more", "0 or full: no limit"
+                f"--width is {self.width}; a movie needs 64 pixels or more", "0 or full: no limit"
             )
         zone_of(self.timezone)
         for one in self.inset:
             if one != "best" and not re.fullmatch(r"[^,]+,[^,]+", one):
                 raise OptionError(
-                    f"inset is {one!r}; it must be RA,DEC, X,Ypx or best", "for example 1520,830px"
+                    f"--inset is {one!r}; it must be RA,DEC, X,Ypx or best", "for example 1520,830px"
                 )
         if not 0.01 <= self.fps <= 120:
-            raise OptionError(f"fps is {self.fps:g}; it must lie between 0.01 and 120")
+            raise OptionError(f"--fps is {self.fps:g}; it must lie between 0.01 and 120")
         if not 0 <= self.max_failed <= 1:
-            raise OptionError(f"max_failed is {self.max_failed:g}; it is a fraction, 0 to 1")
+            raise OptionError(f"--max-failed is {self.max_failed:g}; it is a fraction, 0 to 1")
         if not 0 < self.false_alarms <= 1000:
-            raise OptionError(f"false_alarms is {self.false_alarms:g}; it must be more than 0, 1000 at most")
+            raise OptionError(
+                f"--false-alarms is {self.false_alarms:g}; it must be more than 0, 1000 at most"
+            )
         if not 0 <= self.require_rms < float("inf"):
-            raise OptionError(f"require_rms is {self.require_rms:g}; it must be pixels, or 0 for no limit")
+            raise OptionError(f"--require-rms is {self.require_rms:g}; it must be pixels, or 0 for no limit")
         if self.workers < 0:
-            raise OptionError(f"workers is {self.workers}; it must be 0 (one per core) or more")
+            raise OptionError(f"--workers is {self.workers}; it must be 0 (one per core) or more")
         if not self.solve_limit > 0:
-            raise OptionError(f"solve_limit is {self.solve_limit:g}; it must be more than 0 seconds")
+            raise OptionError(f"--solve-limit is {self.solve_limit:g}; it must be more than 0 seconds")
         if self.align == "none" and self.transform != "auto":
             raise OptionError(
-                f"transform is {self.transform}, but with align none no frame is aligned and nothing is fitted",
+                f"--transform is {self.transform}, but with align none no frame is aligned and nothing is fitted",
                 "leave out one of them",
             )
         if not self.panels:
             raise OptionError("no panels: the movie needs at least one", f"choose from {', '.join(PANELS)}")
+        for one in self.shown_panels:
+            _check_panel(one, self.diff)
         if self.roi and (self.center or self.size):
-            raise OptionError("both a roi and a centre are given", "use one of them")
+            raise OptionError("both --roi and the centre of a crop are given", "use one of them")
         if bool(self.center) != bool(self.size) and (self.center or not self.follow):
             raise OptionError(
-                "center and size go together", "for example --center 303.2,46.0 --size 30arcmin"
+                "--center and --size go together", "for example --center 303.2,46.0 --size 30arcmin"
             )
         if self.follow:
             parse_follow(self.follow)
@@ -258,6 +276,11 @@ class RunOptions:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
+def flag(name: str) -> str:
+    """How an option is spelled on the command line, and in messages."""
+    return "--" + name.replace("_", "-")
+
+
 def suggest(word: str, known: list[str]) -> str:
     """A hint that names the nearest known word, or lists them all."""
     near = difflib.get_close_matches(word, known, n=1)
@@ -278,7 +301,7 @@ def zone_of(text: str) -> tzinfo | None:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise OptionError(
-            f"timezone is {text!r}; it must be local, a name such as Pacific/Honolulu, or an offset as -10:00",
+            f"--timezone is {text!r}; it must be local, a name such as Pacific/Honolulu, or an offset as -10:00",
             "where this machine knows no names: pip install tzdata",
         ) from None
 
@@ -294,7 +317,7 @@ def parse_lag(text: str) -> tuple[int, float]:
             unit
         ]
     raise OptionError(
-        f"lag is {text!r}; it must be a number of frames or a time", "for example 1, 3, 90s or 10min"
+        f"--lag is {text!r}; it must be a number of frames or a time", "for example 1, 3, 90s or 10min"
     )
 
 
@@ -303,9 +326,9 @@ def parse_roi(text: str) -> tuple[int, int, int, int]:
     try:
         x, y, w, h = (int(part) for part in text.split(","))
     except ValueError:
-        raise OptionError(f"roi is {text!r}; it must be four whole numbers X,Y,W,H") from None
+        raise OptionError(f"--roi is {text!r}; it must be four whole numbers X,Y,W,H") from None
     if w < 8 or h < 8:
-        raise OptionError(f"roi is {w}x{h} pixels; it must be at least 8x8")
+        raise OptionError(f"--roi is {w}x{h} pixels; it must be at least 8x8")
     return x, y, w, h
 
 
@@ -321,12 +344,12 @@ def parse_follow(values: tuple[str, ...]) -> str | tuple[tuple[str, str, str], .
             datetime.fromisoformat(match.group(3).strip())
         except ValueError:
             raise OptionError(
-                f"follow is {text!r}; it must be comet, an ephemeris.ecsv, or RA,DEC@TIME twice or more",
+                f"--follow is {text!r}; it must be comet, an ephemeris.ecsv, or RA,DEC@TIME twice or more",
                 "for example --follow 243.71,33.02@2018-08-24T04:02:18 --follow 243.78,33.05@2018-08-24T05:40:00",
             ) from None
     if len(values) < 2:
         raise OptionError(
-            f"follow is given for 1 time, {values[0]!r}; 2 are needed to tell how the target moves",
+            f"--follow is given for 1 time, {values[0]!r}; 2 are needed to tell how the target moves",
             "give --follow RA,DEC@TIME again for another time, such as the end of the night",
         )
     return tuple((m.group(1).strip(), m.group(2).strip(), m.group(3).strip()) for m in matches if m)
@@ -336,14 +359,29 @@ def parse_memory(text: str) -> int:
     """A size such as 2GB or 1500MiB, in bytes."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
     if not match or float(match.group(1)) <= 0:
-        raise OptionError(f"memory is {text!r}; it must be a size", "for example 2GB")
+        raise OptionError(f"--memory is {text!r}; it must be a size", "for example 2GB")
     return int(float(match.group(1)) * 1024 ** " KMGT".index(match.group(2).upper() or " "))
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise OptionError(
-            f"{name} is {value!r}; it must be one of {', '.join(choices)}", suggest(str(value), list(choices))
+            f"{flag(name)} is {value!r}; it must be one of {', '.join(choices)}",
+            suggest(str(value), list(choices)),
+        )
+
+
+def _check_panel(name: str, diff: str) -> None:
+    """Refuse a panel that would stay empty all night."""
+    if name in OF_TEMPLATE and diff != "template":
+        raise OptionError(
+            f"panel {name} shows the template, but with --diff {diff} none is made",
+            "--diff template, or --panels aligned,difference",
+        )
+    if name in OF_DIFFERENCE and diff == "none":
+        raise OptionError(
+            f"panel {name} shows the difference, but with --diff none nothing is subtracted",
+            "--diff template, or --panels aligned",
         )
 
 
@@ -364,4 +402,4 @@ def _convert(item: dataclasses.Field[Any], value: Any) -> Any:
             raise ValueError
         return kind(value)
     except (TypeError, ValueError):
-        raise OptionError(f"{item.name} is {value!r}; it must be a {kind.__name__}") from None
+        raise OptionError(f"{flag(item.name)} is {value!r}; it must be {_KINDS[kind]}") from None

@@ -142,7 +142,7 @@ class Night:
 def _disk_full(whole: np.memmap, error: OSError) -> OutputError:
     return OutputError(
         f"cannot write scratch files of {whole.nbytes / 1e6:.0f} MB beside the products: {error}",
-        "free some space, or -o a folder on another disk; --plan says how much is needed",
+        "free some space, or -o OUT on another disk; --plan says how much is needed",
     )
 
 

@@ -57,7 +57,7 @@ def product_grid(
         w, h = size_pixels(reference, options)  # about the frame's middle, until the target's place is known
         shape = (max(h // step, 1), max(w // step, 1))
         if min(shape) < 8:
-            raise OptionError(f"size is {options.size}, which is {w}x{h} pixels; 16x16 are needed")
+            raise OptionError(f"--size is {options.size}, which is {w}x{h} pixels; 16x16 are needed")
         return centred_grid(shape, step, (nx - 1) / 2, (ny - 1) / 2)
     elif whole is not None and whole.step == step:
         return whole
@@ -116,7 +116,7 @@ def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int,
     """A box of native pixels around a position on the sky."""
     if not reference.wcs_header:
         raise OptionError(
-            f"center is given, but the reference frame {reference.file} has no WCS",
+            f"--center is given, but the reference frame {reference.file} has no WCS",
             "use --roi X,Y,W,H in pixels, or --solve to find the field on the sky",
         )
     from astropy.coordinates import SkyCoord
@@ -128,7 +128,7 @@ def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int,
         warnings.simplefilter("ignore")  # an inverse that does not converge gives NaN, or a place far outside
         x, y = (float(v) for v in wcs.world_to_pixel(position))
     if not (np.isfinite(x) and np.isfinite(y)):
-        raise OptionError(f"center {options.center} is not on the reference frame's sky")
+        raise OptionError(f"--center {options.center} is not on the reference frame's sky")
     width, height = size_pixels(reference, options)
     return round(x - (width - 1) / 2), round(y - (height - 1) / 2), width, height
 
@@ -168,10 +168,11 @@ def size_pixels(reference: FrameFacts, options: RunOptions) -> tuple[int, int]:
     try:
         angles = [float(Angle(_with_unit(part)).deg) for part in parts]
     except (ValueError, u.UnitsError):
-        raise OptionError(f"size is {options.size!r}; it must be an angle or pixels", hint) from None
+        raise OptionError(f"--size is {options.size!r}; it must be an angle or pixels", hint) from None
     if not reference.wcs_header:
         raise OptionError(
-            f"size is {options.size}, but the reference frame {reference.file} has no WCS", "give it as 300px"
+            f"--size is {options.size}, but the reference frame {reference.file} has no WCS",
+            "give it as 300px",
         )
     scale = pixel_arcsec(reference.wcs_header, reference.shape) / 3600
     return max(1, round(angles[0] / scale)), max(1, round(angles[-1] / scale))

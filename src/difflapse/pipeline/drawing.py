@@ -125,19 +125,19 @@ class _Frame:
                 return self.aligned, "blink: this frame"
             panel, title = self._template()
             return panel, f"blink: {title}"
+        if name == "sigma":
+            return _sigma_panel(self.science, self.quality, scene)
         if result is None:
             if name == "split":
                 return self.aligned.copy(), f"split: {self.difference.title}"
             return hatched_panel(scene.layout), self.difference.title
         if name == "difference":
             return self.differential, self.difference.title
-        if name == "split":
-            place = divider(self.k / self.night.options.fps / _SWEEP_S)
-            return (
-                split_panel(self.aligned, self.differential, place, scene.layout),
-                f"aligned | {self.difference.title}",
-            )
-        return _sigma_panel(self.science, self.quality, scene)
+        place = divider(self.k / self.night.options.fps / _SWEEP_S)
+        return (
+            split_panel(self.aligned, self.differential, place, scene.layout),
+            f"aligned | {self.difference.title}",
+        )
 
     @functools.cached_property
     def aligned(self) -> np.ndarray:

@@ -15,6 +15,7 @@ from difflapse.align.residuals import CORNER, in_corners
 from difflapse.errors import MissingDependencyError, OptionError
 from difflapse.pipeline.certificate import Certificate
 from difflapse.pipeline.pair import Pair, Picture
+from difflapse.pipeline.tables import tell_judged_on
 
 try:
     from matplotlib import rc_context
@@ -31,6 +32,8 @@ except ImportError as error:
 
 _LINES = 15
 """Matched stars that are joined by a line and numbered."""
+_LONGEST = 1.5
+"""Arrows drawn in full, in units of what 95 % of them do not exceed."""
 _CLEAR = 2.5
 """Significance from which a mean residual is drawn as one: by chance 1 in 500."""
 
@@ -117,9 +120,14 @@ def draw_night(certificate: Certificate, theme: str = "light") -> Figure:
         zoom.plot(t, (_values(used, "scale") - 1) * 1e6, color=look.first, **dot)
         zoom.set_title("Scale, frame to reference, minus 1")
         zoom.set_ylabel("10$^{-6}$")
-        focus.plot(t, _values(used, "fwhm_pix"), color=look.first, **dot)
-        focus.set_title("Focus: width of the stars (FWHM)")
-        focus.set_ylabel("px")
+        if certificate.has_stars:
+            focus.plot(t, _values(used, "fwhm_pix"), color=look.first, **dot)
+            focus.set_title("Focus: width of the stars (FWHM)")
+            focus.set_ylabel("px")
+        else:
+            focus.plot(t, _values(used, "background_adu"), color=look.first, **dot)
+            focus.set_title("Background (there are too few stars to measure the focus on)")
+            focus.set_ylabel("ADU")
         _draw_rms(rms, certificate, when, look, dot)
         skipped = certificate.frames[certificate.frames["status"] != "used"]
         reference = used[used["method"] == "reference"]
@@ -285,7 +293,7 @@ def _draw_field(ax: Any, certificate: Certificate, look: _Theme) -> None:
     clear = field.significance[good] > _CLEAR
     cell = nx / field.x.shape[1]
     longest = float(np.percentile(np.maximum(np.hypot(dx, dy), error), 95)) if good.any() else 1.0
-    zoom = 0.75 * cell / longest
+    dx, dy, zoom, cut = fit_arrows(x, y, dx, dy, 0.75 * cell / longest, _LONGEST * longest, (ny, nx))
     discs = EllipseCollection(
         2 * error * zoom, 2 * error * zoom, 0, units="xy", offsets=np.column_stack([x, y]),
         offset_transform=ax.transData, facecolors=look.faint, edgecolors="none",
@@ -301,6 +309,10 @@ def _draw_field(ax: Any, certificate: Certificate, look: _Theme) -> None:
     }
     for chosen, colour in ((~clear, look.first), (clear, look.second)):
         ax.quiver(x[chosen], y[chosen], dx[chosen], dy[chosen], color=colour, **shape)
+    ax.plot(
+        (x + dx * zoom)[cut], (y + dy * zoom)[cut], "o", markersize=6, markerfacecolor="none",
+        markeredgecolor=look.second, zorder=4,
+    )  # fmt: skip
     ax.set(
         xlim=(-0.5, nx - 0.5),
         ylim=(-0.5, ny - 0.5),
@@ -329,8 +341,43 @@ def _draw_field(ax: Any, certificate: Certificate, look: _Theme) -> None:
     )
     key = {"coordinates": "axes", "labelpos": "E", "labelsep": 0.08, "fontproperties": {"size": 9.5}}
     ax.quiverkey(handles[0], 0.28, 1.035, nice, f"{nice:g} px, beyond {_CLEAR:g} sigma", **key)
-    ax.quiverkey(handles[1], 0.60, 1.035, nice, "within that (disc: 1 sigma)", **key)
+    longer = f"; ringed: longer than {_px(_LONGEST * longest)}" if cut.any() else ""
+    ax.quiverkey(handles[1], 0.60, 1.035, nice, f"within that (disc: 1 sigma){longer}", **key)
     _draw_corners(ax, certificate, look)
+
+
+def fit_arrows(
+    x: np.ndarray,
+    y: np.ndarray,
+    dx: np.ndarray,
+    dy: np.ndarray,
+    zoom: float,
+    longest: float,
+    shape: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """Shorten arrows (n,) until all lie within their box of `shape` (ny, nx).
+
+    Those longer than `longest` are cut to it; if some still leave the box, all are drawn smaller by the same factor.
+
+    Returns
+    -------
+    dx, dy : ndarray
+        As they are to be drawn, times `zoom`.
+    zoom : float
+        At most that given.
+    cut : ndarray of bool
+        Those that were cut.
+    """
+    length = np.hypot(dx, dy)
+    cut = length > longest
+    keep = np.where(cut, longest / np.maximum(length, 1e-12), 1.0)
+    dx, dy = dx * keep, dy * keep
+    for at, d, n in ((x, dx, shape[1]), (y, dy, shape[0])):
+        room = np.where(d > 0, n - 0.5 - at, at + 0.5)
+        moves = d != 0
+        if moves.any():
+            zoom = min(zoom, float((room[moves] / np.abs(d[moves])).min()))
+    return dx, dy, zoom, cut
 
 
 def _draw_corners(ax: Any, certificate: Certificate, look: _Theme) -> None:
@@ -440,7 +487,7 @@ def _draw_rms(ax: Any, certificate: Certificate, when: np.ndarray, look: _Theme,
     if certificate.limit:
         ax.axhline(certificate.limit, color=look.ink, linewidth=1.2, linestyle="--", label="required rms")
     ax.set_ylim(bottom=0)
-    ax.set_title("Residuals of held-out stars")
+    ax.set_title(f"Residuals of {tell_judged_on(certificate.night.judged_on)}")
     ax.set_ylabel("px")
     arcsec = certificate.night.table.meta.get("pixel_arcsec")
     if arcsec:

@@ -119,7 +119,7 @@ def staging(out: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in DISK_FULL:
             raise OutputError(
-                f"the disk of {out} is full", "free some space, or -o a folder on another disk"
+                f"the disk of {out} is full", "free some space, or -o OUT on another disk"
             ) from None
         raise
     finally:

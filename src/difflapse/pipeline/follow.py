@@ -48,7 +48,7 @@ def check_follow(inventory: Inventory, options: RunOptions) -> None:
             f.wcs_header for f in ([external.facts] if external else sequence.frames)
         ):
             raise OptionError(
-                f"follow is a place on the sky, but no frame of {sequence.name} has a WCS",
+                f"--follow is a place on the sky, but no frame of {sequence.name} has a WCS",
                 "--solve finds one with a plate solver; --follow comet needs none",
             )
         _check_times(path, sequence.frames)
@@ -101,14 +101,14 @@ def _sky_path(options: RunOptions) -> SkyPath | None:
     if isinstance(wanted, str):
         if not Path(wanted).expanduser().is_file():
             raise OptionError(
-                f"follow is {wanted!r}; it must be comet, the file of an ephemeris, or RA,DEC@TIME twice or more",
+                f"--follow is {wanted!r}; it must be comet, the file of an ephemeris, or RA,DEC@TIME twice or more",
                 "there is no such file",
             )
         return read_ephemeris(Path(wanted).expanduser())
     places = sorted((_mjd(when), parse_position(ra, dec, "follow")) for ra, dec, when in wanted)
     mjd = np.array([when for when, _ in places])
     if np.any(np.diff(mjd) <= 0):
-        raise OptionError("follow gives two places for one time", "one place for each time")
+        raise OptionError("--follow gives two places for one time", "one place for each time")
     return SkyPath("target", mjd, *np.array([place for _, place in places]).T)
 
 
@@ -122,14 +122,14 @@ def _mjd(text: str) -> float:
 def _check_times(path: SkyPath, frames: Sequence[FrameFacts]) -> None:
     times = [f.mid_mjd for f in frames if f.mid_mjd is not None]
     if not times:
-        raise OptionError("follow is given for times, but the times of the frames are not known")
+        raise OptionError("--follow is given for times, but the times of the frames are not known")
     first, last = float(path.mjd[0]), float(path.mjd[-1])
     span = f"{iso_utc(first, 0)} to {iso_utc(last, 0)}"
     night = f"{iso_utc(min(times), 0)} to {iso_utc(max(times), 0)}"
     # Readings are carried on: for as long again as they span, and for a night at most.
     reach = 0.0 if path.computed else min(last - first, 1.0)
     if max(times) < first - reach or min(times) > last + reach:
-        raise OptionError(f"follow is given for {span}; the night is {night} UTC", "is it another night's?")
+        raise OptionError(f"--follow is given for {span}; the night is {night} UTC", "is it another night's?")
 
 
 def _sky_track(night: Night, path: SkyPath) -> Track:
@@ -140,7 +140,7 @@ def _sky_track(night: Night, path: SkyPath) -> Track:
         x, y = on_the_reference(path, times, _on_the_sky(night).wcs_header)
     except FrameError as error:
         raise OptionError(
-            f"follow is a place on the sky: {error.message}", "--follow comet needs no WCS"
+            f"--follow is a place on the sky: {error.message}", "--follow comet needs no WCS"
         ) from None
     ny, nx = reference.facts.shape
     with np.errstate(invalid="ignore"):

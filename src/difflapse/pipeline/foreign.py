@@ -50,11 +50,11 @@ def check_template(inventory: Inventory, options: RunOptions) -> None:
         return
     if options.diff != "template":
         raise OptionError(
-            f"template names a file, but diff is {options.diff}", "--diff template subtracts it"
+            f"--template names a file, but --diff is {options.diff}", "--diff template subtracts it"
         )
     if options.follow:
         raise OptionError(
-            "template names a file, but a moving target is followed", "its template is made along with it"
+            "--template names a file, but a moving target is followed", "its template is made along with it"
         )
     for sequence in inventory.sequences:
         _external(options, sequence.frames[0].mosaic)
@@ -90,7 +90,7 @@ def _external(options: RunOptions, mosaic: str) -> External:
     path = Path(options.template).expanduser()
     if not path.is_file():
         raise OptionError(
-            f"template is {options.template!r}; there is no such file",
+            f"--template is {options.template!r}; there is no such file",
             "a FITS image, or a run's template.fits",
         )
     try:

@@ -59,7 +59,7 @@ def choose_workers(inventory: Inventory, options: RunOptions) -> int:
     if not options.memory:
         return 1
     raise OptionError(
-        f"memory is {options.memory}, but frames of this size need about {need / 1e9:.1f} GB with one worker",
+        f"--memory is {options.memory}, but frames of this size need about {need / 1e9:.1f} GB with one worker",
         "give more --memory, or a crop with --roi",
     )
 

@@ -24,7 +24,7 @@ from difflapse.mosaic import channels
 from difflapse.movie.diverging import ENDS, VMAX
 from difflapse.pipeline import cube, encode, moving, pictures, sensor, tasks
 from difflapse.pipeline import foreign as foreign_template
-from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.config import OF_TEMPLATE, RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, without_crop
 from difflapse.pipeline.desk import Desk
@@ -195,10 +195,9 @@ def make_template(desk: Desk) -> None:
             [w * w * mean(n.sky) for w, n in zip(share, noises, strict=True)], [n.correlation for n in noises]
         )
         own_weight = dict(zip(chosen, share.tolist(), strict=True))
-        # A target's template has no stars: it sets the tones of a cut about the target, not of a whole field.
-        if not night.options.follow or night.options.size:
-            picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
         if not night.options.follow:
+            # Of a followed target it has no stars, which the frames do have: the reference sets the tones then.
+            picture, hidden = np.asarray(night.array("template")), night.array("template_count") == 0
             moving.begin_keep_out(desk, matched, sky, correlation)
     else:
         chosen, own_weight = (), {}
@@ -304,7 +303,7 @@ def check_reference(inventory: Inventory, options: RunOptions) -> None:
             n = len(sequence.frames)
             if int(wanted) >= n:
                 raise OptionError(
-                    f"reference is frame {wanted}; {sequence.name} has frames 0 to {n - 1}",
+                    f"--reference is frame {wanted}; {sequence.name} has frames 0 to {n - 1}",
                     "or --reference best",
                 )
     elif all(
@@ -312,7 +311,7 @@ def check_reference(inventory: Inventory, options: RunOptions) -> None:
         for s in inventory.sequences
     ):
         raise OptionError(
-            f"reference is {wanted!r}; it must be best, first, middle, a frame number or a file",
+            f"--reference is {wanted!r}; it must be best, first, middle, a frame number or a file",
             "frames.ecsv of an earlier run names its frames",
         )
 
@@ -328,9 +327,11 @@ def _mode(desk: Desk, used: list[int]) -> str:
     """The mode of the difference; a note where it is not the one asked for."""
     wanted, mode = desk.night.options.diff, mode_for(desk.night.options, len(used))
     if mode != wanted:
+        empty = [name for name in desk.night.options.shown_panels if name in OF_TEMPLATE]
+        more = f"; the panel {empty[0]} stays empty" if empty else ""
         desk.progress.note(
             f"{len(used)} frames are too few for a {wanted} difference; "
-            f"it needs {FEWEST_FOR_TEMPLATE}: {mode} instead"
+            f"it needs {FEWEST_FOR_TEMPLATE}: {mode} instead{more}"
         )
     return mode
 

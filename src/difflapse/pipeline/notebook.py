@@ -12,6 +12,7 @@ import numpy as np
 
 from difflapse.errors import InputError, MissingDependencyError, OptionError
 from difflapse.io.products import product_names
+from difflapse.pipeline.tables import tell_judged_on
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ def night_html(night: Night) -> str:
     rms = told["median_rms_pix"]
     said = [f"{told['n_used']} of {told['n_frames']} frames used"]
     if rms is not None:
-        said.append(f"aligned to {rms:.3f} px (median, held-out stars)")
+        said.append(f"aligned to {rms:.3f} px (median, {tell_judged_on(told['judged_on'])})")
     if told["diff"]:
         said.append(f"difference: {told['diff']}")
     parts = [f"<h3>{escape(night.name)}</h3>", f"<p>{escape('; '.join(said))}</p>", _player(night.movie)]

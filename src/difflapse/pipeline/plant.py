@@ -31,6 +31,8 @@ KINDS = ("transient", "mover")
 SEED = 20
 _SNR = (3.0, 40.0)
 """Of one sighting of what is planted, evenly in its logarithm."""
+_FEWEST = 4
+"""Frames with a difference."""
 _PER_TRANSIENT = 35_000
 """Product pixels to a planted transient; there is a mover to every three of them."""
 _TRANSIENTS = (48, 96)
@@ -116,8 +118,10 @@ def why_not(night: Night, scene: Scene) -> str:
         return "not asked"
     if night.has("no_watch"):
         return str(night.shared("no_watch"))
-    if scene.mode == "none" or len(scene.used) < 4:
-        return "fewer than 4 frames have a difference"
+    if scene.mode == "none":
+        return "nothing is subtracted"
+    if len(scene.used) < _FEWEST:
+        return f"{len(scene.used)} frames can be compared; {_FEWEST} are needed"
     if night.options.follow:
         return "a target is followed, and stars trail"
     if night.shared("reference").external is not None:

@@ -270,7 +270,7 @@ def guarded(task: Callable[..., Any], *job: Any) -> Any:
         return FrameError("not enough memory for this frame", "try fewer --workers")
     except OSError as error:
         if error.errno in DISK_FULL:
-            raise OutputError("the disk is full", "free some space, or -o a folder on another disk") from None
+            raise OutputError("the disk is full", "free some space, or -o OUT on another disk") from None
         return FrameError(f"{type(error).__name__}: {error.strerror or error}")
     except Exception as error:  # whatever is wrong with one frame must not end the night
         if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):

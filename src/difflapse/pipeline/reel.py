@@ -19,7 +19,7 @@ from difflapse.pipeline import cuts, pictures
 from difflapse.pipeline.clips import FOLDER, FPS, clip_stays, make_clip
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.drawing import marked
+from difflapse.pipeline.drawing import lapse_text, marked
 from difflapse.pipeline.metadata import movie_metadata
 from difflapse.pipeline.subjects import IN_BEST, Subject, choose
 
@@ -106,8 +106,8 @@ def _opening(night: Night, frames: list[int], n_changes: int, clips: list[tuple[
     times = night.times(frames)
     lines = [_title(night)]
     if times:
-        hours = 24 * (max(times) - min(times))
-        lines.append(f"{iso_utc(min(times), 0)[:10]}, {len(frames)} frames in {hours:.1f} hours")
+        lapse = lapse_text(86400 * (max(times) - min(times)))
+        lines.append(f"{iso_utc(min(times), 0)[:10]}, {len(frames)} frames in {lapse}")
     lines += [f"{n_changes} things changed" if n_changes > 1 else "one thing changed"]
     parts = [scratch / "title.mp4"]
     with Encoder(parts[0], size, FPS, threads=1, variable=True) as encoder:

@@ -15,7 +15,7 @@ import numpy as np
 from difflapse._version import __version__
 from difflapse.errors import DifflapseError, InputError
 from difflapse.io.products import atomic, write_text
-from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.config import RunOptions, flag
 from difflapse.pipeline.folder import add_products
 from difflapse.pipeline.pool import guarded
 from difflapse.pipeline.progress import Progress
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SINGLE = "report-single.html"
 MOST_STARS = 40_000
 MOST_SIGHTINGS = 60_000
+MOST_REFUSED = 40_000
 CLIPS, HIGHLIGHTS = "clips", "highlights.mp4"
 _NOT_ASKED_AGAIN = ("overwrite", "workers", "memory")
 """Options that say how a machine ran, not what was made."""
@@ -205,10 +206,12 @@ def page_data(night: Night) -> dict[str, Any]:
             "changesNote": str(changes.meta.get("note", "")) if changes is not None else "",
             "completeness": _completeness(night.folder),
             "certificate": _certificate(night),
+            "starField": night.certificate().has_stars,
             "run": _how(night),
             "embedded": 0,
         },
         "stars": _stars(stars),
+        "refused": _refused(sightings),
         "transforms": _transforms(record),
     }
     return data | {f"curves-{n:03d}": chunk for n, chunk in enumerate(chunks)}
@@ -329,6 +332,24 @@ def _sightings(table: Table | None) -> dict[str, Any]:
     return {name: _numbers(own[name], n) for name, n in digits.items()}
 
 
+def _refused(table: Table | None) -> dict[str, Any]:
+    """Sightings that belong to no change, by column, with what speaks against them in words by bit; the strongest."""
+    digits = {"frame": 0, "x_pix": 1, "y_pix": 1, "snr": 1, "flags": 0}
+    if table is None:
+        return {name: [] for name in digits} | {"why": {}, "left": 0}
+    own = table[np.asarray(table["change"]) < 0]
+    left = max(0, len(own) - MOST_REFUSED)
+    if left:
+        own = own[np.sort(np.argsort(-np.abs(np.asarray(own["snr"])), kind="stable")[:MOST_REFUSED])]
+    told = {
+        name: _numbers(own[name], n) if name in own.colnames else [0] * len(own) for name, n in digits.items()
+    }
+    return told | {
+        "why": {str(bit): str(why) for bit, why in dict(table.meta.get("flags", {})).items()},
+        "left": left,
+    }
+
+
 def _stars(table: Table | None) -> dict[str, Any]:
     """Columns of `stars.ecsv`: all that are flagged and the brightest."""
     digits = {
@@ -447,12 +468,12 @@ def _plain_default(value: Any) -> Any:
 
 def _spelled(name: str, value: Any) -> list[str]:
     """An option as it is given on the command line."""
-    flag = "--" + name.replace("_", "-")
+    option = flag(name)
     if isinstance(value, bool):
-        return [flag if value else f"--no-{flag[2:]}"]
+        return [option if value else f"--no-{option[2:]}"]
     if isinstance(value, list):
-        return [word for one in value for word in (flag, str(one))]
-    return [flag, str(value)]
+        return [word for one in value for word in (option, str(one))]
+    return [option, str(value)]
 
 
 def _products(night: Night) -> list[str]:

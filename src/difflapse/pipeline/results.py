@@ -381,6 +381,7 @@ class Night:
             "median_rms_pix": float(np.median(list(rms.values()))) if rms else None,
             "worst_rms_pix": max(rms.values(), default=None),
             "worst_rms_file": max(rms, key=lambda file: rms[file], default=None),
+            "judged_on": self.judged_on,
             "movie": self.movie.name if self.movie else None,
             "products": products,
             "skipped": [
@@ -395,6 +396,21 @@ class Night:
             "camera": dict(table.meta.get("camera", {})),
             "methods": {name: methods.count(name) for name in dict.fromkeys(methods)},
         }
+
+    @property
+    def judged_on(self) -> dict[str, int]:
+        """How many used frames' rms was measured on ``stars``, and how many on ``pixels``."""
+        if "judged_on" not in self.table.colnames:  # an older run, which kept residuals of stars alone
+            kind = "stars" if (self.folder / "residuals.fits").exists() else "pixels"
+            rms: np.ndarray = np.ma.filled(np.ma.asarray(self.table["rms_pix"], float), np.nan)
+            found = [
+                kind if np.isfinite(value) and method != "reference" else ""
+                for value, method in zip(rms, self.table["method"], strict=True)
+            ]
+        else:
+            found = ["" if np.ma.is_masked(value) else str(value) for value in self.table["judged_on"]]
+        used = [kind for kind, status in zip(found, self.table["status"], strict=True) if status == "used"]
+        return {kind: used.count(kind) for kind in ("stars", "pixels") if kind in used}
 
     def _told_changes(self) -> dict[str, Any] | None:
         """What changed, kind by kind, as plain values; None where that was not looked for."""

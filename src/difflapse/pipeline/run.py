@@ -262,6 +262,9 @@ def _run_sequence(
     scratch.mkdir(parents=True)
     night = Night(sequence.name, sequence.frames, options, str(scratch), str(place))
     desk = Desk(night, pool, progress)
+    for note in sequence.notes:
+        if note.startswith("wavelength: "):  # it shows in every difference
+            progress.note(note)
     too_many = run_stages(desk, plan_groups())
     products = desk.products
     rows = tuple(_rows(desk))

@@ -40,7 +40,7 @@ def save_aligned(night: Night, k: int, science: Science, alignment: Alignment, q
         variance[c] = sky + (photon + image(science.noise.flat[c], shape[1:]) * signal) * signal
     cards: list[Card] = [
         ("ALIGNMTH", alignment.method, "how it was aligned"),
-        ("ALIGNRMS", _finite(alignment.rms_pix), "[px] radial, held-out stars; -1: unknown"),
+        ("ALIGNRMS", _finite(alignment.rms_pix), "[px] radial, held out; -1: unknown"),
     ]
     return _write(
         night,

@@ -179,7 +179,7 @@ def _insets(options: RunOptions, wcs: WCS | None, grid: ProductGrid) -> tuple[tu
         if not pixels:
             if wcs is None:
                 raise OptionError(
-                    f"inset is {text!r}, but the reference has no WCS", "give native pixels: 1520,830px"
+                    f"--inset is {text!r}, but the reference has no WCS", "give native pixels: 1520,830px"
                 )
             ra, dec = parse_position(a, b, "inset")
             x, y = (float(v) for v in _pixels(wcs, [ra], [dec])[0])

@@ -45,6 +45,8 @@ class Subject:
     first: int
     last: int
     """Frames in which it was sighted first and last."""
+    ends: tuple[tuple[float, float], tuple[float, float]] | None = None
+    """Of a streak, native pixels of the reference."""
 
     @property
     def moves(self) -> bool:
@@ -139,6 +141,7 @@ def _subject(night: Night, row: Any, frames: list[int]) -> Subject | None:
     return Subject(
         number, kind, stem, name or f"{kind} {number}", _about(night, row, kind, first, last), tuple(shown),
         tuple(x.tolist()), tuple(y.tolist()), (corner[0], corner[1]), (high, wide), first, last,
+        ((x0, y0), (x1, y1)) if kind == "streak" and (x0, y0) != (x1, y1) else None,
     )  # fmt: skip
 
 

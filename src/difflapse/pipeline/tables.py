@@ -52,6 +52,7 @@ _TEXT = (
     "sequence",
     "match",
     "match_kernel",
+    "judged_on",
 )
 
 
@@ -70,8 +71,8 @@ def frame_row(
     row: dict[str, Any] = dict.fromkeys(
         (
             "frame", "file", "time_utc", "time_source", "exposure_s", "status", "reason", "method", "model",
-            "n_stars", "n_matched", "rms_pix", "p95_pix", "corner_pix", "rms_arcsec", "p95_arcsec", "corner_arcsec",
-            "dx_pix", "dy_pix", "rotation_deg", "scale", "fwhm_pix", "background_adu", "noise_adu",
+            "n_stars", "n_matched", "judged_on", "rms_pix", "p95_pix", "corner_pix", "rms_arcsec", "p95_arcsec",
+            "corner_arcsec", "dx_pix", "dy_pix", "rotation_deg", "scale", "fwhm_pix", "background_adu", "noise_adu",
             "transparency", "in_template", "match", "match_before_sigma", "match_after_sigma", "match_kernel",
             "refused", "note",
         )
@@ -83,7 +84,9 @@ def frame_row(
         reason=reason,
         in_template=in_template,
     )
-    row.update(method="", model="", match="", match_kernel="", refused="", note="", time_source="")
+    row.update(
+        method="", model="", judged_on="", match="", match_kernel="", refused="", note="", time_source=""
+    )
     if facts is not None:
         row["time_utc"] = iso_utc(facts.mid_mjd) if facts.mid_mjd is not None else None
         row["time_source"] = facts.time_source
@@ -105,6 +108,7 @@ def frame_row(
             method=alignment.method,
             model=t.model,
             n_matched=alignment.n_matched,
+            judged_on=alignment.judged_on,
             rms_pix=alignment.rms_pix,
             p95_pix=alignment.p95_pix,
             corner_pix=corner_rms(alignment.held_out, facts.shape),
@@ -322,6 +326,15 @@ def _inverse_record(transform: Transform, shape: tuple[int, int]) -> dict[str, A
     fitted = Transform("polynomial", inverse, coefficients, origin, scale)
     bx, by = fitted(X, Y)
     return {**transform_record(fitted), "max_error_pix": float(np.hypot(bx - gx, by - gy).max())}
+
+
+def tell_judged_on(counts: Mapping[str, int]) -> str:
+    """What a night's rms was measured on, in words, from the count of frames for each `Alignment.judged_on`."""
+    if not counts.get("pixels"):
+        return "held-out stars"
+    if not counts.get("stars"):
+        return "tiles of pixels"
+    return f"held-out stars, in {counts['pixels']} of {sum(counts.values())} frames on tiles of pixels"
 
 
 def tell_depth(table: Table) -> str:

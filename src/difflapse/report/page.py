@@ -18,6 +18,7 @@ SCRIPTS = (
     "plot.js",
     "player.js",
     "curves.js",
+    "spots.js",
     "viewer.js",
     "changes.js",
     "sections.js",

@@ -188,6 +188,19 @@ def test_exposures_that_differ_are_noted(night, tmp_path):
     assert any("7.6 to 30 s" in note for note in discover([tmp_path / "night"]).sequences[0].notes)
 
 
+def test_frames_of_another_wavelength_say_so(night, tmp_path):
+    """The Sun through one filter at two wavelengths: one sequence, but its odd frames are named."""
+    night(4, WAVELNTH=lambda i: [195, 171, 195, 195][i])
+    sequence = discover([tmp_path / "night"]).sequences[0]
+    assert any("195 in 3 frames, 171 in 1 frames" in note for note in sequence.notes)
+    assert ["wavelength 171, of most frames 195" in f.notes for f in sequence.frames] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_a_copy_of_a_frame_is_left_out(night, tmp_path):
     path = night(3)[1]
     with fits.open(path) as hdus:

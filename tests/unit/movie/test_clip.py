@@ -122,3 +122,27 @@ def test_frames_without_a_measure_are_crossed_and_it_is_said_why():
     assert below.min() > 250 and below.max() < 1110
     whole = Curve(known.time, np.nan_to_num(known.flux), known.error, known.label, known.ends, "thick cloud")
     assert np.array_equal(drawn(whole, 5)[694:], drawn(known, 5)[694:])
+
+
+@pytest.mark.parametrize("lit", [True, False])
+def test_a_streak_has_thin_lines_beside_it_that_hide_nothing(lit):
+    """Along its whole way, on both sides, also where it ends outside of the panel."""
+    panels = {name: np.full((200, 390, 3), colour, np.uint8) for name, colour in COLOURS.items()}
+    ends = (60.0, 40.5), (470.0, 155.0)
+    drawn = clip_picture("streak 1", "", "04:02 UTC", panels, [ends, None, ends], curve(), 3, lit)
+    view = drawn[84 + (SIDE - 200) // 2 :][:200, 25:415].astype(int)
+    changed = np.abs(view - COLOURS["this frame"]).max(2) > 40
+    along = np.subtract(*ends[::-1]) / np.hypot(*np.subtract(*ends))
+    y, x = np.nonzero(changed)
+    off = (x - ends[0][0]) * -along[1] + (y - ends[0][1]) * along[0]
+    way = (x - ends[0][0]) * along[0] + (y - ends[0][1]) * along[1]
+    inside = way > -10
+    assert np.abs(off[inside]).min() > 12
+    assert np.abs(off).max() < 18
+    for side in (-1, 1):
+        own = way[inside & (side * off > 0)]
+        assert own.min() < 5
+        assert len(np.unique(own.astype(int))) > 0.9 * (own.max() - own.min())
+    assert (way < -10).sum() > 10
+    assert changed.mean() < 0.02
+    assert np.abs(view[changed] - WARN).max(1).min() < (30 if lit else 255)

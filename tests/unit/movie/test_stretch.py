@@ -120,3 +120,30 @@ def test_the_mask_hides_and_true_is_bad():
 def test_unknown_kind_is_an_option_error():
     with pytest.raises(OptionError, match="asinh"):
         measure_stretch(np.zeros((1, 4, 5)), None, "gamma")
+
+
+def test_cut_off_cores_have_no_dark_rims():
+    """What cubic resampling leaves beside a bleeding column is lifted to what lies around; other dark spots stay."""
+    rng = np.random.default_rng(11)
+    y, x = np.mgrid[:160, :202]
+    clean = 300 + rng.normal(0, 6, (160, 202)) + 350 * np.exp(-np.hypot(x - 81, (y - 70) / 2) / 6)
+    for cx, cy in zip(rng.uniform(5, 197, 40), rng.uniform(5, 155, 40), strict=True):
+        clean += 3000 * np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 4)
+    image = clean.copy()
+    image[60:81, 80:83] = 4095
+    stretch = measure_stretch(image[None], noise=(6,))
+    rim = np.zeros(image.shape, bool)
+    rim[60:81, [79, 83]] = True
+    image[rim] -= 290
+    image[140:142, 20:22] = 10
+    layout = make_layout(("aligned",), image.shape, width=202, labels="none")
+    panel = aligned_panel(image[None].astype(np.float32), None, stretch, layout)[::-1, :, 0].astype(int)
+    meant = aligned_panel(np.where(rim, clean, image)[None].astype(np.float32), None, stretch, layout)[
+        ::-1, :, 0
+    ]
+    assert panel[rim].min() > np.median(panel) + 20
+    assert np.abs(panel[rim] - meant[rim].astype(int)).max() < 45
+    assert (panel[60:81, 80:83] == 255).all()
+    assert (panel[140:142, 20:22] == 0).all()
+    elsewhere = ~rim
+    assert (panel[elsewhere] == meant[elsewhere]).all()

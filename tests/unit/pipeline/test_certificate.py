@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,9 @@ def finished(
     require_rms: float = 0.0,
     by_phase: tuple[int, ...] = (),
     timed: bool = True,
+    on_tiles: bool = False,
 ) -> Path:
-    """The folder of a run on planted residuals; frame 2 is the reference."""
+    """The folder of a run on planted residuals, of stars or of tiles of pixels; frame 2 is the reference."""
     folder.mkdir(parents=True, exist_ok=True)
     reference = stars()
     night = [facts(k, **({} if timed or k else {"start_mjd": None})) for k in range(frames)]
@@ -83,7 +85,9 @@ def finished(
             alignments[k] = Alignment(moved(k), "phase", 0, float("nan"))
         elif k not in skipped:
             alignments[k] = aligned(k, reference, fixed, (own or {}).get(k, 0.0))
-    quality = Quality(N, 2.2, (100.0,), (8.0,))
+            if on_tiles:
+                alignments[k] = replace(alignments[k], held_out=None, n_matched=16, on_pixels=True)
+    quality = Quality(3 if on_tiles else N, 2.2, (100.0,), (8.0,))
     rows = [
         tables.frame_row(
             k, f, f.file, "" if k in alignments else "clouds", quality, alignments.get(k), pixel_arcsec=10.3
@@ -287,3 +291,29 @@ def test_figures_do_not_replace_files_of_others(tmp_path: Path) -> None:
         difflapse.open_run(folder).certificate().save()
     assert (folder / "certificate" / "night.png").read_text() == "mine"
     assert "certificate/night.png" not in tables.read_products(folder)
+
+
+def test_tiles_of_pixels_are_no_stars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from difflapse.cli.app import main
+
+    folder = finished(tmp_path / "out", on_tiles=True)
+    proof = difflapse.open_run(folder).certificate()
+    assert proof.to_mapping()["judged_on"] == {"pixels": 5}
+    assert not proof.has_stars
+    assert main(["certificate", str(folder), "--no-figures"]) == 0
+    said = capsys.readouterr().out
+    assert "tiles of pixels" in said
+    assert "star" not in said
+    of_stars = difflapse.open_run(finished(tmp_path / "stars")).certificate()
+    assert of_stars.to_mapping()["judged_on"] == {"stars": 5}
+    assert of_stars.has_stars
+
+
+def test_an_older_run_is_judged_by_what_it_kept(tmp_path: Path) -> None:
+    """Without the column: residuals were kept of stars alone."""
+    for name, on_tiles, expected in (("a", True, {"pixels": 5}), ("b", False, {"stars": 5})):
+        folder = finished(tmp_path / name, on_tiles=on_tiles)
+        table = Table.read(folder / "frames.ecsv", format="ascii.ecsv")
+        table.remove_column("judged_on")
+        table.write(folder / "frames.ecsv", format="ascii.ecsv", overwrite=True)
+        assert difflapse.open_run(folder).sequences[0].judged_on == expected

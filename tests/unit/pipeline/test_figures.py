@@ -195,3 +195,35 @@ def test_a_night_of_copies_has_no_scatter_and_breaks_nothing(
     assert told["rms"]["worst_pix"] < 1e-4
     assert told["systematic"]["fixed"]["verdict"] in ("unknown", "noise")
     assert len(proof.save()) == 3
+
+
+def test_a_night_without_stars_speaks_of_none(tmp_path: Path) -> None:
+    said = words(certificate(tmp_path / "out", on_tiles=True).draw_night())
+    assert "Residuals of tiles of pixels" in said
+    assert "too few stars" in said
+    assert "FWHM" not in said
+
+
+def test_arrows_stay_in_their_box() -> None:
+    """However long and wherever: the longest are cut, and all shrink together if some still leave."""
+    from difflapse.pipeline.figures import fit_arrows
+
+    rng = np.random.default_rng(8)
+    x, y = (g.ravel() for g in np.meshgrid(np.arange(40.5, NX, 60), np.arange(30.5, NY, 50)))
+    dx, dy = rng.normal(0, 0.01, (2, len(x)))
+    dx[3], dy[3] = 0.4, -0.1
+    drawn_x, drawn_y, zoom, cut = fit_arrows(x, y, dx, dy, 4000.0, 0.03, SHAPE)
+    assert cut[3]
+    assert not cut[np.hypot(dx, dy) < 0.03].any()
+    assert np.hypot(drawn_x[cut], drawn_y[cut]) == pytest.approx(0.03)
+    assert np.arctan2(drawn_y, drawn_x) == pytest.approx(np.arctan2(dy, dx))
+    assert (drawn_x[~cut] == dx[~cut]).all()
+    tips = np.array([x + zoom * drawn_x, y + zoom * drawn_y])
+    room = np.array([[NX - 0.5], [NY - 0.5]])
+    assert (tips > -0.5 - 1e-6).all()
+    assert (tips < room + 1e-6).all()
+    assert min((tips + 0.5).min(), (room - tips).min()) == pytest.approx(0, abs=1e-6), (
+        "no smaller than it must be"
+    )
+    assert fit_arrows(x, y, dx, dy, 100.0, 1.0, SHAPE)[2] == 100.0
+    assert np.isfinite(fit_arrows(x, y, 0 * dx, 0 * dy, 7.0, 1.0, SHAPE)[2])

@@ -160,3 +160,31 @@ def test_a_damaged_json_product_is_an_input_error(tmp_path: Path, content: str |
 def test_a_missing_run_toml_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run\.toml"):
         tables.read_products(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("alignment", "judged_on"),
+    [
+        (Alignment(Transform.identity(), "wcs", 40, 0.05), "stars"),
+        (Alignment(Transform.identity(), "phase", 16, 0.94, on_pixels=True), "pixels"),
+        (Alignment(Transform.identity(), "interpolated", 9, float("nan")), ""),
+        (Alignment(Transform.identity(), "reference", 40, 0.0), ""),
+    ],
+)
+def test_a_frame_says_what_its_rms_was_measured_on(alignment: Alignment, judged_on: str) -> None:
+    row = tables.frame_row(3, facts(3), "n3.fits", "", None, alignment)
+    assert row["judged_on"] == judged_on
+    assert tables.frames_table([row], {})["judged_on"][0] == judged_on
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ({}, "held-out stars"),
+        ({"stars": 7}, "held-out stars"),
+        ({"pixels": 12}, "tiles of pixels"),
+        ({"stars": 7, "pixels": 3}, "held-out stars, in 3 of 10 frames on tiles of pixels"),
+    ],
+)
+def test_stars_are_spoken_of_where_there_were_some(counts: dict[str, int], told: str) -> None:
+    assert tables.tell_judged_on(counts) == told

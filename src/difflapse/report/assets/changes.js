@@ -216,6 +216,21 @@ difflapse.Selection = (() => {
       this.#fluxes(change);
     }
 
+    /* A sighting that was refused: why, and the light of the star there. */
+    async spot(spot, star) {
+      const { sky } = this.night;
+      const facts = [
+        ["Frame", String(spot.frame)],
+        ["S/N", number(spot.snr, 1)],
+        ...this.#place(spot.x, spot.y, ...(sky ? difflapse.sky.toSky(sky, spot.x, spot.y) : [])),
+        ["Star here", star >= 0 ? String(this.stars.star[star]) : ""],
+      ];
+      this.#begin("Refused sighting", null, facts, spot.x, spot.y);
+      this.body.querySelector(".facts").before(el("ul", { class: "reasons" }, spot.why.map((word) => el("li", {}, word))));
+      if (star >= 0) await this.#curve(this.stars.star[star], this.ticket);
+      else this.plotPlace.replaceChildren();
+    }
+
     /* Flags in words, where the table has them. */
     #flags(flags) {
       const words = Object.entries(this.stars.flagNames || {}).filter(([bit]) => flags & Number(bit)).map(([, word]) => word);

@@ -81,6 +81,11 @@ difflapse.source = (() => {
       selection.star(row);
       view.select({ x: stars.x_pix[row], y: stars.y_pix[row] });
     });
+    view.spotPicked.listen((spot, star) => {
+      list.select(null);
+      selection.spot(spot, star);
+      view.select({ x: spot.x, y: spot.y });
+    });
     selection.lookWanted.listen((x, y, change) => {
       view.look(...(change ? view.placeOf(change) : [x, y]), 6);
       place("viewer").scrollIntoView({ block: "nearest" });

@@ -13,9 +13,9 @@ difflapse.Player = (() => {
     changed = new Event();
     failed = new Event();
 
-    constructor(movie, source) {
+    constructor(movie, source, first = 0) {
       this.count = movie.frames.length;
-      this.frame = 0;
+      this.frame = first;
       this.playing = false;
       this.direction = 1;
       this.speed = 1;
@@ -28,7 +28,9 @@ difflapse.Player = (() => {
       this.video.muted = true;
       this.video.addEventListener("error", () => this.#fail());
       this.video.addEventListener("seeked", () => this.#arrived());
-      this.video.addEventListener("loadeddata", () => this.painted.tell());
+      // A place asked for before the movie is known would be lost.
+      this.video.addEventListener("loadedmetadata", () => { if (this.frame > 0) this.#go(this.frame); });
+      this.video.addEventListener("loadeddata", () => { if (!this.waiting) this.painted.tell(); });
       this.video.addEventListener("ended", () => { if (this.playing) this.#again(); });
       this.video.src = source;
       this.#watch();
@@ -36,11 +38,13 @@ difflapse.Player = (() => {
 
     get ready() { return this.video.readyState >= 2 && !this.broken; }
 
+    get #known() { return this.video.readyState >= 1; }
+
     /* Show a frame; the newest wish counts where the browser is slower than the hand. */
     seek(k) {
       const wanted = Math.min(this.count - 1, Math.max(0, Math.round(k)));
       this.#set(wanted);
-      if (this.broken || this.waiting) return;
+      if (this.broken || this.waiting || !this.#known) return;
       this.#go(wanted);
     }
 

@@ -50,7 +50,9 @@ difflapse.plot = (() => {
     constructor(place, options) {
       this.options = options;
       this.value = el("span", { class: "plot-value" });
-      this.svg = el("svg", { class: "plot", height: options.height, role: "img", "aria-label": this.#summary() });
+      // A slider along its points: arrow keys step from one to the next, and a screen reader says the value.
+      this.svg = el("svg", { class: "plot", height: options.height, role: "slider", tabindex: "0", "aria-label": this.#summary(),
+        "aria-valuemin": "1", "aria-valuemax": String(Math.max(1, options.x.length)), "aria-valuenow": "1" });
       place.append(
         el("figure", { class: "plot-box" },
           el("figcaption", {}, el("span", { class: "plot-title" }, options.title),
@@ -58,7 +60,9 @@ difflapse.plot = (() => {
           this.svg));
       this.svg.addEventListener("pointermove", (event) => this.#point(event));
       this.svg.addEventListener("pointerleave", () => this.#rest());
-      this.svg.addEventListener("click", (event) => this.picked.tell(this.#nearest(event)));
+      this.svg.addEventListener("click", (event) => this.#pick(this.#nearest(event)));
+      this.svg.addEventListener("keydown", (event) => this.#pressed(event));
+      this.svg.addEventListener("blur", () => { this.cursor = undefined; this.#drawHead(); this.#rest(); });
       new ResizeObserver(() => this.draw()).observe(this.svg);
     }
 
@@ -69,9 +73,36 @@ difflapse.plot = (() => {
       return el("span", { class: "key" }, series.map((one) => el("span", {}, el("i", { class: "dot", style: `--kind: ${one.colour}` }), one.name)));
     }
 
+    /* A point is chosen: by hand or by key. */
+    #pick(k) {
+      if (k < 0) return;
+      this.cursor = k;
+      this.picked.tell(k);
+      this.#drawHead();
+      this.#tell(k);
+    }
+
+    #pressed(event) {
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      const { x, series, reversed } = this.options;
+      const shown = series.filter((one) => !one.hidden);
+      const stops = x.map((v, k) => k).filter((k) => known(x[k]) && shown.some((one) => known(one.y[k]))).sort((a, b) => (reversed ? x[b] - x[a] : x[a] - x[b]));
+      const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 }[event.key];
+      const to = { Home: 0, End: stops.length - 1 }[event.key];
+      if (!stops.length || (by === undefined && to === undefined)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const at = this.cursor !== undefined ? x[this.cursor] : this.at;
+      const away = (k) => (known(at) ? Math.abs(x[k] - at) : k);
+      const now = stops.reduce((best, k, n) => (away(k) < away(stops[best]) ? n : best), 0);
+      const next = to === undefined ? Math.min(Math.max(now + by, 0), stops.length - 1) : to;
+      this.#pick(stops[next]);
+    }
+
     /* Put the playhead at a value of x, and say the series' values there. */
     set head(x) {
       this.at = x;
+      if (this.cursor !== undefined && known(x)) this.cursor = undefined;
       this.#drawHead();
       this.#rest();
     }
@@ -160,11 +191,12 @@ difflapse.plot = (() => {
 
     #drawHead() {
       if (!this.head_) return;
-      const shown = known(this.at) && this.at >= this.place.x0 && this.at <= this.place.x1;
+      const at = this.cursor !== undefined ? this.options.x[this.cursor] : this.at;
+      const shown = known(at) && at >= this.place.x0 && at <= this.place.x1;
       this.head_.style.display = shown ? "" : "none";
       if (!shown) return;
-      this.head_.setAttribute("x1", this.place.px(this.at));
-      this.head_.setAttribute("x2", this.place.px(this.at));
+      this.head_.setAttribute("x1", this.place.px(at));
+      this.head_.setAttribute("x2", this.place.px(at));
     }
 
     #nearest(event) {
@@ -181,7 +213,8 @@ difflapse.plot = (() => {
     #point(event) { this.#tell(this.#nearest(event)); }
 
     #rest() {
-      if (known(this.at)) this.#tell(this.options.x.findIndex((v) => known(v) && Math.abs(v - this.at) < 1e-9));
+      if (this.cursor !== undefined) this.#tell(this.cursor);
+      else if (known(this.at)) this.#tell(this.options.x.findIndex((v) => known(v) && Math.abs(v - this.at) < 1e-9));
       else this.value.textContent = "";
     }
 
@@ -194,7 +227,10 @@ difflapse.plot = (() => {
         return `${name}${error ? difflapse.uncertain(one.y[k], error) : figure(one.y[k])}`;
       });
       const date = time && this.place && this.place.x1 - this.place.x0 > 1 ? `${difflapse.dayOf(x[k])} ` : "";
-      this.value.textContent = `${time ? date + difflapse.clockOf(x[k], true) : figure(x[k])}  ${values.join("  ")}`;
+      const text = `${time ? date + difflapse.clockOf(x[k], true) : figure(x[k])}  ${values.join("  ")}`;
+      this.value.textContent = text;
+      this.svg.setAttribute("aria-valuenow", String(k + 1));
+      this.svg.setAttribute("aria-valuetext", text);
     }
 
     #summary() {

@@ -10,6 +10,13 @@ difflapse.sections = (() => {
     el("table", {}, el("thead", {}, el("tr", {}, head.map((one) => el("th", { scope: "col" }, one)))),
       el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell, k) => el("td", { class: CLASSES[head[k]] }, cell)))))));
 
+  /* What the rms of the alignment was measured on: where there are no stars, tiles of pixels. */
+  function measuredOn(night) {
+    const { stars, pixels } = (night.certificate && night.certificate.judged_on) || {};
+    if (!pixels) return "held-out stars";
+    return stars ? `held-out stars; in ${plural(pixels, "frame")} tiles of pixels` : "tiles of pixels";
+  }
+
   /* Plots of each frame's quality; returns what puts the playhead. */
   function quality(place, night, wanted) {
     const { frames } = night;
@@ -21,12 +28,12 @@ difflapse.sections = (() => {
     const of = (name) => (frames[name] || []).map((value, k) => (used[k] ? value : null));
     const kinds = [
       { title: "Transparency", unit: "1 = the reference", series: [{ name: "", y: of("transparency") }], least: 0.05 },
-      { title: "FWHM", unit: "px", series: [{ name: "", y: of("fwhm_pix") }], least: 0.2 },
+      { title: "FWHM", unit: "px", series: [{ name: "", y: night.starField ? of("fwhm_pix") : [] }], least: 0.2 },
       { title: "Sky", unit: "ADU", series: [{ name: "", y: of("background_adu") }] },
       { title: "Drift", unit: "px", series: [
-        { name: "x", y: of("dx_pix"), colour: "var(--series-a)" }, { name: "y", y: of("dy_pix"), colour: "var(--series-b)" }] },
+        { name: "x", y: of("dx_pix"), colour: "var(--series-a)" }, { name: "y", y: of("dy_pix"), colour: "var(--series-b)" }], least: 0.5 },
       { title: "Rotation", unit: "arcmin, from the reference", series: [{ name: "", y: of("rotation_deg").map((v) => (known(v) ? v * 60 : null)) }], least: 0.5 },
-      { title: "Alignment rms", unit: "px, on held-out stars", series: [{ name: "", y: of("rms_pix").map((v, k) => (frames.method && frames.method[k] === "reference" ? null : v)) }], least: 0.02 },
+      { title: "Alignment rms", unit: `px, on ${measuredOn(night)}`, series: [{ name: "", y: of("rms_pix").map((v, k) => (frames.method && frames.method[k] === "reference" ? null : v)) }], least: 0.02 },
     ];
     const grid = el("div", { class: "plots" });
     const plots = [];
@@ -53,16 +60,17 @@ difflapse.sections = (() => {
     const told = night.certificate;
     heading(place, "Alignment");
     if (!told || !told.rms) {
-      place.append(el("p", { class: "empty" }, told ? "No frame was aligned on stars, so that nothing was held out to measure it." : "The run ended before frames were aligned."));
+      place.append(el("p", { class: "empty" }, told ? "Nothing was held out that could measure it." : "The run ended before frames were aligned."));
       if (!told) return;
     } else {
       const both = (pix, arcsec) => `${number(pix, 3)} px${known(arcsec) ? ` · ${figure(arcsec)}″` : ""}`;
       const row = (name, label) => (told[name] ? tile(label, both(told[name].median_pix, told[name].median_arcsec),
         `worst ${number(told[name].worst_pix, 3)} px, frame ${told[name].worst_frame}`) : null);
-      place.append(el("dl", { class: "figures" }, row("rms", "Median rms"), row("p95", "95 % of stars"), row("corner", "In the corners")));
+      place.append(el("dl", { class: "figures" }, row("rms", "Median rms"), row("p95", `95 % of ${measuredOn(night) === "tiles of pixels" ? "tiles" : "stars"}`), row("corner", "In the corners")));
     }
     const methods = Object.entries(told.frames.methods).map(([name, count]) => `${name} ${count}`).join(", ");
     const lines = [`Aligned by: ${methods || "nothing"}.`];
+    if (told.rms && measuredOn(night) !== "held-out stars") lines.push(`Measured on ${measuredOn(night)}: where the scene itself moves, as the face of the Sun does, that is part of it.`);
     if (night.meta.wcs && night.meta.wcs !== "none") lines.push(`Sky: ${night.meta.wcs}.`);
     if (told.noise) {
       const limit = told.noise.photon_limit_pix;
@@ -89,20 +97,30 @@ difflapse.sections = (() => {
     const bar = unit * (typical / unit >= 5 ? 5 : typical / unit >= 2 ? 2 : 1);
     const [W, H] = [600, (600 * ny) / nx];
     const cell = W / Math.max(2, Math.sqrt((map.x.length * nx) / ny));
-    const scale = (0.55 * cell) / typical;
-    const at = (k) => [(map.x[k] / nx) * W, H - (map.y[k] / ny) * H];
+    const at = (k) => [((map.x[k] + 0.5) / nx) * W, H - ((map.y[k] + 0.5) / ny) * H];
+    // No arrow leaves the box: the very longest are cut, and all are drawn smaller if that is not enough.
+    const longest = 1.5 * typical;
+    const shorter = (k) => Math.min(1, longest / Math.hypot(map.dx[k], map.dy[k]));
+    const room = (k) => {
+      const [[X, Y], dx, dy] = [at(k), map.dx[k] * shorter(k), map.dy[k] * shorter(k)];
+      return Math.min(dx ? (dx > 0 ? W - X : X) / Math.abs(dx) : Infinity, dy ? (dy > 0 ? Y : H - Y) / Math.abs(dy) : Infinity);
+    };
+    const scale = good.reduce((least, k) => Math.min(least, room(k)), (0.55 * cell) / typical);
     const arrows = good.map((k) => {
       const [X, Y] = at(k);
       const strong = map.significance[k] > 3;
+      const cut = shorter(k) < 1;
+      const [x2, y2] = [X + map.dx[k] * shorter(k) * scale, Y - map.dy[k] * shorter(k) * scale];
       return el("g", { class: strong ? "arrow strong" : "arrow" },
-        el("line", { x1: X, y1: Y, x2: X + map.dx[k] * scale, y2: Y - map.dy[k] * scale }), el("circle", { cx: X, cy: Y, r: 2.2 }));
+        el("line", { x1: X, y1: Y, x2, y2 }), el("circle", { cx: X, cy: Y, r: 2.2 }), cut ? el("circle", { class: "cut", cx: x2, cy: y2, r: 4 }) : null);
     });
+    const cut = good.some((k) => shorter(k) < 1);
     return el("figure", { class: "map" },
       el("svg", { viewBox: `-6 -6 ${W + 12} ${H + 40}`, role: "img", "aria-label": `Mean residuals in ${good.length} cells of the field; nine in ten are below ${figure(typical)} pixels` },
         el("rect", { width: W, height: H, rx: 3 }), arrows,
         el("line", { class: "bar", x1: 0, x2: bar * scale, y1: H + 16, y2: H + 16 }),
-        el("text", { x: bar * scale + 10, y: H + 21 }, `${figure(bar)} px`),
-        el("text", { x: W, y: H + 21, "text-anchor": "end" }, "mean residual of held-out stars, all frames")));
+        el("text", { x: bar * scale + 10, y: H + 22 }, `${figure(bar)} px`)),
+      el("figcaption", { class: "quiet" }, `Mean residuals of held-out stars, all frames${cut ? "; ringed: longer than drawn" : ""}`));
   }
 
   function completeness(place, night) {
@@ -111,7 +129,7 @@ difflapse.sections = (() => {
     const columns = told && told.columns;
     const axis = columns && ["mag", "snr"].find((name) => columns[name] && new Set(columns[name].filter(known)).size > 1);
     if (!axis || !columns.completeness) {
-      place.append(el("p", { class: "empty" }, "No artificial stars were planted in this run, so how much was missed is not known."));
+      place.append(el("p", { class: "empty" }, night.changesNote ? `Not measured: ${night.changesNote}.` : "No artificial stars were planted in this run, so how much was missed is not known."));
       return;
     }
     const kinds = [...new Set(columns.kind || ["all"])];
@@ -135,7 +153,7 @@ difflapse.sections = (() => {
       place.append(table(["Kind", "Half found to", "90 % found to", "False ones"], Object.entries(limits).map(([kind, limit]) => [
         kind, known(limit.mag_50) ? `${number(limit.mag_50, 2)} mag` : "–", known(limit.mag_90) ? `${number(limit.mag_90, 2)} mag` : "–", each(kind)]), "Limits by kind"));
     }
-    const facts = Object.entries(told.meta).filter(([name, value]) => typeof value !== "object" && !/^(CREATOR|comments|n_planted)$/i.test(name));
+    const facts = Object.entries(told.meta).filter(([name, value]) => typeof value !== "object" && !/^(CREATOR|comments|n_planted|diff|seed)$/i.test(name));
     if (facts.length) place.append(el("dl", { class: "facts" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name.replaceAll("_", " ")), el("dd", {}, Number.isFinite(value) && !Number.isInteger(value) ? figure(value) : String(value))))));
   }
 

@@ -16,6 +16,8 @@ difflapse.Viewer = (() => {
     /* A star (its row in the table of stars) or a change (itself) was clicked. */
     starPicked = new Event();
     changePicked = new Event();
+    /* A sighting that was refused was clicked: itself, and the row of the star there or -1. */
+    spotPicked = new Event();
 
     constructor(place, night, stars, transforms) {
       Object.assign(this, { place, night, stars, transforms, movie: night.movie });
@@ -27,13 +29,17 @@ difflapse.Viewer = (() => {
       this.pointers = new Map();
       this.fraction = 0.5;
       this.lit = 0;
-      this.player = new difflapse.Player(this.movie, difflapse.source(this.movie.video));
+      this.spots = new difflapse.Spots(night);
+      // The first picture of a running difference has none: begin where there is one.
+      const begin = this.movie.frames.findIndex((one) => one.template);
+      this.player = new difflapse.Player(this.movie, difflapse.source(this.movie.video), Math.max(0, begin));
       this.#build();
       this.#reset();
       this.player.moved.listen(() => this.#moved());
       this.player.painted.listen(() => this.redraw());
       this.player.changed.listen(() => this.#controls());
       this.player.failed.listen(() => this.#cannotPlay());
+      this.spots.changed.listen(() => { this.spots.tell(this.number); this.redraw(); });
       new ResizeObserver(() => this.#resize()).observe(this.stage);
       matchMedia("(prefers-color-scheme: light)").addEventListener("change", () => this.redraw());
       this.mode = this.panels.length < 2 ? "one:0" : matchMedia("(max-width: 760px)").matches ? "split" : "sides";
@@ -70,7 +76,11 @@ difflapse.Viewer = (() => {
       return now ? [now.x, now.y] : [change.x_pix, change.y_pix];
     }
 
-    select(target) { this.target = target; this.redraw(); }
+    select(target) {
+      this.target = target;
+      this.#tellPresent();
+      this.redraw();
+    }
 
     setMode(mode) {
       this.mode = mode;
@@ -99,14 +109,18 @@ difflapse.Viewer = (() => {
       this.names = [0, 1].map(() => el("p", { class: "panel-name" }));
       this.notice = el("p", { class: "stage-notice", hidden: true });
       this.stage = el("div", { class: "stage" }, this.canvas, ...this.names, this.divider, this.notice);
-      this.readout = el("div", { class: "readout", "aria-live": "off" });
+      const star = this.night.curves ? "; click a star for its light curve" : "";
+      this.readout = el("div", { class: "readout", "aria-live": "off",
+        "data-hint": `Point at the picture, or tap it, for the place ${this.night.sky ? "on the sky and " : ""}on the sensor${star}.` });
+      this.present = el("div", { class: "present", role: "group", "aria-label": "Changes in this frame" });
       this.place.append(
-        el("h2", { class: "unseen" }, "Movie"), this.stage,
+        el("h2", { class: "unseen" }, "Movie"), this.stage, this.night.changes.length ? this.present : "",
         el("div", { class: "under" }, this.readout, this.#legend()),
         this.#timeline(), this.#bar(),
         el("p", { class: "keys quiet", id: "viewer-keys" },
           "Keys: space plays, comma and full stop step, R reverses, B blinks, M marks; with the picture in focus, arrows move, ",
-          "+ and − zoom, 0 shows all, Enter picks what is in the middle."));
+          "+ and − zoom, 0 shows all, Enter picks what is in the middle."),
+        this.panels.includes("difference") ? this.spots.build() : "");
       this.#listen();
     }
 
@@ -333,6 +347,7 @@ difflapse.Viewer = (() => {
         pen.rect(port.x, 0, port.width, this.height);
         pen.clip();
         this.#drawPanel(pen, port);
+        this.#drawSpots(pen, port);
         this.#drawMarks(pen, port);
         this.#drawTarget(pen, port);
         pen.restore();
@@ -380,6 +395,20 @@ difflapse.Viewer = (() => {
         }
         pen.setLineDash([]);
         if (written && this.showMarks) this.#name(pen, port, mark.change, X, Y, radius, colour, taken);
+      }
+    }
+
+    /* Small squares about what was refused in this frame. */
+    #drawSpots(pen, port) {
+      if (!this.spots.marked) return;
+      for (const row of this.spots.rows(this.number)) {
+        const { x, y } = this.spots.spot(row);
+        const [X, Y] = this.#toScreen(port, x, y);
+        for (const [width, ink] of [[3, "rgba(0, 0, 0, 0.5)"], [1.2, "#e8ecf1"]]) {
+          pen.lineWidth = width;
+          pen.strokeStyle = ink;
+          pen.strokeRect(X - 5, Y - 5, 10, 10);
+        }
       }
     }
 
@@ -441,7 +470,23 @@ difflapse.Viewer = (() => {
         this.noted ? el("span", { class: "quiet note", title: note }, note) : "");
       this.scrub.setAttribute("aria-valuetext", `${iso ? `${difflapse.clock(iso)} UTC, ` : ""}${label}, ${k + 1} of ${this.player.count}`);
       this.#layout();
+      this.#tellPresent();
+      this.spots.tell(this.number);
       if (this.pointed) this.#tell(...this.pointed);
+    }
+
+    /* Names of what is in this frame, to be read and tapped where those in the picture are too small. */
+    #tellPresent() {
+      const here = this.marks(this.number).map((mark) => mark.change);
+      const key = [this.target, ...here].map((change) => (change && change.change !== undefined ? change.change : "")).join();
+      if (key === this.presentKey) return;
+      this.presentKey = key;
+      this.present.replaceChildren(...(here.length ? here : [null]).map((change) => (change === null
+        ? el("span", { class: "quiet" }, "Nothing that changed is in this frame.")
+        : el("button", { type: "button", class: "chip", "aria-pressed": String(change === this.target), onclick: () => this.changePicked.tell(change) },
+          el("i", { class: "dot", style: `--kind: var(--${change.kind}, var(--unknown))` }), difflapse.shortName(change)))));
+      const chosen = this.present.querySelector("[aria-pressed=true]");
+      if (chosen) this.present.scrollLeft = chosen.offsetLeft - this.present.offsetLeft - 6;
     }
 
     #controls() {
@@ -467,15 +512,24 @@ difflapse.Viewer = (() => {
       const own = frame ? carry(frame, x, y) : null;
       const sky = this.night.sky ? toSky(this.night.sky, x, y) : null;
       const pair = (a, b, digits = 1) => `${number(a, digits)}, ${number(b, digits)}`;
-      const item = (name, value, title) => el("span", { class: "item", title }, el("span", { class: "quiet" }, `${name} `), value);
+      const item = (name, value, title, more = "") => el("span", { class: `item ${more}`, title }, el("span", { class: "quiet" }, `${name} `), value);
       const star = this.#starAt(port, X, Y);
+      const spot = this.#spotAt(port, X, Y);
       Object.assign(this.readout.dataset, { x, y, ra: sky ? sky[0] : "", dec: sky ? sky[1] : "",
         frameX: own ? own[0] : "", frameY: own ? own[1] : "" });
       this.readout.replaceChildren(
         sky ? item("RA Dec", `${difflapse.hours(sky[0])} ${difflapse.degrees(sky[1])}`, `${sky[0].toFixed(6)}°, ${sky[1].toFixed(6)}°`) : "",
         item("reference px", pair(x, y), "native pixel of the reference frame, counted from 0"),
         own ? item("frame px", pair(...own), "native pixel of the frame that is shown") : "",
-        star >= 0 ? item(`star ${this.stars.star[star]}`, `${number(this.stars.mag[star], 2)} mag`) : "");
+        star >= 0 ? item(`star ${this.stars.star[star]}`, `${number(this.stars.mag[star], 2)} mag`) : "",
+        spot ? item(`refused, S/N ${number(spot.snr, 1)}`, spot.why.map((word) => word.split(":")[0]).join("; "), spot.why.join("; "), "long") : "");
+    }
+
+    /* The refused sighting of this frame near a point of the picture; null for none, and for the aligned panel unless marked there. */
+    #spotAt(port, X, Y) {
+      if (port.name !== "difference" && !this.spots.marked) return null;
+      const row = this.spots.near(this.number, ...this.#toNative(port, X, Y), Math.max(REACH / this.#scale, 3));
+      return row < 0 ? null : this.spots.spot(row);
     }
 
     /* Row of the star nearest to a point of the picture, within reach; -1 for none. */
@@ -501,7 +555,9 @@ difflapse.Viewer = (() => {
       }) : null;
       if (near) { this.changePicked.tell(near.change); return; }
       const star = this.#starAt(port, X, Y);
-      if (star >= 0) this.starPicked.tell(star);
+      const spot = this.#spotAt(port, X, Y);
+      if (spot) this.spotPicked.tell(spot, star);
+      else if (star >= 0) this.starPicked.tell(star);
     }
 
     #cannotPlay() {
