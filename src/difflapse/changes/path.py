@@ -130,12 +130,12 @@ def refined(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def refine_all(cells: np.ndarray, lines: np.ndarray, hope: float) -> None:
+def refine_all(cells: np.ndarray, lines: np.ndarray, hope: float, step: float = 1.0) -> None:
     """Refine straight lines, rows (significance, x0, y0, x1, y1), in place; without hope of so much, only roughly."""
     for n in range(len(lines)):
         y0, y1 = int(lines[n, 2]), int(lines[n, 4])
         lines[n, 1], lines[n, 3], lines[n, 0] = refined(
-            cells, y0, y1, lines[n, 1], lines[n, 3], 0.0, 1.0, hope
+            cells, y0, y1, lines[n, 1], lines[n, 3], 0.0, step, hope
         )
 
 
