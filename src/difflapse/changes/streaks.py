@@ -253,7 +253,7 @@ class _Sky:
 
 
 def _of_halves(halves: np.ndarray, floor: float) -> np.ndarray:
-    """The strongest lines of a picture from 2x2 cells of it together, in its own cells, as `radon.strongest` has them."""
+    """The strongest lines of a picture, found on 2x2 of its cells together, as `radon.strongest` has them."""
     noise = noise_of(halves, _SHORTEST, np.random.default_rng(2))
     if not noise.all():
         return np.zeros((0, 5))
