@@ -22,6 +22,7 @@ from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image
 from difflapse.pipeline.change_tables import changes_table, detections_table
 from difflapse.pipeline.context import Night
+from difflapse.pipeline.curves import finish_curves
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.follow import SMALLEST, find_on
 from difflapse.pipeline.records import Scene
@@ -146,6 +147,7 @@ def judge_night(
         if c.kind == "streak":
             c = kinds.of_streak(c, sightings, shape, minutes, watch.width * night.shared("canvas").grid.step)
         out.append(c)
+    finish_curves(desk)
     if night.has("variability"):
         v = night.shared("variability")
         out = kinds.with_curves(out, v.star, v.x, v.y, v.amplitude_mag, 0.8 * watch.fwhm)

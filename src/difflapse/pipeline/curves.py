@@ -18,7 +18,7 @@ from difflapse.model.catalogue import BLENDED, Catalogue
 from difflapse.mosaic import channels
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.records import Reference
+from difflapse.pipeline.pool import guarded
 from difflapse.pipeline.stamps import write_stamps
 
 MOST_ROWS = 500_000
@@ -30,38 +30,64 @@ _LOOKS_VARIABLE = 0.01
 _UNTRUSTED = bits.OUTSIDE | bits.SATURATED | bits.DEFECT | bits.BLANK
 
 
-def make_curves(desk: Desk) -> None:
-    """Correct every star's light, judge which vary, and write the tables."""
+def begin_curves(desk: Desk) -> None:
+    """Begin to correct every star's light, a colour in each worker, beside what is linked meanwhile."""
     night = desk.night
     catalogue: Catalogue = night.shared("catalogue")
-    reference: Reference = night.shared("reference")
-    frames = [k for k in desk.alive() if desk.values.get("measured", {}).get(k)]
-    names = channels(night.frames[reference.frame].mosaic)
+    frames = _measured(desk)
+    if not frames or not len(catalogue):
+        return
+    widths = np.array([desk.value("quality", k).fwhm_pix for k in frames])
+    setting = _setting(night, catalogue, frames, widths)
+    for name in _colours(night):
+        desk.begin(f"curves {name}", _correct_channel, night, name, frames, setting)
+
+
+def finish_curves(desk: Desk) -> None:
+    """Judge which of the corrected stars vary, and begin to write the tables; does nothing where that is done.
+
+    What goes wrong is told, and costs the curves alone.
+    """
+    names = [name for name in _colours(desk.night) if f"curves {name}" in desk.awaited]
+    if names:
+        error = guarded(_finish, desk, names)
+        if isinstance(error, FrameError):
+            desk.progress.note(f"curves: left out, {error.message}")
+
+
+def _finish(desk: Desk, names: list[str]) -> None:
+    night = desk.night
     desk.progress.start("curves", len(names))
-    if frames and len(catalogue):
-        widths = np.array([desk.value("quality", k).fwhm_pix for k in frames])
-        curves: list[Curves] = []
-        setting = _setting(night, catalogue, frames, widths)
-        jobs = [(night, c, frames, setting) for c in range(len(names))]
-        found: dict[int, Curves] = {}
-        for c, result in desk.pool.run(_correct_channel, jobs):
-            if isinstance(result, FrameError):
-                raise result
-            found[c] = result
-            desk.progress.advance("curves")
-        curves = [found[c] for c in range(len(names))]
-        flags = np.asarray(night.array("light")[frames, -1]).astype(np.uint8)
-        for one in curves:
-            flags[one.dim] |= DIM
-        bad = (flags & (_UNTRUSTED | DIM)) != 0
-        judged = judge(curves, bad, (catalogue.flags & BLENDED) != 0, catalogue.x, catalogue.y)
-        judged = _by_frame_number(judged, frames)
-        kept = kept_stars(judged, len(frames) * len(names))
-        night.share("variability", judged)
-        desk.begun.append(desk.pool.start(_write, night, curves, frames, flags, bad, judged, kept))
-        if "stamps" in night.options.save:
-            desk.products += write_stamps(night, frames)
+    curves: list[Curves] = []
+    for name in names:
+        result = desk.take(f"curves {name}")
+        if isinstance(result, FrameError):
+            raise result
+        curves.append(result)
+        desk.progress.advance("curves")
+    catalogue: Catalogue = night.shared("catalogue")
+    frames = _measured(desk)
+    flags = np.asarray(night.array("light")[frames, -1]).astype(np.uint8)
+    for one in curves:
+        flags[one.dim] |= DIM
+    bad = (flags & (_UNTRUSTED | DIM)) != 0
+    judged = judge(curves, bad, (catalogue.flags & BLENDED) != 0, catalogue.x, catalogue.y)
+    judged = _by_frame_number(judged, frames)
+    kept = kept_stars(judged, len(frames) * len(names))
+    night.share("variability", judged)
+    desk.begun.append(desk.pool.start(_write, night, curves, frames, flags, bad, judged, kept))
+    if "stamps" in night.options.save:
+        desk.products += write_stamps(night, frames)
     desk.progress.finish("curves")
+
+
+def _measured(desk: Desk) -> list[int]:
+    """Frames whose stars were measured."""
+    return [k for k in desk.alive() if desk.values.get("measured", {}).get(k)]
+
+
+def _colours(night: Night) -> tuple[str, ...]:
+    return channels(night.frames[night.shared("reference").frame].mosaic)
 
 
 def _write(
@@ -75,7 +101,7 @@ def _write(
 ) -> list[str]:
     """Write both tables; their names."""
     catalogue: Catalogue = night.shared("catalogue")
-    names = channels(night.frames[night.shared("reference").frame].mosaic)
+    names = _colours(night)
     _write_stars(night, catalogue, curves, bad, flags, judged, kept)
     _write_curves(night, catalogue, curves, names, frames, flags, kept)
     return ["stars.ecsv", "lightcurves.fits"]
@@ -110,9 +136,9 @@ def _setting(night: Night, catalogue: Catalogue, frames: list[int], widths: np.n
     )
 
 
-def _correct_channel(night: Night, c: int, frames: list[int], setting: Setting) -> Curves:
+def _correct_channel(night: Night, name: str, frames: list[int], setting: Setting) -> Curves:
     """One channel's curves; run by a worker."""
-    light = night.array("light")
+    light, c = night.array("light"), _colours(night).index(name)
     n_channels = (light.shape[1] - 3) // 2
     flags = np.asarray(light[frames, -1]).astype(np.uint8)
     return correct(

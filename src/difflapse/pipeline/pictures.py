@@ -121,8 +121,9 @@ def _read(night: Night, name: str, first: int, n: int) -> np.ndarray:
 
 @functools.cache
 def _codes() -> np.ndarray:
-    """The step, -127 to 127, of each difference from -1 to 1 in units of the scale's end."""
-    return np.rint(127 * compress(np.linspace(-1, 1, _STEPS), 1.0)).astype(np.int8)
+    """The step, -127 to 127, of each difference from -1 to 1 in units of the scale's end; that of what is hidden last."""
+    steps = np.rint(127 * compress(np.linspace(-1, 1, _STEPS), 1.0))
+    return np.append(steps, _HIDDEN).astype(np.int8)
 
 
 @functools.cache
@@ -133,17 +134,21 @@ def _values() -> np.ndarray:
     return np.where(steps == _HIDDEN, np.nan, values).astype(np.float32)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _encode(values, mask, per_vmax, codes, out):  # type: ignore[no-untyped-def]
-    """The step of each value; what is masked or NaN is hidden."""
-    one, reach = np.float32(1), np.float32(_STEPS // 2)
+    """The step of each value; what is masked or NaN is hidden, as the last of the codes is."""
+    one, nothing, reach = np.float32(1), np.float32(0), np.float32(_STEPS // 2)
+    place = np.empty(values.shape[1], np.int32)
     for j in range(out.shape[0]):
+        # Two loops: the first knows no table, and is done many at a time.
         for i in range(out.shape[1]):
             v = values[j, i] * per_vmax
             known = (mask[j, i] == 0) & (v == v)
-            v = min(max(v, -one), one) if known else np.float32(0)
-            step = codes[np.int32(reach + v * reach + np.float32(0.5))]
-            out[j, i] = step if known else np.int8(_HIDDEN)
+            v = min(max(v, -one), one) if known else nothing
+            step = np.int32(reach + v * reach + np.float32(0.5))
+            place[i] = step if known else np.int32(_STEPS)
+        for i in range(out.shape[1]):
+            out[j, i] = codes[place[i]]
 
 
 def _bytes(layout: Layout) -> int:
