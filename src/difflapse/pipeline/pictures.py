@@ -121,7 +121,7 @@ def _read(night: Night, name: str, first: int, n: int) -> np.ndarray:
 
 @functools.cache
 def _codes() -> np.ndarray:
-    """The step, -127 to 127, of each difference from -1 to 1 in units of the scale's end; the last is of what is hidden."""
+    """The step, -127 to 127, of each difference from -1 to 1 in units of the scale's end; last, of what is hidden."""
     steps = np.rint(127 * compress(np.linspace(-1, 1, _STEPS), 1.0))
     return np.append(steps, _HIDDEN).astype(np.int8)
 
