@@ -18,6 +18,7 @@ from difflapse.model.sightings import (
     MOSAIC,
     NEGATIVE,
     REFLECTION,
+    REFUSED,
     ROWS,
     STAR,
     Sightings,
@@ -54,6 +55,8 @@ _EXACT, _LONG = 0.002, 400.0
 """Sine up to which a line lies along a row however bright it is, and native pixels that it must have for that."""
 _HERE = 0.7
 """Native pixels within which a sensor's pixel is the same."""
+_SHAPED = 10.0
+"""S/N from which nine pixels tell a star from a single pixel: each of them has a third of that, or less."""
 _SAME_WAY = 2.0
 """Degrees within which lines of several frames have one direction."""
 _AGAIN = 4
@@ -149,6 +152,30 @@ def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: flo
     wide = points & (sightings.width > 1.5 * fwhm * grid.step)
     flags[np.flatnonzero(wide)[_near_bits(mask, i[wide], j[wide], full, _HALO * fwhm)]] |= REFLECTION
     return _with(sightings, flags)
+
+
+def by_border(sightings: Sightings, inner: tuple[int, int, int, int], fwhm_native: float) -> Sightings:
+    """Flag what lies at the edge of the sensor's live pixels: a dead border is masked, but no outside.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of one frame, with `x_frame` and `y_frame`.
+    inner : tuple of int
+        First and last live column, first and last live row.
+    fwhm_native : float
+        Of a star as the products show it, native pixels: nothing is believed within two of it.
+
+    Returns
+    -------
+    Sightings
+        With flags `EDGE`; streaks cross what they like.
+    """
+    x, y = sightings.x_frame, sightings.y_frame
+    away = np.minimum.reduce([x - inner[0], inner[1] - x, y - inner[2], inner[3] - y])
+    with np.errstate(invalid="ignore"):
+        edge = ~sightings.is_streak & (away < _EDGE * fwhm_native)
+    return _with(sightings, np.where(edge, sightings.flags | EDGE, sightings.flags))
 
 
 def _near_bits(
@@ -584,7 +611,9 @@ def by_echo(sightings: Sightings, fwhm_native: float) -> Sightings:
     return _with(sightings, flags)
 
 
-def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
+def by_sensor(
+    sightings: Sightings, fwhm_native: float, area: float = np.inf, false_alarms: float = 0.1
+) -> Sightings:
     """Flag what keeps its place on the sensor while the sky moves across it: hot pixels, and dust where it is wide.
 
     Parameters
@@ -593,6 +622,10 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
         Of the whole night, with `x_frame` and `y_frame`.
     fwhm_native : float
         Of a star, native pixels.
+    area : float
+        Native pixels on which things can be seen.
+    false_alarms : float
+        Places of the sensor in a night that may be flagged by chance.
 
     Returns
     -------
@@ -603,11 +636,13 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
     -----
     Seen within 0.7 px of one place of the sensor on three frames or more, at places of the sky more than two stars'
     widths apart. What is spread like a star is spared: a thing that stands still over the ground is fixed on the
-    sensor of a camera that does not follow the sky.
+    sensor of a camera that does not follow the sky. But faint points, whose shape is mostly noise's, are counted: a
+    pixel that is warm now and then is met at more places of the sky than chance would put on one place of the sensor.
     """
     from scipy.spatial import cKDTree
 
     flags = sightings.flags.copy()
+    open_sky = (flags & REFUSED & ~(HOT | COSMIC)) == 0
     for wide, bit, radius in ((False, HOT, _HERE), (True, DUST, 0.5 * fwhm_native)):
         is_wide = sightings.width > 1.5 * fwhm_native * 1.2
         known = np.isfinite(sightings.x_frame + sightings.y_frame) & ~sightings.is_streak
@@ -615,6 +650,7 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
         if len(rows) < 3:
             continue
         tree = cKDTree(np.column_stack([sightings.x_frame[rows], sightings.y_frame[rows]]))
+        many = _beyond_chance(int(open_sky[rows].sum()), np.pi * radius**2 / area, false_alarms)
         for near in tree.query_ball_point(tree.data, radius):
             if len(near) < 3:
                 continue
@@ -622,12 +658,41 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
             if len(np.unique(sightings.frame[own])) < 3:
                 continue
             apart = np.hypot(np.ptp(sightings.x[own]), np.ptp(sightings.y[own]))
+            if apart <= 2 * fwhm_native:
+                continue
             sharp = (
                 np.nanmedian(sightings.sharpness[own]) if np.isfinite(sightings.sharpness[own]).any() else 1.0
             )
-            if apart > 2 * fwhm_native and (wide or sharp > 0.45):
+            if wide or sharp > 0.45:
+                flags[own] |= bit
+                continue
+            own = own[open_sky[own]]
+            faint = len(own) >= many and float(np.median(np.abs(sightings.snr[own]))) < _SHAPED
+            if faint and _sky_places(sightings.x[own], sightings.y[own], 2 * fwhm_native) >= many:
                 flags[own] |= bit
     return _with(sightings, flags)
+
+
+def _beyond_chance(n: int, share: float, false_alarms: float) -> int:
+    """So many of `n` points, three at least, chance would not put on one place: `share` of the area is one's reach.
+
+    Each point has Poisson's chance of that many neighbours less itself; all of them together stay below `false_alarms`.
+    """
+    from scipy.stats import poisson
+
+    many = 3
+    while many < n and n * poisson.sf(many - 2, n * share) >= false_alarms:
+        many += 1
+    return many
+
+
+def _sky_places(x: np.ndarray, y: np.ndarray, apart: float) -> int:
+    """How many of some points, each further than `apart` from those taken before it, there are."""
+    taken: list[int] = []
+    for n in range(len(x)):
+        if all(np.hypot(x[n] - x[m], y[n] - y[m]) > apart for m in taken):
+            taken.append(n)
+    return len(taken)
 
 
 def _cells(sightings: Sightings, grid: ProductGrid, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

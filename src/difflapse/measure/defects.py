@@ -28,6 +28,16 @@ class Defects:
     def __len__(self) -> int:
         return len(self.x)
 
+    def inner(self, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+        """First and last column, first and last row, of what whole columns and rows at the edges leave of (ny, nx)."""
+        ny, nx = shape
+        columns = np.bincount(self.x, minlength=nx) >= ny
+        rows = np.bincount(self.y, minlength=ny) >= nx
+        if columns.all() or rows.all():
+            return 0, nx - 1, 0, ny - 1
+        x, y = np.flatnonzero(~columns), np.flatnonzero(~rows)
+        return int(x[0]), int(x[-1]), int(y[0]), int(y[-1])
+
     @classmethod
     def none(cls) -> Defects:
         """A perfect sensor."""

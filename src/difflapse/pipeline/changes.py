@@ -36,6 +36,8 @@ _COMA_LINE = 12.0
 """Widths of a coma up to which a line through it is its own."""
 _LEAST_MAG = 0.005
 """Amplitude below which nothing is a variable: flat field and air do as much to the brightest stars of a field."""
+_BORNE_OUT = 0.01
+"""Chance that noise makes a star's light curve, below which it bears out what the differences say of that star."""
 _BRIGHT = 8.0
 """S/N of sightings that tell where a change is, ..."""
 _BESIDE = 0.45
@@ -60,7 +62,9 @@ def find_changes(desk: Desk) -> None:
     }
     watch: Watch = night.shared("watch")
     sightings = Sightings.joined(v.sightings for v in given.values())
-    sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
+    area = night.shared("canvas").grid.native_area
+    sightings = refuse.by_sensor(sightings, watch.fwhm, area, night.options.false_alarms)
+    sightings = refuse.by_echo(sightings, watch.fwhm)
     sightings = refuse.by_pattern(sightings, watch.fwhm, len(given))
     series = places_of(night, given, sightings)
     # Stars are judged by their light curves, restless or not.
@@ -117,6 +121,11 @@ def judge_night(
         members = [
             np.flatnonzero(at_star & (nearest == s) & ~claimed & sightings.believed) for s in variation.star
         ]
+        if night.has("variability"):
+            # What no frame shows by itself is borne out by the light on native pixels, or it is the subtraction's.
+            told = np.array([len(own) > 0 for own in members], bool)
+            told |= _loud(night, x, y, 0.8 * watch.fwhm, _BORNE_OUT)[variation.star]
+            variation, members = variation.take(told), [m for m, ok in zip(members, told, strict=True) if ok]
         changes += kinds.of_stars(variation, x, y, members, used)
         varying = np.zeros(len(stars), bool)
         varying[variation.star] = True
@@ -268,12 +277,18 @@ def _clear_slots(desk: Desk, watch: Watch) -> tuple[list[int], list[int]]:
 
 def _suspects(night: Night, x: np.ndarray, y: np.ndarray, reach: float) -> np.ndarray:
     """Which of the stars at (x, y) vary by their light curves, by fewer false alarms than are asked for."""
-    out = np.zeros(len(x), bool)
     if not night.has("variability"):
-        return out
+        return np.zeros(len(x), bool)
+    tested = max(night.shared("variability").tested, 1)
+    return _loud(night, x, y, reach, night.options.false_alarms / tested)
+
+
+def _loud(night: Night, x: np.ndarray, y: np.ndarray, reach: float, chance: float) -> np.ndarray:
+    """Which of the stars at (x, y) have a light curve within `reach` that noise makes with less than that chance."""
+    out = np.zeros(len(x), bool)
     v = night.shared("variability")
     with np.errstate(invalid="ignore"):
-        loud = np.flatnonzero(v.false_alarm * max(v.tested, 1) < night.options.false_alarms)
+        loud = np.flatnonzero(v.false_alarm < chance)
     for n in loud:
         out |= np.hypot(x - v.x[n], y - v.y[n]) < reach
     return out

@@ -72,7 +72,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("state", Scope.NIGHT, state.write_state, ("quality", "alignment", "scale"), ()),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
-    Stage("watch", Scope.NIGHT, sight.prepare_watch, ("quality",), ()),
+    Stage("watch", Scope.NIGHT, sight.prepare_watch, ("stars", "quality", "alignment"), ()),
     Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
     Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ()),
     Stage("plant", Scope.NIGHT, plant.plant, ("quality", "alignment", "scale"), ()),

@@ -196,6 +196,67 @@ def test_what_stays_on_the_sensor_while_the_sky_moves_is_hot() -> None:
     assert list(judged.flags) == [HOT, 0] * 5
 
 
+def at_pixel(x: np.ndarray, y: np.ndarray, snr: float, seed: int, step: float = 3.7) -> Sightings:
+    """A point on each of some frames at (x, y) of the sensor, star-like in shape, while the sky moves by `step`."""
+    rng = np.random.default_rng(seed)
+    n = len(x)
+    frame = np.arange(n, dtype=np.int32)
+    return Sightings(
+        frame, x - step * frame, y + 0.3 * frame, np.full(n, snr), np.full(n, 2.1), np.zeros(n, np.int32),
+        x_frame=x + rng.normal(0, 0.2, n), y_frame=y + rng.normal(0, 0.2, n), sharpness=np.full(n, 0.33),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("snr, told", [(5.5, True), (30.0, False)])
+def test_a_faint_pixel_that_is_met_at_more_places_than_chance_would_is_warm(snr: float, told: bool) -> None:
+    """A strong point of a star's shape stays: its shape is known. So do faint ones that are spread at random."""
+    rng = np.random.default_rng(11)
+    area = 640.0 * 480.0
+    warm = at_pixel(np.full(8, 201.3), np.full(8, 77.6), snr, 1)
+    spread = at_pixel(rng.uniform(0, 640, 600), rng.uniform(0, 480, 600), 5.5, 2)
+    judged = refuse.by_sensor(Sightings.joined([warm, spread]), 2.1, area)
+    assert ((judged.flags[:8] & HOT) != 0).sum() == (8 if told else 0)
+    assert not judged.flags[8:].any()
+
+
+def test_two_stars_that_pass_one_pixel_are_no_warm_pixel() -> None:
+    """Eight faint sightings of two stars while the sky hardly moves: many frames, two places of the sky."""
+    first = at_pixel(np.full(4, 201.3), np.full(4, 77.6), 5.5, 1, step=0.2)
+    second = replace(first, frame=first.frame + 40, x=first.x - 60.0)
+    both = Sightings.joined([first, second])
+    assert np.ptp(both.x_frame) < 1
+    assert not refuse.by_sensor(both, 2.1, 640.0 * 480.0).flags.any()
+
+
+def test_the_more_points_a_night_has_the_more_must_meet_on_one_pixel() -> None:
+    """Three of a hundred do not come together by chance, of twenty thousand they do all the time."""
+    three = at_pixel(np.full(3, 201.3), np.full(3, 77.6), 5.5, 3, step=5.1)
+    many = at_pixel(*np.random.default_rng(4).uniform(0, 480, (2, 20_000)), 5.5, 5)
+    few = many.take(np.arange(100))
+    area = 480.0 * 480.0
+    assert (refuse.by_sensor(Sightings.joined([three, few]), 2.1, area).flags[:3] == HOT).all()
+    judged = refuse.by_sensor(Sightings.joined([three, many]), 2.1, area)
+    assert not judged.flags[:3].any()
+    assert (judged.flags != 0).sum() < 30
+
+
+def test_a_dead_border_is_an_edge_and_the_live_pixels_beside_it_are_none() -> None:
+    """Columns 0 to 8 are dead; two widths of 2.5 px from there nothing is believed."""
+    x, y = np.array([12.0, 15.5, 300.0, 638.0, 300.0]), np.array([100.0, 100.0, 3.0, 100.0, 240.0])
+    five = Sightings(
+        np.zeros(5, np.int32),
+        x,
+        y,
+        np.full(5, 9.0),
+        np.full(5, 2.5),
+        np.zeros(5, np.int32),
+        x_frame=x,
+        y_frame=y,
+    )
+    assert list(refuse.by_border(five, (9, 639, 0, 479), 2.5).flags) == [EDGE, 0, EDGE, EDGE, 0]
+    assert list(refuse.by_border(five, (0, 639, 0, 479), 2.5).flags) == [0, 0, EDGE, EDGE, 0]
+
+
 def test_a_faint_line_along_the_rows_is_their_offset_a_bright_or_a_tilted_one_is_not() -> None:
     zero = np.zeros(3)
     lines = Sightings(
