@@ -31,6 +31,10 @@ _PLACE = 8.5
 """S/N together of a place that stands out."""
 _ALONE = 10.0
 """S/N of a thing seen once."""
+_TRAILED = 1.5
+"""Stars' widths that a thing must move within an exposure for its trail to tell it from a point, ..."""
+_SHARPER = 0.8
+"""... and the sharpest frame's width over the usual one: a fifth is what seeing does within a night."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class LinkOptions:
     """Of a star, native pixels."""
     area: float = 4.5e6
     """Native pixels on which things can be seen."""
+    exposure: float = 0.0
+    """Of a frame, in the unit of times; 0 where it is unknown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,12 +298,45 @@ def _is_sure(
         pairs = as_strong * density * math.pi * apart**2 * _NEXT
         ratio = float(sightings.snr[own].max() / weakest)
         gap = int(np.ptp(frames))
-        return bool(pairs < options.false_alarms and weakest > 7.0 and ratio < 2.0 and gap <= 2)
+        sure = pairs < options.false_alarms and weakest > 7.0 and ratio < 2.0 and gap <= 2
+        return bool(sure and not _too_sharp(sightings, track, options).any())
     reach = 0.6 * options.fwhm + 3 * track.place_err
     chance = min(density * math.pi * reach**2, 0.5)
     others = max(len(by_frame) - 2, m - 2)
     expected = max(n_seeds, 1) * math.comb(others, m - 2) * chance ** (m - 2)
     return expected < options.false_alarms
+
+
+def _too_sharp(sightings: Sightings, track: Track, options: LinkOptions) -> np.ndarray:
+    """Which members of a track, (m,) bool, are sharper than what moves so fast: particles leave no trail.
+
+    A member's share of light in the brightest of 3x3 pixels is known to an error that follows from its S/N.
+    """
+    length = math.hypot(track.rate_x, track.rate_y) * options.exposure
+    if length < _TRAILED * options.fwhm:
+        return np.zeros(len(track.members), bool)
+    # The width that pixels see is that of the light and the pixel's own.
+    sigma = math.sqrt(max((_SHARPER * options.fwhm / 2.3548) ** 2 - 1 / 12, 0.2**2))
+    share = sightings.sharpness[track.members]
+    # The brightest pixel over the noise of one: a matched filter's S/N times its weight.
+    contrast = sightings.snr[track.members] * 2 * math.sqrt(math.pi) * sigma * share
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = share * np.sqrt((1 - share) ** 2 + 8 * share**2) / contrast
+        return np.asarray(share - 3 * error > _centre(sigma, 0.0) * _centre(sigma, length))
+
+
+def _centre(sigma: float, length: float) -> float:
+    """Share of the light on three pixels in a row that the middle one has: a Gaussian's, drawn out to a length."""
+    steps = (np.arange(64) + 0.5) / 64 - 0.5
+    inner, whole = (
+        sum(
+            math.erf((half - length * s) / (math.sqrt(2) * sigma))
+            + math.erf((half + length * s) / (math.sqrt(2) * sigma))
+            for s in steps
+        )
+        for half in (0.5, 1.5)
+    )
+    return inner / whole
 
 
 def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) -> list[np.ndarray]:

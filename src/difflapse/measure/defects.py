@@ -18,12 +18,16 @@ _LEAST_SIGMA = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Defects:
-    """Defective pixels of a sensor, native coordinates."""
+    """What is wrong with a sensor: defective pixels, native coordinates, and where it cuts the others."""
 
     x: np.ndarray
     """(n,) int64."""
     y: np.ndarray
     """(n,) int64."""
+    cut_adu: float | None = None
+    """The level at which the night's frames show that pixels are cut; None where they do not."""
+    header_holds: bool = True
+    """Whether the frames leave it possible that pixels saturate where their headers say."""
 
     def __len__(self) -> int:
         return len(self.x)

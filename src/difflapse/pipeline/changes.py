@@ -13,7 +13,7 @@ from difflapse.changes import kinds, refuse
 from difflapse.changes.coma import coma_strength
 from difflapse.changes.comet import Comet, find_again
 from difflapse.changes.find import distance_to_line
-from difflapse.changes.link import LinkOptions, link
+from difflapse.changes.link import link
 from difflapse.changes.vary import find_variation
 from difflapse.errors import FrameError, InputError
 from difflapse.io.products import write_table
@@ -25,7 +25,7 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.follow import SMALLEST, find_on
 from difflapse.pipeline.records import Scene
-from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, places_of
+from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, link_options, places_of
 from difflapse.pipeline.sky import place_of
 
 _SPOILT = BLEED | DUST | EDGE | HOT | REFLECTION
@@ -82,7 +82,7 @@ def judge_night(
     night = desk.night
     scene: Scene = night.shared("scene")
     times = night.hours()
-    reach = LinkOptions(night.options.false_alarms, watch.fwhm, night.shared("canvas").grid.native_area)
+    reach = link_options(night, watch)
     comets = _comets(desk, watch, times)
     taken = np.zeros(len(sightings), bool)
     for comet in comets:

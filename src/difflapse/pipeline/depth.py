@@ -24,8 +24,8 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.plant import KINDS, SEED, Planted, sheet_of
 from difflapse.pipeline.records import Pixels
-from difflapse.pipeline.sensor import facts_with_gain
-from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, by_lanes, measured, places_of
+from difflapse.pipeline.sensor import facts_with_gain, in_force
+from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, by_lanes, link_options, measured, places_of
 
 _APART = 1e5
 """Native pixels between windows while they are linked."""
@@ -109,7 +109,7 @@ def _native_sheet(night: Night, k: int, pixels: Pixels) -> tuple[Pixels, np.ndar
     level = float(np.median(pixels.data[::64, ::64]))
     data = cut(native_order(pixels.data), corner, side, level).astype(np.float32)
     data.reshape(n, side, side)[:, dark : side - dark, dark : side - dark] += stamps
-    saturation = night.frames[k].saturation_adu
+    saturation = in_force(night, night.frames[k]).saturation_adu
     if saturation is not None:
         np.minimum(data, saturation, out=data)
     bad = cut(pixels.bad_bits, corner, side)
@@ -145,7 +145,7 @@ def measure_depth(desk: Desk) -> None:
     planted: Planted = night.shared("planted")
     watch: Watch = night.shared("watch")
     grid: ProductGrid = night.shared("canvas").grid
-    options = LinkOptions(night.options.false_alarms, watch.fwhm, grid.native_area)
+    options = link_options(night, watch)
     window = np.concatenate([p.window for p in held])
     sightings = Sightings.joined([p.sightings for p in held])
     windows = len(planted) * (planted.side * grid.step) ** 2

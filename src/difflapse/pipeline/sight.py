@@ -12,6 +12,7 @@ import numpy as np
 from difflapse.changes import refuse
 from difflapse.changes.find import FindOptions, search
 from difflapse.changes.lanes import BRIGHT, Lanes, find_lanes, off_frame
+from difflapse.changes.link import LinkOptions
 from difflapse.changes.starlight import Starlight, field_of, find_starlight, scatter_by_light
 from difflapse.changes.streaks import least_snr
 from difflapse.difference.mesh import image, mean
@@ -149,6 +150,18 @@ def _bright_beyond(desk: Desk, starlight: Starlight, fwhm: float) -> np.ndarray:
     # The faintest of those that are as bright may lie beside one.
     found = np.concatenate(places)[np.concatenate(flux) >= np.percentile(known, 20)]
     return found[np.unique(np.round(found / fwhm), axis=0, return_index=True)[1]]
+
+
+def link_options(night: Night, watch: Watch) -> LinkOptions:
+    """How much is believed of tracks and places in this night."""
+    scene: Scene = night.shared("scene")
+    facts = night.frames[scene.used[0]]
+    # Pixels of a mosaic differ in their colours: how sharp a point is, one of them does not tell.
+    timed = len(night.times()) == len(night.frames) and not facts.mosaic
+    exposure = (facts.exposure_s or 0.0) / 3600 if timed else 0.0
+    return LinkOptions(
+        night.options.false_alarms, watch.fwhm, night.shared("canvas").grid.native_area, exposure
+    )
 
 
 def _of(used: Sequence[int], most: int) -> tuple[int, ...]:
