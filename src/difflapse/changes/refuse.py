@@ -29,6 +29,8 @@ _SPIKE = 0.62
 """Share of a point's light in its brightest native pixel from which on it is no star: one of 1.5 px FWHM has 0.4."""
 _SPIKE_HALF = 8
 """Native pixels to each side that tell the sky about a point."""
+_OWN = 2.0
+"""Native pixels to each side, half of one more on a mosaic, among which the point's brightest one is."""
 _ONE_COLOUR = 0.9
 """Share of the light in one colour of the mosaic from which on it is no light of the sky."""
 _OPPOSITE = 0.35
@@ -69,6 +71,11 @@ _FIXED, _AWAY = 1.5, 4.0
 """Native pixels within which something stays on the sensor, while the sky moves by more than the second."""
 _RESTS = 0.7
 """Share of a track's sightings that are within the first where it is the sensor's."""
+_ALIGNED = 0.1
+"""Native pixels to which a frame's place on the sky is known, at least, ..."""
+_RATHER, _ALIKE_PLACES = 12.0, 4.0
+"""... chi square by which places on the sensor must fit better than those on the sky (of 400 things of the sky one does
+so by chance), and that of each sighting up to which they fit at all."""
 _FEW_ALONE = 3
 """Points on one frame each that a night may tell of; more are what particles leave."""
 
@@ -398,9 +405,11 @@ def _spikes(
                         values[m] = abs(cut[v, u])
                         m += 1
                 noise = max(noise, 1.4826 * float(median(values[:m], room)))
-        b, a = r - 3, r - 3
-        for v in range(r - 3, r + 5):
-            for u in range(r - 3, r + 5):
+        # The brightest at the place itself: a star beside it is another's.
+        px, py, reach = x[n] - (i0 - r), y[n] - (j0 - r), _OWN + 0.5 * (step - 1)
+        b, a = int(np.rint(py)), int(np.rint(px))
+        for v in range(int(np.ceil(py - reach)), int(np.floor(py + reach)) + 1):
+            for u in range(int(np.ceil(px - reach)), int(np.floor(px + reach)) + 1):
                 if cut[v, u] > cut[b, a]:
                     b, a = v, u
         # Noise alone makes each of the nine differ; only what rises above it counts against a spike.
@@ -546,8 +555,11 @@ def by_pattern(sightings: Sightings, fwhm_native: float, frames: int) -> Sightin
 def stays_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
     """Whether what moves over the sky rests on the sensor: warm pixels do, which the sky drags along.
 
-    A stray sighting or two that lie on the same track do not hide one.
+    A stray sighting or two that lie on the same track do not hide one; all together may have moved by little more than
+    their errors.
     """
+    if rests_on_sensor(sightings, members):
+        return True
     x, y = sightings.x_frame[members], sightings.y_frame[members]
     moved = np.hypot(np.ptp(sightings.x[members]), np.ptp(sightings.y[members]))
     if not np.isfinite(x + y).any():
@@ -555,6 +567,21 @@ def stays_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
     with np.errstate(invalid="ignore"):
         rests = np.hypot(x - np.nanmedian(x), y - np.nanmedian(y)) < _FIXED
         return bool(moved > _AWAY and rests.mean() >= _RESTS)
+
+
+def rests_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
+    """Whether sightings of one thing fit one place of the sensor, and one place of the sky by far not so well."""
+    error = np.hypot(sightings.error[members], _ALIGNED)
+    if not np.isfinite(sightings.x_frame[members] + sightings.y_frame[members]).all():
+        return False
+
+    def chi(x: np.ndarray, y: np.ndarray) -> float:
+        w = 1 / error**2
+        return float(sum((w * (v - (w * v).sum() / w.sum()) ** 2).sum() for v in (x[members], y[members])))
+
+    sensor = chi(sightings.x_frame, sightings.y_frame)
+    rather = chi(sightings.x, sightings.y) - sensor > _RATHER
+    return bool(rather and sensor < _ALIKE_PLACES * 2 * (len(members) - 1))
 
 
 def by_crowd(sightings: Sightings, alone: np.ndarray) -> Sightings:

@@ -95,12 +95,9 @@ def judge_night(
     linked = link(sightings, times, reach, taken | (at_star & _recurs(sightings, nearest, at_star)))
     moving = [c for c in linked if c.kind in ("mover", "streak")]
     resting = [c for c in moving if c.kind == "mover" and refuse.stays_on_sensor(sightings, c.members)]
-    if resting:
-        flags = sightings.flags.copy()
-        for c in resting:
-            flags[c.members] |= HOT
-            moving.remove(c)
-        sightings = replace(sightings, flags=flags)
+    for c in resting:
+        sightings = _flagged(sightings, c.members, HOT)
+        moving.remove(c)
     moving = [_with_coma(desk, watch, c, times) if c.kind == "mover" else c for c in moving]
     share, judged = _light_curves(night, given, len(stars))
     for k, row in enumerate(sorted(given)):
@@ -143,7 +140,11 @@ def judge_night(
         ghost = near & ~now & (sightings.snr < 0) & ~claimed
         sightings = replace(sightings, flags=np.where(ghost, sightings.flags | NEGATIVE, sightings.flags))
         claimed |= near
-    changes += link(sightings, times, reach, claimed, moving=False)
+    for c in link(sightings, times, reach, claimed, moving=False):
+        if c.kind == "transient" and refuse.rests_on_sensor(sightings, c.members):
+            sightings = _flagged(sightings, c.members, HOT)
+        else:
+            changes.append(c)
     single = [c for c in changes if c.kind == "unknown"]
     sightings = refuse.by_crowd(sightings, np.array([n for c in single for n in c.members], int))
     changes = [c for c in changes if c.kind != "unknown" or sightings.believed[c.members].all()]
@@ -166,6 +167,13 @@ def judge_night(
         if c.kind == "comet":
             owner[_near_path(sightings, c, times, 0.6 * c.width)[1] & (owner < 0) & sightings.believed] = n
     return sightings, owner, out
+
+
+def _flagged(sightings: Sightings, members: np.ndarray, flag: int) -> Sightings:
+    """The sightings, some of them with one more flag."""
+    flags = sightings.flags.copy()
+    flags[members] |= flag
+    return replace(sightings, flags=flags)
 
 
 def _without_calm(changes: list[Change], sightings: Sightings) -> tuple[list[Change], Sightings]:

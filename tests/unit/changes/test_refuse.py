@@ -219,6 +219,40 @@ def test_a_faint_pixel_that_is_met_at_more_places_than_chance_would_is_warm(snr:
     assert not judged.flags[8:].any()
 
 
+@pytest.mark.parametrize("drift, sensor", [((1.3, -0.6), True), ((-0.05, 0.05), False)])
+def test_two_sightings_that_fit_one_pixel_and_no_place_of_the_sky_are_the_sensors(
+    drift: tuple[float, float], sensor: bool
+) -> None:
+    """A pixel that was warm for two frames, S/N 10, while the sky moved by a pixel; and where it did not move nothing
+    can be told. What is fixed on the sky is not the sensor's, whatever the sensor does.
+    """
+    rng = np.random.default_rng(7)
+    at = np.arange(2)
+    error = 0.12
+    warm = Sightings(
+        at.astype(np.int32),
+        311.4 - drift[0] * at + rng.normal(0, error, 2),
+        90.7 - drift[1] * at + rng.normal(0, error, 2),
+        np.array([10.3, 9.8]), np.full(2, 2.1), np.zeros(2, np.int32),
+        error=np.full(2, error),
+        x_frame=302.2 + rng.normal(0, error, 2), y_frame=99.1 + rng.normal(0, error, 2),
+    )  # fmt: skip
+    assert refuse.rests_on_sensor(warm, at) == sensor
+    assert refuse.stays_on_sensor(warm, at) == sensor
+    star = replace(warm, x=warm.x_frame, y=warm.y_frame, x_frame=warm.x, y_frame=warm.y)
+    assert not refuse.rests_on_sensor(star, at)
+
+
+def test_how_sharp_a_point_is_its_own_pixels_tell_and_not_a_star_beside_it() -> None:
+    """A pixel 4 px from a star ten times as bright."""
+    data = native()
+    add_star(data, 104.2, 120.3, 9000, 1.8)
+    data[121, 100] += 250
+    share, contrast = refuse.spikes(data, np.array([100.3]), np.array([120.8]), "")
+    assert share[0] > 0.62
+    assert contrast[0] > 6
+
+
 def test_two_stars_that_pass_one_pixel_are_no_warm_pixel() -> None:
     """Eight faint sightings of two stars while the sky hardly moves: many frames, two places of the sky."""
     first = at_pixel(np.full(4, 201.3), np.full(4, 77.6), 5.5, 1, step=0.2)
