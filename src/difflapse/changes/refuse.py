@@ -687,9 +687,9 @@ def by_sensor(
             apart = np.hypot(np.ptp(sightings.x[own]), np.ptp(sightings.y[own]))
             if apart <= 2 * fwhm_native:
                 continue
-            sharp = (
-                np.nanmedian(sightings.sharpness[own]) if np.isfinite(sightings.sharpness[own]).any() else 1.0
-            )
+            # Of what is dark the brightest pixel tells nothing, and nothing dark stands still over the ground.
+            shaped = own[(sightings.snr[own] > 0) & np.isfinite(sightings.sharpness[own])]
+            sharp = np.median(sightings.sharpness[shaped]) if 2 * len(shaped) > len(own) else 1.0
             if wide or sharp > 0.45:
                 flags[own] |= bit
                 continue

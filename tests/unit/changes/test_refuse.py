@@ -253,6 +253,13 @@ def test_how_sharp_a_point_is_its_own_pixels_tell_and_not_a_star_beside_it() -> 
     assert contrast[0] > 6
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_dark_and_rests_on_the_sensor_needs_no_shape(sign: int) -> None:
+    """Neighbours of a hot pixel, filled too low, on three frames; a light as strong there has a star's shape."""
+    three = at_pixel(np.full(3, 201.3), np.full(3, 77.6), sign * 15.0, 3, step=5.1)
+    assert list(refuse.by_sensor(three, 2.1, 640.0 * 480.0).flags) == [0 if sign > 0 else HOT] * 3
+
+
 def test_two_stars_that_pass_one_pixel_are_no_warm_pixel() -> None:
     """Eight faint sightings of two stars while the sky hardly moves: many frames, two places of the sky."""
     first = at_pixel(np.full(4, 201.3), np.full(4, 77.6), 5.5, 1, step=0.2)
