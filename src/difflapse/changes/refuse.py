@@ -35,10 +35,8 @@ _ONE_COLOUR = 0.9
 """Share of the light in one colour of the mosaic from which on it is no light of the sky."""
 _OPPOSITE = 0.35
 """A dipole's darker side has this much of the brighter one."""
-_SATURATED_REACH = 3.0
-"""Widths of a star about saturated pixels in which nothing is believed."""
 _HALO = 12.0
-"""Widths of a star about them in which nothing wide is."""
+"""Widths of a star about saturated pixels in which nothing wide is believed."""
 _WAYS, _ALONG = 8, 2.0
 """Directions, and widths of a star, in which a line of light is looked for, ..."""
 _GOES_ON = 0.35
@@ -130,7 +128,7 @@ def scatter_of(snr: np.ndarray, starlight: Starlight) -> np.ndarray:
 
 
 def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: float) -> Sightings:
-    """Flag what lies at an edge or beside saturated pixels.
+    """Flag what lies at an edge, and what is wide near saturated pixels.
 
     Parameters
     ----------
@@ -146,7 +144,7 @@ def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: flo
     Returns
     -------
     Sightings
-        With flags `EDGE`, `BLEED` and `REFLECTION`; streaks cross what they like.
+        With flags `EDGE` and `REFLECTION`; streaks cross what they like.
     """
     i, j = _cells(sightings, grid, mask.shape)
     flags = sightings.flags.copy()
@@ -155,7 +153,6 @@ def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: flo
     # Single pixels that are blank are no edge.
     flags[points & _near_bits(mask, i, j, nowhere, _EDGE * fwhm + 1, whole=True, beyond=True)] |= EDGE
     full = np.uint8(bits.SATURATED)
-    flags[points & _near_bits(mask, i, j, full, _SATURATED_REACH * fwhm)] |= BLEED
     wide = points & (sightings.width > 1.5 * fwhm * grid.step)
     flags[np.flatnonzero(wide)[_near_bits(mask, i[wide], j[wide], full, _HALO * fwhm)]] |= REFLECTION
     return _with(sightings, flags)

@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from difflapse.align.stamps import native_side
 from difflapse.align.warp import BadPixels
-from difflapse.changes import refuse
+from difflapse.changes import beside, refuse
 from difflapse.changes.find import FindOptions, search
 from difflapse.changes.link import LinkOptions, link
 from difflapse.difference.windows import cut
@@ -73,6 +73,7 @@ def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> P
     found = refuse.by_dipole(found, watch.fwhm, starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
     found = refuse.by_spike(found, snr, mask, starlight.bins, grid, watch.width)
+    found = beside.by_ring(found, beside.rings(mask, watch.width), sighted.beside, grid, BELIEVED)
     # From the sheet to the reference, and on to the frame.
     _, row = grid.from_native(found.x, found.y)
     window = np.clip((row + 0.5) // planted.side, 0, len(planted) - 1).astype(int)

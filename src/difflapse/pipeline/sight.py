@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from difflapse.changes import refuse
+from difflapse.changes import beside, refuse
 from difflapse.changes.find import FindOptions, search
 from difflapse.changes.lanes import BRIGHT, Lanes, find_lanes, off_frame
 from difflapse.changes.link import LinkOptions
@@ -77,6 +77,8 @@ class Sighted:
     """(n_bins,): of its filtered difference, where the template is so bright."""
     dark: np.ndarray
     """(m,) bool: lanes of the template that this frame lacks, for it does not hold their stars."""
+    beside: np.ndarray
+    """How much more it errs in rings about saturated pixels (`difflapse.changes.beside.errors`)."""
 
 
 def prepare_watch(desk: Desk) -> None:
@@ -225,18 +227,23 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     back, facts = values["alignment"].transform.inverse, facts_with_gain(night, k)
     star_x, star_y = back(watch.lanes.x, watch.lanes.y)
     dark = off_frame(star_x, star_y, watch.inner, watch.fwhm)
+    scatter = refuse.scatter_of(snr, watch.starlight)
+    ring = beside.rings(mask, watch.width)
+    error = beside.errors(snr, ring, watch.starlight.bins, scatter)
     if len(watch.starlight):
         residual, judged = star_residuals(snr, watch.starlight, grid)
+        own = error[beside.at(watch.starlight.x, watch.starlight.y, ring, grid)]
+        judged /= np.where(np.isfinite(own), own, 1.0)
         if not clear:
             judged[:] = np.nan
         judged[watch.lanes.cover(dark, watch.starlight.x, watch.starlight.y)] = np.nan
         night.write("star_residuals", (k, 0, 0), residual)
         night.write("star_residuals", (k, 1, 0), judged)
-    scatter = refuse.scatter_of(snr, watch.starlight)
     found = refuse.by_starlight(found, snr, watch.starlight, grid, scatter=scatter)
     found = refuse.by_dipole(found, watch.fwhm, watch.starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
     found = refuse.by_spike(found, snr, mask, watch.starlight.bins, grid, watch.width)
+    found = beside.by_ring(found, ring, error, grid, BELIEVED)
     found = by_lanes(found, found.x, found.y, watch, dark)
     found = _kept(found)
     (x, y), (x_end, y_end) = back(found.x, found.y), back(found.x_end, found.y_end)
@@ -255,7 +262,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     found = refuse.by_border(found, watch.inner, watch.width * grid.step)
     if not clear:
         found = replace(found, flags=found.flags | CLOUD)
-    return {"sighted": Sighted(found, clear, scatter, dark)}
+    return {"sighted": Sighted(found, clear, scatter, dark, error)}
 
 
 def by_lanes(found: Sightings, x: np.ndarray, y: np.ndarray, watch: Watch, dark: np.ndarray) -> Sightings:
