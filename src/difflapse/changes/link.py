@@ -27,8 +27,13 @@ _STAYS = 0.5
 fewer is noise of its own."""
 _FLOOR = 4.5
 """S/N from which there are sightings."""
+_SAME = 0.8
+"""Stars' widths within which a place is the same."""
 _PLACE = 8.5
 """S/N together of a place that stands out."""
+_PAIR, _SAFE_PAIR, _ALIKE = 5.0, 6.0, 3.0
+"""S/N of the weaker of two sightings at one place where chance hardly makes such, or whatever the night is like; and by
+what factor one may outshine the other where its S/N is less than the second."""
 _ALONE = 10.0
 """S/N of a thing seen once."""
 _TRAILED = 1.5
@@ -49,6 +54,8 @@ class LinkOptions:
     """Native pixels on which things can be seen."""
     exposure: float = 0.0
     """Of a frame, in the unit of times; 0 where it is unknown."""
+    strengths: np.ndarray | None = None
+    """S/N of all bright points that the night has, ascending; those that are linked, where that is all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -348,8 +355,11 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
     tree = cKDTree(np.column_stack([sightings.x[rows], sightings.y[rows]]))
     gone = np.zeros(len(rows), bool)
     frames = np.unique(sightings.frame[rows])
+    strengths = options.strengths
+    if strengths is None:
+        strengths = np.sort(sightings.snr[rows][sightings.snr[rows] > 0])
     found = []
-    for n, near in enumerate(tree.query_ball_point(tree.data, 0.8 * options.fwhm)):
+    for n, near in enumerate(tree.query_ball_point(tree.data, _SAME * options.fwhm)):
         if gone[n]:
             continue
         own = np.array([m for m in near if not gone[m]], int)
@@ -368,11 +378,27 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
         inside = int(((frames >= seen.min()) & (frames <= seen.max())).sum())
         steady &= len(own) >= _STAYS * _shown(float(np.median(np.abs(snr)))) * inside
         # Two frames must be strong; more may be weaker: what recurs at its place has a cause, if not this one.
-        enough = strong[1] > (6.0 if len(own) == 2 else 4.5) and math.hypot(*strong) > _PLACE
+        safe = strong[1] > (_SAFE_PAIR if len(own) == 2 else _FLOOR)
+        enough = math.hypot(*strong) > _PLACE and (
+            safe or _is_pair(snr, int(np.ptp(seen)), strengths, len(frames), options)
+        )
         if steady and enough:
             found.append(rows[own])
             gone[tree.query_ball_point(tree.data[n], 1.5 * options.fwhm)] = True
     return found
+
+
+def _is_pair(snr: np.ndarray, gap: int, strengths: np.ndarray, frames: int, options: LinkOptions) -> bool:
+    """Whether chance hardly puts two bright points as strong on one place so soon after one another.
+
+    Dark points are no such thing: where the template has no star, there is no light to be missed.
+    """
+    weaker = float(snr.min())
+    if len(snr) != 2 or weaker < _PAIR or snr.max() > _ALIKE * weaker:
+        return False
+    as_strong = len(strengths) - int(np.searchsorted(strengths, weaker))
+    each = as_strong / frames / options.area * math.pi * (_SAME * options.fwhm) ** 2
+    return as_strong * each * gap < options.false_alarms
 
 
 def _shown(snr: float) -> float:

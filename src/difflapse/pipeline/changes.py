@@ -82,6 +82,8 @@ def judge_night(
     night = desk.night
     scene: Scene = night.shared("scene")
     times = night.hours()
+    bright = sightings.believed & ~sightings.is_streak & (sightings.snr > 0)
+    night.share("strengths", np.sort(sightings.snr[bright]))
     reach = link_options(night, watch)
     comets = _comets(desk, watch, times)
     taken = np.zeros(len(sightings), bool)

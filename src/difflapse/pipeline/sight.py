@@ -161,9 +161,9 @@ def link_options(night: Night, watch: Watch) -> LinkOptions:
     # Pixels of a mosaic differ in their colours: how sharp a point is, one of them does not tell.
     timed = len(night.times()) == len(night.frames) and not facts.mosaic
     exposure = (facts.exposure_s or 0.0) / 3600 if timed else 0.0
-    return LinkOptions(
-        night.options.false_alarms, watch.fwhm, night.shared("canvas").grid.native_area, exposure
-    )
+    area = night.shared("canvas").grid.native_area
+    strengths = night.shared("strengths") if night.has("strengths") else None
+    return LinkOptions(night.options.false_alarms, watch.fwhm, area, exposure, strengths)
 
 
 def _of(used: Sequence[int], most: int) -> tuple[int, ...]:

@@ -195,3 +195,32 @@ def test_how_sharp_a_trail_can_be_is_what_its_pixels_show() -> None:
     middle = along[np.abs(u) < 0.5].sum() / along.sum()
     assert _centre(sigma, length) == pytest.approx(middle, rel=0.01)
     assert _centre(sigma, 0.0) > 1.3 * _centre(sigma, length)
+
+
+@pytest.mark.parametrize(
+    "snr, gap, others, told",
+    [
+        ((5.4, 7.1), 1, 40, True),
+        ((5.4, 7.1), 1, 60_000, False),  # chance makes such in a crowded night
+        ((6.3, 7.1), 1, 60_000, True),  # strong ones are believed whatever the night is like
+        ((5.4, 22.0), 1, 40, False),  # a particle on a weak peak
+        ((-5.4, -7.1), 1, 40, False),  # no light can be missed where the template has none
+        ((-6.3, -7.1), 1, 40, True),
+        ((4.8, 8.9), 1, 40, False),
+    ],
+)
+def test_two_bright_points_at_one_place_are_a_thing_where_chance_hardly_makes_such(
+    snr: tuple[float, float], gap: int, others: int, told: bool
+) -> None:
+    rng = np.random.default_rng(21)
+    two = sightings(np.array([7, 7 + gap]), np.array([700.3, 700.8]), np.array([410.6, 410.1]), np.array(snr))
+    rest = sightings(
+        rng.integers(0, 20, 20),
+        2600 * np.linspace(0.01, 0.99, 20),
+        np.full(20, 900.0),
+        rng.uniform(4.6, 4.9, 20),
+    )
+    seen = Sightings.joined([two, rest])
+    options = replace(OPTIONS, strengths=np.sort(np.append(rng.uniform(4.5, 8, others), np.abs(snr))))
+    changes = [c for c in link(seen, TIMES, options, moving=False) if c.kind == "transient"]
+    assert [c.members.tolist() for c in changes] == ([[0, 1]] if told else [])
