@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from pathlib import Path
 
+import numpy as np
+import pytest
 from astropy.io import fits
 from astropy.table import Table
+
+from difflapse.model import bits
 
 
 def test_names_in_any_script_and_an_empty_frame(call, small_night: Path, tmp_path: Path) -> None:
@@ -31,3 +36,35 @@ def test_names_in_any_script_and_an_empty_frame(call, small_night: Path, tmp_pat
     listed = [row["file"] for row in fits.getdata(out / "cube.fits", "FRAMES")]
     assert sum(name.startswith(r"\u661f 1/2") and r"_\u03bb" in name for name in listed) == 2
     assert len(list((out / "aligned").glob("*_λ.fits"))) == 2
+
+
+@pytest.mark.parametrize("said", [0, 65535])
+def test_twelve_bits_that_a_header_knows_nothing_of(
+    call, small_night: Path, tmp_path: Path, said: int
+) -> None:
+    """Cut at 4095 in uint16: found in the pixels once, told, kept for what is made of the run later."""
+    night, out = tmp_path / "night", tmp_path / "out"
+    night.mkdir()
+    for file in sorted(small_night.glob("*.fits.fz")):
+        with fits.open(file) as hdus:
+            data, whole = np.minimum(hdus[1].data, 4095), hdus[1].header
+        header = fits.Header({key: whole[key] for key in ("DATE-OBS", "EXPTIME")} | {"BAYERPAT": "GBRG"})
+        if said:
+            header["SATURATE"] = said
+        fits.writeto(night / file.name.removesuffix(".fz"), data, header)
+    told = call("info", night).out
+    assert ("saturates at 65535 ADU" if said else "saturation unknown, 65535 ADU at most") in told
+    result = call("run", night, "-o", out, "--workers", 1, "--no-reel", "--no-injection")
+    assert result.code == 0, result.err
+    noted = (
+        "the header says that pixels saturate at 65535 ADU"
+        if said
+        else "no header says where pixels saturate"
+    )
+    assert noted in result.err and "4095 is used" in result.err
+    with (out / "run.toml").open("rb") as file:
+        camera = tomllib.load(file)["provenance"]["camera"]
+    assert (camera["saturation_adu"], camera["saturation_source"]) == (4095.0, "pixels")
+    stars = Table.read(out / "stars.ecsv", format="ascii.ecsv")
+    assert np.count_nonzero(stars["flags"] & bits.SATURATED) >= 3
+    assert call("verify", out).code == 0

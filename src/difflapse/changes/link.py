@@ -27,10 +27,19 @@ _STAYS = 0.5
 fewer is noise of its own."""
 _FLOOR = 4.5
 """S/N from which there are sightings."""
+_SAME = 0.8
+"""Stars' widths within which a place is the same."""
 _PLACE = 8.5
 """S/N together of a place that stands out."""
+_PAIR, _SAFE_PAIR, _ALIKE = 5.0, 6.0, 3.0
+"""S/N of the weaker of two sightings at one place where chance hardly makes such, or whatever the night is like; and by
+what factor one may outshine the other where its S/N is less than the second."""
 _ALONE = 10.0
 """S/N of a thing seen once."""
+_TRAILED = 1.5
+"""Stars' widths that a thing must move within an exposure for its trail to tell it from a point, ..."""
+_SHARPER = 0.8
+"""... and the sharpest frame's width over the usual one: a fifth is what seeing does within a night."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,10 @@ class LinkOptions:
     """Of a star, native pixels."""
     area: float = 4.5e6
     """Native pixels on which things can be seen."""
+    exposure: float = 0.0
+    """Of a frame, in the unit of times; 0 where it is unknown."""
+    strengths: np.ndarray | None = None
+    """S/N of all bright points that the night has, ascending; those that are linked, where that is all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,12 +305,45 @@ def _is_sure(
         pairs = as_strong * density * math.pi * apart**2 * _NEXT
         ratio = float(sightings.snr[own].max() / weakest)
         gap = int(np.ptp(frames))
-        return bool(pairs < options.false_alarms and weakest > 7.0 and ratio < 2.0 and gap <= 2)
+        sure = pairs < options.false_alarms and weakest > 7.0 and ratio < 2.0 and gap <= 2
+        return bool(sure and not _too_sharp(sightings, track, options).any())
     reach = 0.6 * options.fwhm + 3 * track.place_err
     chance = min(density * math.pi * reach**2, 0.5)
     others = max(len(by_frame) - 2, m - 2)
     expected = max(n_seeds, 1) * math.comb(others, m - 2) * chance ** (m - 2)
     return expected < options.false_alarms
+
+
+def _too_sharp(sightings: Sightings, track: Track, options: LinkOptions) -> np.ndarray:
+    """Which members of a track, (m,) bool, are sharper than what moves so fast: particles leave no trail.
+
+    A member's share of light in the brightest of 3x3 pixels is known to an error that follows from its S/N.
+    """
+    length = math.hypot(track.rate_x, track.rate_y) * options.exposure
+    if length < _TRAILED * options.fwhm:
+        return np.zeros(len(track.members), bool)
+    # The width that pixels see is that of the light and the pixel's own.
+    sigma = math.sqrt(max((_SHARPER * options.fwhm / 2.3548) ** 2 - 1 / 12, 0.2**2))
+    share = sightings.sharpness[track.members]
+    # The brightest pixel over the noise of one: a matched filter's S/N times its weight.
+    contrast = sightings.snr[track.members] * 2 * math.sqrt(math.pi) * sigma * share
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = share * np.sqrt((1 - share) ** 2 + 8 * share**2) / contrast
+        return np.asarray(share - 3 * error > _centre(sigma, 0.0) * _centre(sigma, length))
+
+
+def _centre(sigma: float, length: float) -> float:
+    """Share of the light on three pixels in a row that the middle one has: a Gaussian's, drawn out to a length."""
+    steps = (np.arange(64) + 0.5) / 64 - 0.5
+    inner, whole = (
+        sum(
+            math.erf((half - length * s) / (math.sqrt(2) * sigma))
+            + math.erf((half + length * s) / (math.sqrt(2) * sigma))
+            for s in steps
+        )
+        for half in (0.5, 1.5)
+    )
+    return inner / whole
 
 
 def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) -> list[np.ndarray]:
@@ -309,8 +355,11 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
     tree = cKDTree(np.column_stack([sightings.x[rows], sightings.y[rows]]))
     gone = np.zeros(len(rows), bool)
     frames = np.unique(sightings.frame[rows])
+    strengths = options.strengths
+    if strengths is None:
+        strengths = np.sort(sightings.snr[rows][sightings.snr[rows] > 0])
     found = []
-    for n, near in enumerate(tree.query_ball_point(tree.data, 0.8 * options.fwhm)):
+    for n, near in enumerate(tree.query_ball_point(tree.data, _SAME * options.fwhm)):
         if gone[n]:
             continue
         own = np.array([m for m in near if not gone[m]], int)
@@ -329,11 +378,27 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
         inside = int(((frames >= seen.min()) & (frames <= seen.max())).sum())
         steady &= len(own) >= _STAYS * _shown(float(np.median(np.abs(snr)))) * inside
         # Two frames must be strong; more may be weaker: what recurs at its place has a cause, if not this one.
-        enough = strong[1] > (6.0 if len(own) == 2 else 4.5) and math.hypot(*strong) > _PLACE
+        safe = strong[1] > (_SAFE_PAIR if len(own) == 2 else _FLOOR)
+        enough = math.hypot(*strong) > _PLACE and (
+            safe or _is_pair(snr, int(np.ptp(seen)), strengths, len(frames), options)
+        )
         if steady and enough:
             found.append(rows[own])
             gone[tree.query_ball_point(tree.data[n], 1.5 * options.fwhm)] = True
     return found
+
+
+def _is_pair(snr: np.ndarray, gap: int, strengths: np.ndarray, frames: int, options: LinkOptions) -> bool:
+    """Whether chance hardly puts two bright points as strong on one place so soon after one another.
+
+    Dark points are no such thing: where the template has no star, there is no light to be missed.
+    """
+    weaker = float(snr.min())
+    if len(snr) != 2 or weaker < _PAIR or snr.max() > _ALIKE * weaker:
+        return False
+    as_strong = len(strengths) - int(np.searchsorted(strengths, weaker))
+    each = as_strong / frames / options.area * math.pi * (_SAME * options.fwhm) ** 2
+    return as_strong * each * gap < options.false_alarms
 
 
 def _shown(snr: float) -> float:

@@ -18,6 +18,7 @@ from difflapse.model.sightings import (
     MOSAIC,
     NEGATIVE,
     REFLECTION,
+    REFUSED,
     ROWS,
     STAR,
     Sightings,
@@ -28,14 +29,14 @@ _SPIKE = 0.62
 """Share of a point's light in its brightest native pixel from which on it is no star: one of 1.5 px FWHM has 0.4."""
 _SPIKE_HALF = 8
 """Native pixels to each side that tell the sky about a point."""
+_OWN = 2.0
+"""Native pixels to each side, half of one more on a mosaic, among which the point's brightest one is."""
 _ONE_COLOUR = 0.9
 """Share of the light in one colour of the mosaic from which on it is no light of the sky."""
 _OPPOSITE = 0.35
 """A dipole's darker side has this much of the brighter one."""
-_SATURATED_REACH = 3.0
-"""Widths of a star about saturated pixels in which nothing is believed."""
 _HALO = 12.0
-"""Widths of a star about them in which nothing wide is."""
+"""Widths of a star about saturated pixels in which nothing wide is believed."""
 _WAYS, _ALONG = 8, 2.0
 """Directions, and widths of a star, in which a line of light is looked for, ..."""
 _GOES_ON = 0.35
@@ -54,6 +55,8 @@ _EXACT, _LONG = 0.002, 400.0
 """Sine up to which a line lies along a row however bright it is, and native pixels that it must have for that."""
 _HERE = 0.7
 """Native pixels within which a sensor's pixel is the same."""
+_SHAPED = 10.0
+"""S/N from which nine pixels tell a star from a single pixel: each of them has a third of that, or less."""
 _SAME_WAY = 2.0
 """Degrees within which lines of several frames have one direction."""
 _AGAIN = 4
@@ -66,6 +69,11 @@ _FIXED, _AWAY = 1.5, 4.0
 """Native pixels within which something stays on the sensor, while the sky moves by more than the second."""
 _RESTS = 0.7
 """Share of a track's sightings that are within the first where it is the sensor's."""
+_ALIGNED = 0.1
+"""Native pixels to which a frame's place on the sky is known, at least, ..."""
+_RATHER, _ALIKE_PLACES = 12.0, 4.0
+"""... chi square by which places on the sensor must fit better than those on the sky (of 400 things of the sky one does
+so by chance), and that of each sighting up to which they fit at all."""
 _FEW_ALONE = 3
 """Points on one frame each that a night may tell of; more are what particles leave."""
 
@@ -120,7 +128,7 @@ def scatter_of(snr: np.ndarray, starlight: Starlight) -> np.ndarray:
 
 
 def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: float) -> Sightings:
-    """Flag what lies at an edge or beside saturated pixels.
+    """Flag what lies at an edge, and what is wide near saturated pixels.
 
     Parameters
     ----------
@@ -136,7 +144,7 @@ def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: flo
     Returns
     -------
     Sightings
-        With flags `EDGE`, `BLEED` and `REFLECTION`; streaks cross what they like.
+        With flags `EDGE` and `REFLECTION`; streaks cross what they like.
     """
     i, j = _cells(sightings, grid, mask.shape)
     flags = sightings.flags.copy()
@@ -145,10 +153,33 @@ def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: flo
     # Single pixels that are blank are no edge.
     flags[points & _near_bits(mask, i, j, nowhere, _EDGE * fwhm + 1, whole=True, beyond=True)] |= EDGE
     full = np.uint8(bits.SATURATED)
-    flags[points & _near_bits(mask, i, j, full, _SATURATED_REACH * fwhm)] |= BLEED
     wide = points & (sightings.width > 1.5 * fwhm * grid.step)
     flags[np.flatnonzero(wide)[_near_bits(mask, i[wide], j[wide], full, _HALO * fwhm)]] |= REFLECTION
     return _with(sightings, flags)
+
+
+def by_border(sightings: Sightings, inner: tuple[int, int, int, int], fwhm_native: float) -> Sightings:
+    """Flag what lies at the edge of the sensor's live pixels: a dead border is masked, but no outside.
+
+    Parameters
+    ----------
+    sightings : Sightings
+        Of one frame, with `x_frame` and `y_frame`.
+    inner : tuple of int
+        First and last live column, first and last live row.
+    fwhm_native : float
+        Of a star as the products show it, native pixels: nothing is believed within two of it.
+
+    Returns
+    -------
+    Sightings
+        With flags `EDGE`; streaks cross what they like.
+    """
+    x, y = sightings.x_frame, sightings.y_frame
+    away = np.minimum.reduce([x - inner[0], inner[1] - x, y - inner[2], inner[3] - y])
+    with np.errstate(invalid="ignore"):
+        edge = ~sightings.is_streak & (away < _EDGE * fwhm_native)
+    return _with(sightings, np.where(edge, sightings.flags | EDGE, sightings.flags))
 
 
 def _near_bits(
@@ -371,9 +402,11 @@ def _spikes(
                         values[m] = abs(cut[v, u])
                         m += 1
                 noise = max(noise, 1.4826 * float(median(values[:m], room)))
-        b, a = r - 3, r - 3
-        for v in range(r - 3, r + 5):
-            for u in range(r - 3, r + 5):
+        # The brightest at the place itself: a star beside it is another's.
+        px, py, reach = x[n] - (i0 - r), y[n] - (j0 - r), _OWN + 0.5 * (step - 1)
+        b, a = int(np.rint(py)), int(np.rint(px))
+        for v in range(int(np.ceil(py - reach)), int(np.floor(py + reach)) + 1):
+            for u in range(int(np.ceil(px - reach)), int(np.floor(px + reach)) + 1):
                 if cut[v, u] > cut[b, a]:
                     b, a = v, u
         # Noise alone makes each of the nine differ; only what rises above it counts against a spike.
@@ -519,8 +552,11 @@ def by_pattern(sightings: Sightings, fwhm_native: float, frames: int) -> Sightin
 def stays_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
     """Whether what moves over the sky rests on the sensor: warm pixels do, which the sky drags along.
 
-    A stray sighting or two that lie on the same track do not hide one.
+    A stray sighting or two that lie on the same track do not hide one; all together may have moved by little more than
+    their errors.
     """
+    if rests_on_sensor(sightings, members):
+        return True
     x, y = sightings.x_frame[members], sightings.y_frame[members]
     moved = np.hypot(np.ptp(sightings.x[members]), np.ptp(sightings.y[members]))
     if not np.isfinite(x + y).any():
@@ -528,6 +564,21 @@ def stays_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
     with np.errstate(invalid="ignore"):
         rests = np.hypot(x - np.nanmedian(x), y - np.nanmedian(y)) < _FIXED
         return bool(moved > _AWAY and rests.mean() >= _RESTS)
+
+
+def rests_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
+    """Whether sightings of one thing fit one place of the sensor, and one place of the sky by far not so well."""
+    error = np.hypot(sightings.error[members], _ALIGNED)
+    if not np.isfinite(sightings.x_frame[members] + sightings.y_frame[members]).all():
+        return False
+
+    def chi(x: np.ndarray, y: np.ndarray) -> float:
+        w = 1 / error**2
+        return float(sum((w * (v - (w * v).sum() / w.sum()) ** 2).sum() for v in (x[members], y[members])))
+
+    sensor = chi(sightings.x_frame, sightings.y_frame)
+    rather = chi(sightings.x, sightings.y) - sensor > _RATHER
+    return bool(rather and sensor < _ALIKE_PLACES * 2 * (len(members) - 1))
 
 
 def by_crowd(sightings: Sightings, alone: np.ndarray) -> Sightings:
@@ -584,7 +635,9 @@ def by_echo(sightings: Sightings, fwhm_native: float) -> Sightings:
     return _with(sightings, flags)
 
 
-def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
+def by_sensor(
+    sightings: Sightings, fwhm_native: float, area: float = np.inf, false_alarms: float = 0.1
+) -> Sightings:
     """Flag what keeps its place on the sensor while the sky moves across it: hot pixels, and dust where it is wide.
 
     Parameters
@@ -593,6 +646,10 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
         Of the whole night, with `x_frame` and `y_frame`.
     fwhm_native : float
         Of a star, native pixels.
+    area : float
+        Native pixels on which things can be seen.
+    false_alarms : float
+        Places of the sensor in a night that may be flagged by chance.
 
     Returns
     -------
@@ -603,11 +660,13 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
     -----
     Seen within 0.7 px of one place of the sensor on three frames or more, at places of the sky more than two stars'
     widths apart. What is spread like a star is spared: a thing that stands still over the ground is fixed on the
-    sensor of a camera that does not follow the sky.
+    sensor of a camera that does not follow the sky. But faint points, whose shape is mostly noise's, are counted: a
+    pixel that is warm now and then is met at more places of the sky than chance would put on one place of the sensor.
     """
     from scipy.spatial import cKDTree
 
     flags = sightings.flags.copy()
+    open_sky = (flags & REFUSED & ~(HOT | COSMIC)) == 0
     for wide, bit, radius in ((False, HOT, _HERE), (True, DUST, 0.5 * fwhm_native)):
         is_wide = sightings.width > 1.5 * fwhm_native * 1.2
         known = np.isfinite(sightings.x_frame + sightings.y_frame) & ~sightings.is_streak
@@ -615,6 +674,7 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
         if len(rows) < 3:
             continue
         tree = cKDTree(np.column_stack([sightings.x_frame[rows], sightings.y_frame[rows]]))
+        many = _beyond_chance(int(open_sky[rows].sum()), np.pi * radius**2 / area, false_alarms)
         for near in tree.query_ball_point(tree.data, radius):
             if len(near) < 3:
                 continue
@@ -622,12 +682,41 @@ def by_sensor(sightings: Sightings, fwhm_native: float) -> Sightings:
             if len(np.unique(sightings.frame[own])) < 3:
                 continue
             apart = np.hypot(np.ptp(sightings.x[own]), np.ptp(sightings.y[own]))
-            sharp = (
-                np.nanmedian(sightings.sharpness[own]) if np.isfinite(sightings.sharpness[own]).any() else 1.0
-            )
-            if apart > 2 * fwhm_native and (wide or sharp > 0.45):
+            if apart <= 2 * fwhm_native:
+                continue
+            # Of what is dark the brightest pixel tells nothing, and nothing dark stands still over the ground.
+            shaped = own[(sightings.snr[own] > 0) & np.isfinite(sightings.sharpness[own])]
+            sharp = np.median(sightings.sharpness[shaped]) if 2 * len(shaped) > len(own) else 1.0
+            if wide or sharp > 0.45:
+                flags[own] |= bit
+                continue
+            own = own[open_sky[own]]
+            faint = len(own) >= many and float(np.median(np.abs(sightings.snr[own]))) < _SHAPED
+            if faint and _sky_places(sightings.x[own], sightings.y[own], 2 * fwhm_native) >= many:
                 flags[own] |= bit
     return _with(sightings, flags)
+
+
+def _beyond_chance(n: int, share: float, false_alarms: float) -> int:
+    """So many of `n` points, three at least, chance would not put on one place: `share` of the area is one's reach.
+
+    Each point has Poisson's chance of that many neighbours less itself; all of them together stay below `false_alarms`.
+    """
+    from scipy.stats import poisson
+
+    many = 3
+    while many < n and n * poisson.sf(many - 2, n * share) >= false_alarms:
+        many += 1
+    return many
+
+
+def _sky_places(x: np.ndarray, y: np.ndarray, apart: float) -> int:
+    """How many of some points, each further than `apart` from those taken before it, there are."""
+    taken: list[int] = []
+    for n in range(len(x)):
+        if all(np.hypot(x[n] - x[m], y[n] - y[m]) > apart for m in taken):
+            taken.append(n)
+    return len(taken)
 
 
 def _cells(sightings: Sightings, grid: ProductGrid, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

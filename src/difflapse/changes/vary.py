@@ -106,7 +106,9 @@ def find_variation(share: np.ndarray, judged: np.ndarray, suspect: np.ndarray | 
     )
     for i, s in enumerate(found):
         light = 1 + share[known[:, s], s]
-        smooth = np.array([np.median(light[max(0, k - 1) : k + 2]) for k in range(len(light))])
+        # Of three at the ends as well: one frame alone shows nothing.
+        begins = np.clip(np.arange(len(light)) - 1, 0, max(len(light) - 3, 0))
+        smooth = np.array([np.median(light[k : k + 3]) for k in begins])
         top, low = smooth.max(), smooth.min()
         if low < _GONE * top:
             gone[i] = True
@@ -126,20 +128,21 @@ def _came_or_went(share: np.ndarray, judged: np.ndarray) -> np.ndarray:
     """
     known = np.isfinite(judged)
     light, mark = np.where(known, 1 + share, 0.0), np.where(known, np.clip(judged, -60, 60), 0.0)
-    count, light, mark = (np.cumsum(v, axis=0) for v in (known, light, mark))
+    # What one frame alone shows, a particle on the last one, is no star that came: the brightest frame does not count.
+    every = np.arange(judged.shape[1])
+    top = np.argmax(np.where(known, mark, -np.inf), axis=0)
+    held = known.copy()
+    held[top, every], light[top, every], mark[top, every] = False, 0.0, 0.0
+    known, held, light, mark = (np.cumsum(v, axis=0) for v in (known, held, light, mark))
     found = np.zeros(judged.shape[1], bool)
     for k in range(len(judged) - 1):
-        sides = [
-            (n, s / np.maximum(n, 1), m / np.maximum(n, 1))
-            for n, s, m in (
-                (count[k], light[k], mark[k]),
-                (count[-1] - count[k], light[-1] - light[k], mark[-1] - mark[k]),
-            )
-        ]
-        (n1, light1, mark1), (n2, light2, mark2) = sides
+        n1, n2 = held[k], held[-1] - held[k]
+        light1, mark1 = light[k] / np.maximum(n1, 1), mark[k] / np.maximum(n1, 1)
+        light2, mark2 = (light[-1] - light[k]) / np.maximum(n2, 1), (mark[-1] - mark[k]) / np.maximum(n2, 1)
         step = np.abs(mark1 - mark2) * np.sqrt(n1 * n2 / np.maximum(n1 + n2, 1))
         dark, lit = np.minimum(light1, light2), np.maximum(light1, light2)
-        found |= (np.minimum(n1, n2) >= _OFTEN) & (step > _STEP) & (dark < _GONE * lit)
+        often = np.minimum(known[k], known[-1] - known[k]) >= _OFTEN
+        found |= often & (step > _STEP) & (dark < _GONE * lit)
     return found
 
 

@@ -109,7 +109,13 @@ def _detector(night: Mapping[str, Any]) -> Iterator[str]:
         ("gain_e_adu", "gain {:g} e-/ADU"),
         ("read_noise_e", "read noise {:g} e-"),
         ("bias_adu", "bias {:g} ADU"),
-        ("saturation_adu", "saturates at {:g} ADU"),
     ):
         if night[key] is not None:
             yield text.format(night[key])
+    level = night["saturation_adu"]
+    if level is not None and night["saturation_source"] != "type":
+        yield f"saturates at {level:g} ADU"
+    else:
+        # What a run finds in the pixels, no header tells.
+        most = "" if level is None else f", {level:g} ADU at most"
+        yield f"saturation unknown{most}: a run looks where pixels pile up"

@@ -72,6 +72,8 @@ def _camera(camera: Mapping[str, Any]) -> str:
         parts.append(f"read noise {camera['read_noise_e']:.3g} e (header)")
     if camera.get("response"):
         parts.append(f"pixels' response {100 * camera['response']:.2g} %")
+    if camera.get("saturation_adu") and camera["saturation_source"] != "type":
+        parts.append(f"saturates at {camera['saturation_adu']:g} ADU ({camera['saturation_source']})")
     if camera.get("not_measured"):
         parts.append(f"not measured: {camera['not_measured']}")
     return ", ".join(parts)

@@ -29,6 +29,8 @@ class Levels:
     read_noise_e: float | None
     bias_adu: float | None
     saturation_adu: float | None
+    saturation_source: str = ""
+    """``header``, ``camera`` (what is known of its family), ``type`` (the most it can hold), or empty."""
 
 
 @dataclass(frozen=True)
@@ -304,14 +306,17 @@ def levels(header: fits.Header, dialect: Dialect, dtype: np.dtype) -> Levels:
     maker = " ".join(str(card(header, k)) for k in ("INSTRUME", "CAMERA", "SWCREATE", "CREATOR", "PROGRAM"))
     if keyword == "GAIN" and SETTING_NOT_GAIN.search(maker):
         gain = None
-    saturation = find_number(header, "saturation") or known.saturation_adu
+    saturation, source = find_number(header, "saturation"), "header"
+    if not saturation:
+        saturation, source = known.saturation_adu, "camera"
     if saturation is None and dtype.kind in "iu":
-        saturation = float(np.iinfo(dtype).max)
+        saturation, source = float(np.iinfo(dtype).max), "type"
     return Levels(
         gain if isinstance(gain, float) else known.gain_e_adu,
         find_number(header, "read_noise") or known.read_noise_e,
         find_number(header, "bias") or known.bias_adu,
         saturation,
+        source if saturation is not None else "",
     )
 
 

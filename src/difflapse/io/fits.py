@@ -107,6 +107,7 @@ def scan(path: str | Path, root: str = "") -> Scan:
         read_noise_e=levels.read_noise_e,
         bias_adu=levels.bias_adu,
         saturation_adu=levels.saturation_adu,
+        saturation_source=levels.saturation_source,
         mosaic=mosaic,
         camera=dialects.camera_of(header, dialect),
         filter=dialects.filter_of(header),

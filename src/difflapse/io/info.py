@@ -28,8 +28,8 @@ def describe(inventory: Inventory) -> dict[str, Any]:
         ``hdu``, ``object``, ``camera``, ``filter``, ``mosaic`` (empty: monochrome), ``mosaic_reason``,
         ``first_utc`` and ``last_utc`` (ISO, middle of the exposures; None if unknown), ``cadence_s``
         (median), ``exposure_s`` (median), ``exposure_range_s``, ``time_source``, ``time_reason``, ``wcs``,
-        ``gain_e_adu``, ``read_noise_e``, ``bias_adu``, ``saturation_adu``, ``site``, ``notes`` and ``files``,
-        in time order; ``left_out``, a list of dicts: ``file``, ``reason``.
+        ``gain_e_adu``, ``read_noise_e``, ``bias_adu``, ``saturation_adu``, ``saturation_source``, ``site``,
+        ``notes`` and ``files``, in time order; ``left_out``, a list of dicts: ``file``, ``reason``.
     """
     return {
         "root": inventory.root,
@@ -69,6 +69,7 @@ def _sequence(sequence: Sequence) -> dict[str, Any]:
         "read_noise_e": first.read_noise_e,
         "bias_adu": first.bias_adu,
         "saturation_adu": first.saturation_adu,
+        "saturation_source": first.saturation_source,
         "site": _site(first),
         "notes": clock[1:] + [n for n in sequence.notes if not n.startswith(("clock: ", "mosaic: "))],
         "files": [f.file for f in frames],

@@ -18,15 +18,29 @@ _LEAST_SIGMA = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Defects:
-    """Defective pixels of a sensor, native coordinates."""
+    """What is wrong with a sensor: defective pixels, native coordinates, and where it cuts the others."""
 
     x: np.ndarray
     """(n,) int64."""
     y: np.ndarray
     """(n,) int64."""
+    cut_adu: float | None = None
+    """The level at which the night's frames show that pixels are cut; None where they do not."""
+    header_holds: bool = True
+    """Whether the frames leave it possible that pixels saturate where their headers say."""
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def inner(self, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+        """First and last column, first and last row, of what whole columns and rows at the edges leave of (ny, nx)."""
+        ny, nx = shape
+        columns = np.bincount(self.x, minlength=nx) >= ny
+        rows = np.bincount(self.y, minlength=ny) >= nx
+        if columns.all() or rows.all():
+            return 0, nx - 1, 0, ny - 1
+        x, y = np.flatnonzero(~columns), np.flatnonzero(~rows)
+        return int(x[0]), int(x[-1]), int(y[0]), int(y[-1])
 
     @classmethod
     def none(cls) -> Defects:

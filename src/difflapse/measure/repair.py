@@ -6,42 +6,12 @@ import numba
 import numpy as np
 
 _BLOCK = 1024
-_BELOW = 0.05
-"""Part of a frame's range below its greatest value that is counted beside it, ..."""
-_FEWEST_CUT, _MOST_CUT = 12, 0.05
-"""... and pixels, and share of the pixels, of the greatest value where a camera cuts."""
 
 
 def find_saturated(data: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Native pixels (x, y) at and above the saturation level, as int64 arrays."""
-    index = _at_least(np.ascontiguousarray(data).reshape(-1), level)
+    index = at_least(np.ascontiguousarray(data).reshape(-1), level)
     return index % data.shape[1], index // data.shape[1]
-
-
-def clip_level(data: np.ndarray) -> float | None:
-    """The greatest value of a frame, where so many of its pixels have just that one that the camera cuts there.
-
-    Parameters
-    ----------
-    data : ndarray, shape (ny, nx)
-        Native pixels.
-
-    Returns
-    -------
-    float or None
-        None where the brightest pixels differ, as stars' do. Cut are 12 pixels or more, but no more than a twentieth
-        of all (a frame of one value is blank), and twice as many as lie within 5 % of the range below.
-    """
-    top = float(data.max()) if data.size else np.nan
-    if not np.isfinite(top):
-        return None
-    low = float(np.median(data[::7, ::5]))
-    values = np.ascontiguousarray(data).reshape(-1)
-    values = values[_at_least(values, top - _BELOW * (top - low))]
-    cut = int((values == top).sum())
-    if cut < _FEWEST_CUT or cut > _MOST_CUT * data.size or cut < 2 * (len(values) - cut):
-        return None
-    return top
 
 
 def repair(data: np.ndarray, x: np.ndarray, y: np.ndarray, step: int) -> np.ndarray:
@@ -89,7 +59,7 @@ def repair(data: np.ndarray, x: np.ndarray, y: np.ndarray, step: int) -> np.ndar
     return data
 
 
-def _at_least(values: np.ndarray, level: float) -> np.ndarray:
+def at_least(values: np.ndarray, level: float) -> np.ndarray:
     """Flat indices, ascending, of the values at and above a level."""
     n = len(values) // _BLOCK
     blocks = np.arange(-(-len(values) // _BLOCK))

@@ -40,6 +40,8 @@ class FrameFacts:
     """Level of no light; None if unknown."""
     saturation_adu: float | None = None
     """Level at and above which a pixel is saturated; None if unknown."""
+    saturation_source: str = ""
+    """``header``; ``camera``, which is known to saturate there; ``type``, the most it can hold; empty if unknown."""
     mosaic: str = ""
     """Colours of the 2x2 mosaic in array order (row 0 col 0, row 0 col 1, row 1 col 0, row 1 col 1):
     ``GBRG``;

@@ -26,7 +26,7 @@ REASONS: dict[int, str] = {
     COSMIC: "sharper than any star: a cosmic ray, or a pixel that flickered",
     DUST: "wide and fixed on the sensor: a shadow of dust",
     DIPOLE: "light and dark side by side at a star: not aligned to a fraction of a pixel",
-    BLEED: "beside saturated pixels, or on a bright star's spike",
+    BLEED: "beside saturated pixels, or on a bright star's spike or trail",
     MOSAIC: "in one colour of the mosaic only",
     EDGE: "at the edge of what the frame or the template sees",
     REFLECTION: "wide, and too close to a very bright star: a reflection or a halo",

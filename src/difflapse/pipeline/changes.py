@@ -13,7 +13,7 @@ from difflapse.changes import kinds, refuse
 from difflapse.changes.coma import coma_strength
 from difflapse.changes.comet import Comet, find_again
 from difflapse.changes.find import distance_to_line
-from difflapse.changes.link import LinkOptions, link
+from difflapse.changes.link import link
 from difflapse.changes.vary import find_variation
 from difflapse.errors import FrameError, InputError
 from difflapse.io.products import write_table
@@ -26,7 +26,7 @@ from difflapse.pipeline.curves import finish_curves
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.follow import SMALLEST, find_on
 from difflapse.pipeline.records import Scene
-from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, places_of
+from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, link_options, places_of
 from difflapse.pipeline.sky import place_of
 
 _SPOILT = BLEED | DUST | EDGE | HOT | REFLECTION
@@ -37,6 +37,8 @@ _COMA_LINE = 12.0
 """Widths of a coma up to which a line through it is its own."""
 _LEAST_MAG = 0.005
 """Amplitude below which nothing is a variable: flat field and air do as much to the brightest stars of a field."""
+_BORNE_OUT = 0.01
+"""Chance that noise makes a star's light curve, below which it bears out what the differences say of that star."""
 _BRIGHT = 8.0
 """S/N of sightings that tell where a change is, ..."""
 _BESIDE = 0.45
@@ -61,7 +63,9 @@ def find_changes(desk: Desk) -> None:
     }
     watch: Watch = night.shared("watch")
     sightings = Sightings.joined(v.sightings for v in given.values())
-    sightings = refuse.by_echo(refuse.by_sensor(sightings, watch.fwhm), watch.fwhm)
+    area = night.shared("canvas").grid.native_area
+    sightings = refuse.by_sensor(sightings, watch.fwhm, area, night.options.false_alarms)
+    sightings = refuse.by_echo(sightings, watch.fwhm)
     sightings = refuse.by_pattern(sightings, watch.fwhm, len(given))
     series = places_of(night, given, sightings)
     # Stars are judged by their light curves, restless or not.
@@ -79,7 +83,9 @@ def judge_night(
     night = desk.night
     scene: Scene = night.shared("scene")
     times = night.hours()
-    reach = LinkOptions(night.options.false_alarms, watch.fwhm, night.shared("canvas").grid.native_area)
+    bright = sightings.believed & ~sightings.is_streak & (sightings.snr > 0)
+    night.share("strengths", np.sort(sightings.snr[bright]))
+    reach = link_options(night, watch)
     comets = _comets(desk, watch, times)
     taken = np.zeros(len(sightings), bool)
     for comet in comets:
@@ -92,12 +98,9 @@ def judge_night(
     linked = link(sightings, times, reach, taken | (at_star & _recurs(sightings, nearest, at_star)))
     moving = [c for c in linked if c.kind in ("mover", "streak")]
     resting = [c for c in moving if c.kind == "mover" and refuse.stays_on_sensor(sightings, c.members)]
-    if resting:
-        flags = sightings.flags.copy()
-        for c in resting:
-            flags[c.members] |= HOT
-            moving.remove(c)
-        sightings = replace(sightings, flags=flags)
+    for c in resting:
+        sightings = _flagged(sightings, c.members, HOT)
+        moving.remove(c)
     moving = [_with_coma(desk, watch, c, times) if c.kind == "mover" else c for c in moving]
     share, judged = _light_curves(night, given, len(stars))
     for k, row in enumerate(sorted(given)):
@@ -110,6 +113,7 @@ def judge_night(
     claimed = taken.copy()
     for c in moving:
         claimed[c.members] = True
+    finish_curves(desk)
     if len(stars) and len(used):
         variation = find_variation(share, judged, _suspects(night, x, y, 0.8 * watch.fwhm))
         variation = variation.take(_are_there(variation.star, x, y, sightings, ~claimed, watch.fwhm))
@@ -118,6 +122,11 @@ def judge_night(
         members = [
             np.flatnonzero(at_star & (nearest == s) & ~claimed & sightings.believed) for s in variation.star
         ]
+        if night.has("variability"):
+            # What no frame shows by itself is borne out by the light on native pixels, or it is the subtraction's.
+            told = np.array([len(own) > 0 for own in members], bool)
+            told |= _loud(night, x, y, 0.8 * watch.fwhm, _BORNE_OUT)[variation.star]
+            variation, members = variation.take(told), [m for m, ok in zip(members, told, strict=True) if ok]
         changes += kinds.of_stars(variation, x, y, members, used)
         varying = np.zeros(len(stars), bool)
         varying[variation.star] = True
@@ -135,7 +144,11 @@ def judge_night(
         ghost = near & ~now & (sightings.snr < 0) & ~claimed
         sightings = replace(sightings, flags=np.where(ghost, sightings.flags | NEGATIVE, sightings.flags))
         claimed |= near
-    changes += link(sightings, times, reach, claimed, moving=False)
+    for c in link(sightings, times, reach, claimed, moving=False):
+        if c.kind == "transient" and refuse.rests_on_sensor(sightings, c.members):
+            sightings = _flagged(sightings, c.members, HOT)
+        else:
+            changes.append(c)
     single = [c for c in changes if c.kind == "unknown"]
     sightings = refuse.by_crowd(sightings, np.array([n for c in single for n in c.members], int))
     changes = [c for c in changes if c.kind != "unknown" or sightings.believed[c.members].all()]
@@ -147,7 +160,6 @@ def judge_night(
         if c.kind == "streak":
             c = kinds.of_streak(c, sightings, shape, minutes, watch.width * night.shared("canvas").grid.step)
         out.append(c)
-    finish_curves(desk)
     if night.has("variability"):
         v = night.shared("variability")
         out = kinds.with_curves(out, v.star, v.x, v.y, v.amplitude_mag, 0.8 * watch.fwhm)
@@ -159,6 +171,13 @@ def judge_night(
         if c.kind == "comet":
             owner[_near_path(sightings, c, times, 0.6 * c.width)[1] & (owner < 0) & sightings.believed] = n
     return sightings, owner, out
+
+
+def _flagged(sightings: Sightings, members: np.ndarray, flag: int) -> Sightings:
+    """The sightings, some of them with one more flag."""
+    flags = sightings.flags.copy()
+    flags[members] |= flag
+    return replace(sightings, flags=flags)
 
 
 def _without_calm(changes: list[Change], sightings: Sightings) -> tuple[list[Change], Sightings]:
@@ -270,12 +289,18 @@ def _clear_slots(desk: Desk, watch: Watch) -> tuple[list[int], list[int]]:
 
 def _suspects(night: Night, x: np.ndarray, y: np.ndarray, reach: float) -> np.ndarray:
     """Which of the stars at (x, y) vary by their light curves, by fewer false alarms than are asked for."""
-    out = np.zeros(len(x), bool)
     if not night.has("variability"):
-        return out
+        return np.zeros(len(x), bool)
+    tested = max(night.shared("variability").tested, 1)
+    return _loud(night, x, y, reach, night.options.false_alarms / tested)
+
+
+def _loud(night: Night, x: np.ndarray, y: np.ndarray, reach: float, chance: float) -> np.ndarray:
+    """Which of the stars at (x, y) have a light curve within `reach` that noise makes with less than that chance."""
+    out = np.zeros(len(x), bool)
     v = night.shared("variability")
     with np.errstate(invalid="ignore"):
-        loud = np.flatnonzero(v.false_alarm * max(v.tested, 1) < night.options.false_alarms)
+        loud = np.flatnonzero(v.false_alarm < chance)
     for n in loud:
         out |= np.hypot(x - v.x[n], y - v.y[n]) < reach
     return out

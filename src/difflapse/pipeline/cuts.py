@@ -159,7 +159,7 @@ def _block(
     x0, y0, x1, y1 = box
     cut = np.s_[y0 - row : y1 - row, x0:x1]
     inside = (defects.x >= x0) & (defects.x < x1) & (defects.y >= y0) & (defects.y < y1)
-    own = Defects(defects.x[inside] - x0, defects.y[inside] - y0)
+    own = replace(defects, x=defects.x[inside] - x0, y=defects.y[inside] - y0)
     return tasks.listed(Frame(facts, data[cut].copy(), None if mask is None else mask[cut].copy()), own)
 
 

@@ -12,7 +12,7 @@ from astropy.table import Table
 
 from difflapse.align.stamps import native_side
 from difflapse.align.warp import BadPixels
-from difflapse.changes import refuse
+from difflapse.changes import beside, refuse
 from difflapse.changes.find import FindOptions, search
 from difflapse.changes.link import LinkOptions, link
 from difflapse.difference.windows import cut
@@ -24,8 +24,8 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.plant import KINDS, SEED, Planted, sheet_of
 from difflapse.pipeline.records import Pixels
-from difflapse.pipeline.sensor import facts_with_gain
-from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, measured, places_of
+from difflapse.pipeline.sensor import facts_with_gain, in_force
+from difflapse.pipeline.sight import BELIEVED, Sighted, Watch, by_lanes, link_options, measured, places_of
 
 _APART = 1e5
 """Native pixels between windows while they are linked."""
@@ -73,12 +73,14 @@ def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> P
     found = refuse.by_dipole(found, watch.fwhm, starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
     found = refuse.by_spike(found, snr, mask, starlight.bins, grid, watch.width)
+    found = beside.by_ring(found, beside.rings(mask, watch.width), sighted.beside, grid, BELIEVED)
     # From the sheet to the reference, and on to the frame.
     _, row = grid.from_native(found.x, found.y)
     window = np.clip((row + 0.5) // planted.side, 0, len(planted) - 1).astype(int)
     place = planted.place[k, window]
     x = found.x + own.origin[0] + own.step * place[:, 0]
     y = found.y + own.origin[1] + own.step * (place[:, 1] - window * planted.side)
+    found = by_lanes(found, x, y, watch, sighted.dark)
     alignment: Alignment = values["alignment"]
     fx, fy = (np.asarray(v) for v in alignment.transform.inverse(x, y))
     pixels, corner = _native_sheet(night, k, values["pixels"])
@@ -90,9 +92,10 @@ def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> P
     inside = (at_x > 0) & (at_y > 0) & (at_x < height - 1) & (at_y < height - 1)
     at_x, at_y = np.where(inside, at_x, np.nan), np.where(inside, at_y + window * height, np.nan)
     found = measured(found, at_x, at_y, facts_with_gain(night, k), pixels, watch, grid, template, brighten)
+    found = refuse.by_border(replace(found, x_frame=fx, y_frame=fy), watch.inner, watch.width * grid.step)
     if not sighted.clear:
         found = replace(found, flags=found.flags | CLOUD)
-    return Probed(window, replace(found, x=x, y=y, x_frame=fx, y_frame=fy))
+    return Probed(window, replace(found, x=x, y=y))
 
 
 def _native_sheet(night: Night, k: int, pixels: Pixels) -> tuple[Pixels, np.ndarray]:
@@ -107,7 +110,7 @@ def _native_sheet(night: Night, k: int, pixels: Pixels) -> tuple[Pixels, np.ndar
     level = float(np.median(pixels.data[::64, ::64]))
     data = cut(native_order(pixels.data), corner, side, level).astype(np.float32)
     data.reshape(n, side, side)[:, dark : side - dark, dark : side - dark] += stamps
-    saturation = night.frames[k].saturation_adu
+    saturation = in_force(night, night.frames[k]).saturation_adu
     if saturation is not None:
         np.minimum(data, saturation, out=data)
     bad = cut(pixels.bad_bits, corner, side)
@@ -143,9 +146,11 @@ def measure_depth(desk: Desk) -> None:
     planted: Planted = night.shared("planted")
     watch: Watch = night.shared("watch")
     grid: ProductGrid = night.shared("canvas").grid
-    options = LinkOptions(night.options.false_alarms, watch.fwhm, grid.native_area)
+    options = link_options(night, watch)
     window = np.concatenate([p.window for p in held])
-    sightings = refuse.by_sensor(Sightings.joined([p.sightings for p in held]), watch.fwhm)
+    sightings = Sightings.joined([p.sightings for p in held])
+    windows = len(planted) * (planted.side * grid.step) ** 2
+    sightings = refuse.by_sensor(sightings, watch.fwhm, windows, night.options.false_alarms)
     given = {k: s for k, s in desk.values["sighted"].items() if s is not None and k not in desk.failed}
     sightings = refuse.by_place(sightings, BELIEVED, places_of(night, given, sightings))
     verdict = judge(planted, window, sightings, night.hours(), options, _known_places(night))

@@ -17,6 +17,7 @@ from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import product_grid, typical_frame, without_crop
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Reference, SkyPlace
+from difflapse.pipeline.sensor import alone
 from difflapse.pipeline.sky import solve_alone
 from difflapse.pipeline.tasks import listed, locate, reduce
 
@@ -129,7 +130,7 @@ def lay_on_external(desk: Desk, external: External, ranked: Iterable[int]) -> Re
 
 def _look(night: Night, external: External) -> Stars:
     """The reference's stars, native px; its small picture is shared with all workers."""
-    frame = read_external_pixels(external)
+    frame = alone(read_external_pixels(external))
     pixels = listed(frame, Defects.none())
     stars, quality = find_stars(replace(frame, data=pixels.data, mask=pixels.mask))
     if not all(np.isfinite(quality.noise_adu)):

@@ -26,6 +26,7 @@ from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.records import Member, Reference
+from difflapse.pipeline.sensor import alone
 
 _MOST_STARS = 600
 
@@ -116,7 +117,7 @@ def _lay(night: Night, base: Member, smooth: bool) -> Foreign:
     if options.method == "none":
         transform, method, rms = Transform.identity(), "none", float("nan")
     else:
-        frame = read_external_pixels(external)
+        frame = alone(read_external_pixels(external))
         small = functools.cache(
             lambda: tasks.reduce(tasks.listed(frame, Defects.none()), frame.facts, external.step)
         )
@@ -158,7 +159,7 @@ def _lay(night: Night, base: Member, smooth: bool) -> Foreign:
 
 def _stars(external: External) -> Stars:
     """Its stars, native px of the frame whose grid it lies on."""
-    frame = read_external_pixels(external)
+    frame = alone(read_external_pixels(external))
     pixels = tasks.listed(frame, Defects.none())
     stars, _ = find_stars(replace(frame, data=pixels.data, mask=pixels.mask))
     if external.step == 1:
@@ -179,7 +180,7 @@ def _resampled(
     kernel = night.options.resample
     facts = external.facts
     if external.grid is None and facts.mosaic:
-        frame = read_external_pixels(external)
+        frame = alone(read_external_pixels(external))
         pixels = tasks.listed(frame, Defects.none())
         _, quality = find_stars(replace(frame, data=pixels.data, mask=pixels.mask))
         warped = apply_transform(

@@ -16,7 +16,7 @@ from difflapse.difference.mesh import constant, mean
 from difflapse.difference.noise import joint_correlation
 from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.fits import compact, read_frame
-from difflapse.measure import Defects
+from difflapse.measure import Defects, common_clip_level, is_plausible, saturation_of
 from difflapse.measure import find_defects as measure_defects
 from difflapse.measure.transfer import Transfer, photon_transfer
 from difflapse.model import Frame, Inventory, Quality
@@ -253,8 +253,12 @@ def _defects_task(night: Night, threads: int) -> tuple[Defects, Transfer]:
     with ThreadPoolExecutor(threads) as pool:
         read = [frame for frame in pool.map(lambda k: _readable(night, k), chosen) if frame is not None]
     facts = night.frames[0]
-    transfer = photon_transfer(read, facts.mosaic, facts.bias_adu, facts.saturation_adu)
-    return measure_defects(read, facts.mosaic, threads=threads), transfer
+    defects = measure_defects(read, facts.mosaic, threads=threads)
+    # A hot pixel is not saturated, nor is a column that is stuck.
+    cut = common_clip_level(read, np.unique(defects.y * facts.shape[1] + defects.x))
+    defects = replace(defects, cut_adu=cut, header_holds=is_plausible(facts, read))
+    saturation = saturation_of(facts, cut, defects.header_holds)
+    return defects, photon_transfer(read, facts.mosaic, facts.bias_adu, saturation)
 
 
 def _readable(night: Night, k: int) -> np.ndarray | None:

@@ -9,14 +9,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from difflapse.changes import refuse
+from difflapse.changes import beside, refuse
 from difflapse.changes.find import FindOptions, search
+from difflapse.changes.lanes import BRIGHT, Lanes, find_lanes, off_frame
+from difflapse.changes.link import LinkOptions
 from difflapse.changes.starlight import Starlight, field_of, find_starlight, scatter_by_light
 from difflapse.changes.streaks import least_snr
 from difflapse.difference.mesh import image, mean
 from difflapse.measure.photometry import aperture_sums, default_annulus
 from difflapse.model import FrameFacts, ProductGrid, bits
-from difflapse.model.sightings import CLOUD, STAR, Sightings
+from difflapse.model.sightings import BLEED, CLOUD, STAR, Sightings
 from difflapse.mosaic import bin_medians
 from difflapse.pipeline import tasks
 from difflapse.pipeline.context import Night
@@ -58,6 +60,10 @@ class Watch:
     """Differences in which lines are looked for."""
     place_frames: tuple[int, ...]
     """Frames whose filtered difference is kept, by their place in the array ``places``; none without a template."""
+    lanes: Lanes
+    """Rows and columns that bright stars' light goes on along; none without a template."""
+    inner: tuple[int, int, int, int]
+    """First and last live column, first and last live row of the sensor."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +75,10 @@ class Sighted:
     """Whether its stars are believed."""
     scatter: np.ndarray
     """(n_bins,): of its filtered difference, where the template is so bright."""
+    dark: np.ndarray
+    """(m,) bool: lanes of the template that this frame lacks, for it does not hold their stars."""
+    beside: np.ndarray
+    """How much more it errs in rings about saturated pixels (`difflapse.changes.beside.errors`)."""
 
 
 def prepare_watch(desk: Desk) -> None:
@@ -104,13 +114,56 @@ def prepare_watch(desk: Desk) -> None:
     cell = max(1, CELL // step)
     # Where neighbours in time are subtracted, what moves makes the places on its way restless.
     kept = _of(used, PLACE_FRAMES) if scene.mode == "template" else ()
-    watch = Watch(starlight, fwhm, width, _of(used, COMET_FRAMES), cell, len(used), kept)
+    lanes = Lanes.none()
+    if scene.mode == "template":
+        lanes = find_lanes(starlight, canvas.grid, _bright_beyond(desk, starlight, fwhm), 3 * fwhm)
+    inner = reference.defects.inner(night.frames[reference.frame].shape)
+    watch = Watch(starlight, fwhm, width, _of(used, COMET_FRAMES), cell, len(used), kept, lanes, inner)
     night.share("watch", watch)
     ny, nx = canvas.grid.shape
     night.make_array("cells", (len(watch.comet_frames), ny // cell, nx // cell), np.float32)
     if kept:
         night.make_array("places", (len(kept), ny, nx), np.int8)
     night.make_array("star_residuals", (len(night.frames), 2, max(len(starlight), 1)), np.float32)
+
+
+def _bright_beyond(desk: Desk, starlight: Starlight, fwhm: float) -> np.ndarray:
+    """Native pixels (b, 2) of the reference where stars lie that the template's frames hold beyond the products, of
+    those as bright as stars that leave more than their wings.
+    """
+    night = desk.night
+    grid: ProductGrid = night.shared("canvas").grid
+    frames = night.shared("scene").template_frames
+    places, flux, bright = [], [], []
+    for k in frames:
+        stars = desk.value("stars", k)
+        x, y = (np.asarray(v) for v in desk.value("alignment", k).transform(stars.x, stars.y))
+        i, j = grid.from_native(x, y)
+        ny, nx = grid.shape
+        on = (i >= 0) & (j >= 0) & (i <= nx - 1) & (j <= ny - 1)
+        there = starlight.bins[np.rint(j[on]).astype(int), np.rint(i[on]).astype(int)]
+        bright.append(stars.flux[on][there >= BRIGHT])
+        off = np.isfinite(x + y) & ~on
+        places.append(np.column_stack([x[off], y[off]]))
+        flux.append(stars.flux[off])
+    known = np.concatenate([*bright, np.zeros(0)])
+    if not known.size:
+        return np.zeros((0, 2))
+    # The faintest of those that are as bright may lie beside one.
+    found = np.concatenate(places)[np.concatenate(flux) >= np.percentile(known, 20)]
+    return found[np.unique(np.round(found / fwhm), axis=0, return_index=True)[1]]
+
+
+def link_options(night: Night, watch: Watch) -> LinkOptions:
+    """How much is believed of tracks and places in this night."""
+    scene: Scene = night.shared("scene")
+    facts = night.frames[scene.used[0]]
+    # Pixels of a mosaic differ in their colours: how sharp a point is, one of them does not tell.
+    timed = len(night.times()) == len(night.frames) and not facts.mosaic
+    exposure = (facts.exposure_s or 0.0) / 3600 if timed else 0.0
+    area = night.shared("canvas").grid.native_area
+    strengths = night.shared("strengths") if night.has("strengths") else None
+    return LinkOptions(night.options.false_alarms, watch.fwhm, area, exposure, strengths)
 
 
 def _of(used: Sequence[int], most: int) -> tuple[int, ...]:
@@ -171,35 +224,51 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     transparency = 1.0 if values["scale"] is None else float(np.mean(values["scale"]))
     # Where no star tells how bright a frame is, it is clouded, unless that was not to be measured.
     clear = transparency >= _CLEAR if values["scale"] is not None else night.options.match == "none"
+    back, facts = values["alignment"].transform.inverse, facts_with_gain(night, k)
+    star_x, star_y = back(watch.lanes.x, watch.lanes.y)
+    dark = off_frame(star_x, star_y, watch.inner, watch.fwhm)
+    scatter = refuse.scatter_of(snr, watch.starlight)
+    ring = beside.rings(mask, watch.width)
+    error = beside.errors(snr, ring, watch.starlight.bins, scatter)
     if len(watch.starlight):
         residual, judged = star_residuals(snr, watch.starlight, grid)
+        own = error[beside.at(watch.starlight.x, watch.starlight.y, ring, grid)]
+        judged /= np.where(np.isfinite(own), own, 1.0)
         if not clear:
             judged[:] = np.nan
+        judged[watch.lanes.cover(dark, watch.starlight.x, watch.starlight.y)] = np.nan
         night.write("star_residuals", (k, 0, 0), residual)
         night.write("star_residuals", (k, 1, 0), judged)
-    scatter = refuse.scatter_of(snr, watch.starlight)
     found = refuse.by_starlight(found, snr, watch.starlight, grid, scatter=scatter)
     found = refuse.by_dipole(found, watch.fwhm, watch.starlight, grid)
     found = refuse.by_mask(found, mask, grid, watch.width)
     found = refuse.by_spike(found, snr, mask, watch.starlight.bins, grid, watch.width)
+    found = beside.by_ring(found, ring, error, grid, BELIEVED)
+    found = by_lanes(found, found.x, found.y, watch, dark)
     found = _kept(found)
-    back = values["alignment"].transform.inverse
     (x, y), (x_end, y_end) = back(found.x, found.y), back(found.x_end, found.y_end)
     found = refuse.by_rows(found, np.stack([x, x_end]), np.stack([y, y_end]), grid.step, watch.width)
     found = measured(
         found,
         x,
         y,
-        facts_with_gain(night, k),
+        facts,
         values["pixels"],
         watch,
         grid,
         difference.template,
         1.0 / transparency,
     )
+    found = refuse.by_border(found, watch.inner, watch.width * grid.step)
     if not clear:
         found = replace(found, flags=found.flags | CLOUD)
-    return {"sighted": Sighted(found, clear, scatter)}
+    return {"sighted": Sighted(found, clear, scatter, dark, error)}
+
+
+def by_lanes(found: Sightings, x: np.ndarray, y: np.ndarray, watch: Watch, dark: np.ndarray) -> Sightings:
+    """Flag points, at (x, y) of the reference, on lanes that the template has and the frame lacks: `BLEED`."""
+    on = watch.lanes.cover(dark, x, y) & ~found.is_streak
+    return replace(found, flags=np.where(on, found.flags | BLEED, found.flags))
 
 
 def star_residuals(snr: np.ndarray, starlight: Starlight, grid: ProductGrid) -> tuple[np.ndarray, np.ndarray]:

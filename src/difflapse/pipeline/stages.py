@@ -74,7 +74,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
     Stage("stars", Scope.NIGHT, starlight.begin_catalogue, (), ()),
     Stage("stills", Scope.NIGHT, products.begin_stills, (), ()),
-    Stage("watch", Scope.NIGHT, sight.prepare_watch, ("quality",), ()),
+    Stage("watch", Scope.NIGHT, sight.prepare_watch, ("stars", "quality", "alignment"), ()),
     Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
     Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ()),
     Stage("plant", Scope.NIGHT, plant.plant, ("quality", "alignment", "scale"), ()),

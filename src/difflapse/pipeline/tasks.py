@@ -33,7 +33,14 @@ from difflapse.difference.template import Laid
 from difflapse.errors import AlignError, FrameError
 from difflapse.io.fits import compact, read_frame
 from difflapse.io.products import sha256
-from difflapse.measure import clip_level, find_saturated, find_stars, noise_shape, relative_variance, repair
+from difflapse.measure import (
+    find_saturated,
+    find_stars,
+    noise_shape,
+    relative_variance,
+    repair,
+    saturation_of,
+)
 from difflapse.methods import find_method
 from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
@@ -46,7 +53,7 @@ from difflapse.pipeline.crop import rows_needed
 from difflapse.pipeline.drawing import draw_frame, forget_panels
 from difflapse.pipeline.match import take_matched
 from difflapse.pipeline.records import Canvas, Member, Pair, Pixels, Reference, Scene, Shown, Subtracted, Told
-from difflapse.pipeline.sensor import gain_of, response_of
+from difflapse.pipeline.sensor import gain_of, in_force, response_of
 
 _PICTURE_PIXELS = 1_000_000
 CHUNK = 8
@@ -85,7 +92,7 @@ def listed(frame: Frame, defects: Any) -> Pixels:
         mask = None
     repair(data, np.concatenate(xs), np.concatenate(ys), 2 if facts.mosaic else 1)
     # After the repair: a hot pixel is not saturated. Saturated cores stay, for filling them would dig holes.
-    saturation = facts.saturation_adu if facts.saturation_adu is not None else clip_level(data)
+    saturation = saturation_of(facts, defects.cut_adu, defects.header_holds)
     if saturation is not None:
         x, y = find_saturated(data, saturation)
         xs, ys, why = [*xs, x], [*ys, y], [*why, np.full(len(x), bits.SATURATED, np.uint8)]
@@ -102,12 +109,7 @@ def measure(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         raise FrameError(
             f"all of its pixels are the same, {pixels.data[0, 0]:g} ADU", "", {"found": 1, "needed": 2}
         )
-    full = pixels.bad.bit == bits.SATURATED
-    if facts.saturation_adu is None and full.any():
-        # The header does not say where the camera cuts; the frame shows it.
-        x, y = (v[full].astype(int) for v in (pixels.bad.x, pixels.bad.y))
-        facts = replace(facts, saturation_adu=float(pixels.data[y, x].min()))
-    stars, quality = find_stars(Frame(facts, pixels.data, pixels.mask))
+    stars, quality = find_stars(Frame(in_force(night, facts), pixels.data, pixels.mask))
     if not all(np.isfinite(quality.noise_adu)):
         raise FrameError("all of its pixels are blank", "", {"found": 0, "needed": 1})
     shape = noise_shape(pixels.data, facts.mosaic, pixels.mask)

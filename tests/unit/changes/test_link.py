@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from difflapse.changes.link import LinkOptions, fit_track, link
+from difflapse.changes.link import LinkOptions, _centre, fit_track, link
 from difflapse.model.sightings import COSMIC, Sightings
 
 OPTIONS = LinkOptions(0.1, 2.1, 2600.0 * 1700.0)
@@ -157,3 +159,68 @@ def test_a_streak_that_goes_on_in_the_next_frame_is_one() -> None:
     changes = link(Sightings.joined([first, second, aside]), TIMES, OPTIONS)
     assert sorted((c.first_frame, c.last_frame, len(c.members)) for c in changes) == [(4, 5, 2), (5, 5, 1)]
     assert {c.kind for c in changes} == {"streak"}
+
+
+@pytest.mark.parametrize(
+    "share, exposure, snr, kept",
+    [
+        (0.36, 0.0, 40.0, True),  # nobody knows the exposure
+        (0.36, 0.02, 40.0, False),  # 5.7 px in an exposure, and as sharp as a star
+        (0.17, 0.02, 40.0, True),  # drawn out as it must be
+        (0.36, 0.02, 8.0, True),  # too faint to tell
+        (0.36, 0.005, 40.0, True),  # it hardly moves while it is exposed
+    ],
+)
+def test_two_points_sharper_than_their_motion_allows_are_no_mover(
+    share: float, exposure: float, snr: float, kept: bool
+) -> None:
+    """284 px an hour, seen twice: particles are sharp, things are drawn out to what they move in an exposure."""
+    options = replace(OPTIONS, exposure=exposure)
+    times = TIMES[:2]
+    two = sightings(
+        np.arange(2), 400.3 + 250.0 * times, 310.8 - 135.0 * times, np.array([snr, 0.9 * snr]), error=0.1
+    )
+    two = replace(two, sharpness=np.full(2, share))
+    kinds = [c.kind for c in link(two, times, options)]
+    assert ("mover" in kinds) == kept
+
+
+def test_how_sharp_a_trail_can_be_is_what_its_pixels_show() -> None:
+    """Against a Gaussian, drawn out and summed over pixels by hand, of which the middle one is on the centre."""
+    sigma, length = 0.8, 4.6
+    u = (np.arange(3001) - 1500) / 1000
+    along = np.array(
+        [np.exp(-0.5 * ((u - s * length) / sigma) ** 2) for s in np.linspace(-0.5, 0.5, 401)]
+    ).sum(axis=0)
+    middle = along[np.abs(u) < 0.5].sum() / along.sum()
+    assert _centre(sigma, length) == pytest.approx(middle, rel=0.01)
+    assert _centre(sigma, 0.0) > 1.3 * _centre(sigma, length)
+
+
+@pytest.mark.parametrize(
+    "snr, gap, others, told",
+    [
+        ((5.4, 7.1), 1, 40, True),
+        ((5.4, 7.1), 1, 60_000, False),  # chance makes such in a crowded night
+        ((6.3, 7.1), 1, 60_000, True),  # strong ones are believed whatever the night is like
+        ((5.4, 22.0), 1, 40, False),  # a particle on a weak peak
+        ((-5.4, -7.1), 1, 40, False),  # no light can be missed where the template has none
+        ((-6.3, -7.1), 1, 40, True),
+        ((4.8, 8.9), 1, 40, False),
+    ],
+)
+def test_two_bright_points_at_one_place_are_a_thing_where_chance_hardly_makes_such(
+    snr: tuple[float, float], gap: int, others: int, told: bool
+) -> None:
+    rng = np.random.default_rng(21)
+    two = sightings(np.array([7, 7 + gap]), np.array([700.3, 700.8]), np.array([410.6, 410.1]), np.array(snr))
+    rest = sightings(
+        rng.integers(0, 20, 20),
+        2600 * np.linspace(0.01, 0.99, 20),
+        np.full(20, 900.0),
+        rng.uniform(4.6, 4.9, 20),
+    )
+    seen = Sightings.joined([two, rest])
+    options = replace(OPTIONS, strengths=np.sort(np.append(rng.uniform(4.5, 8, others), np.abs(snr))))
+    changes = [c for c in link(seen, TIMES, options, moving=False) if c.kind == "transient"]
+    assert [c.members.tolist() for c in changes] == ([[0, 1]] if told else [])

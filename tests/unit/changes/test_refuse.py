@@ -63,15 +63,16 @@ def test_scatter_is_each_sort_of_lights_own() -> None:
     assert found[0][:4] == pytest.approx(middle, abs=0.15)
 
 
-def test_edges_and_saturated_pixels_are_flagged_and_the_open_sky_is_not() -> None:
+def test_edges_are_flagged_and_the_open_sky_is_not() -> None:
+    """Nor a blank pixel; what is wide is no point beside saturated ones."""
     mask = np.zeros(SHAPE, np.uint8)
     mask[:, :20] = bits.OUTSIDE
     mask[150:156, 300:304] = bits.SATURATED
     mask[80, 200] = bits.BLANK
-    flagged = refuse.by_mask(
-        points((22, 100, 9), (298, 152, 9), (320, 152, 9), (202, 82, 9)), mask, GRID, FWHM
-    )
-    assert list(flagged.flags) == [EDGE, BLEED, 0, 0]
+    some = points((22, 100, 9), (296, 152, 9), (330, 152, 9), (202, 82, 9))
+    assert list(refuse.by_mask(some, mask, GRID, FWHM).flags) == [EDGE, 0, 0, 0]
+    wide = replace(some, width=np.full(4, 6.2))
+    assert list(refuse.by_mask(wide, mask, GRID, FWHM).flags) == [EDGE, REFLECTION, 0, 0]
 
 
 @pytest.mark.parametrize("saturated", [True, False])
@@ -194,6 +195,108 @@ def test_what_stays_on_the_sensor_while_the_sky_moves_is_hot() -> None:
         parts.append(part)
     judged = refuse.by_sensor(Sightings.joined(parts), 2.1)
     assert list(judged.flags) == [HOT, 0] * 5
+
+
+def at_pixel(x: np.ndarray, y: np.ndarray, snr: float, seed: int, step: float = 3.7) -> Sightings:
+    """A point on each of some frames at (x, y) of the sensor, star-like in shape, while the sky moves by `step`."""
+    rng = np.random.default_rng(seed)
+    n = len(x)
+    frame = np.arange(n, dtype=np.int32)
+    return Sightings(
+        frame, x - step * frame, y + 0.3 * frame, np.full(n, snr), np.full(n, 2.1), np.zeros(n, np.int32),
+        x_frame=x + rng.normal(0, 0.2, n), y_frame=y + rng.normal(0, 0.2, n), sharpness=np.full(n, 0.33),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("snr, told", [(5.5, True), (30.0, False)])
+def test_a_faint_pixel_that_is_met_at_more_places_than_chance_would_is_warm(snr: float, told: bool) -> None:
+    """A strong point of a star's shape stays: its shape is known. So do faint ones that are spread at random."""
+    rng = np.random.default_rng(11)
+    area = 640.0 * 480.0
+    warm = at_pixel(np.full(8, 201.3), np.full(8, 77.6), snr, 1)
+    spread = at_pixel(rng.uniform(0, 640, 600), rng.uniform(0, 480, 600), 5.5, 2)
+    judged = refuse.by_sensor(Sightings.joined([warm, spread]), 2.1, area)
+    assert ((judged.flags[:8] & HOT) != 0).sum() == (8 if told else 0)
+    assert not judged.flags[8:].any()
+
+
+@pytest.mark.parametrize("drift, sensor", [((1.3, -0.6), True), ((-0.05, 0.05), False)])
+def test_two_sightings_that_fit_one_pixel_and_no_place_of_the_sky_are_the_sensors(
+    drift: tuple[float, float], sensor: bool
+) -> None:
+    """A pixel that was warm for two frames, S/N 10, while the sky moved by a pixel; and where it did not move nothing
+    can be told. What is fixed on the sky is not the sensor's, whatever the sensor does.
+    """
+    rng = np.random.default_rng(7)
+    at = np.arange(2)
+    error = 0.12
+    warm = Sightings(
+        at.astype(np.int32),
+        311.4 - drift[0] * at + rng.normal(0, error, 2),
+        90.7 - drift[1] * at + rng.normal(0, error, 2),
+        np.array([10.3, 9.8]), np.full(2, 2.1), np.zeros(2, np.int32),
+        error=np.full(2, error),
+        x_frame=302.2 + rng.normal(0, error, 2), y_frame=99.1 + rng.normal(0, error, 2),
+    )  # fmt: skip
+    assert refuse.rests_on_sensor(warm, at) == sensor
+    assert refuse.stays_on_sensor(warm, at) == sensor
+    star = replace(warm, x=warm.x_frame, y=warm.y_frame, x_frame=warm.x, y_frame=warm.y)
+    assert not refuse.rests_on_sensor(star, at)
+
+
+def test_how_sharp_a_point_is_its_own_pixels_tell_and_not_a_star_beside_it() -> None:
+    """A pixel 4 px from a star ten times as bright."""
+    data = native()
+    add_star(data, 104.2, 120.3, 9000, 1.8)
+    data[121, 100] += 250
+    share, contrast = refuse.spikes(data, np.array([100.3]), np.array([120.8]), "")
+    assert share[0] > 0.62
+    assert contrast[0] > 6
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_dark_and_rests_on_the_sensor_needs_no_shape(sign: int) -> None:
+    """Neighbours of a hot pixel, filled too low, on three frames; a light as strong there has a star's shape."""
+    three = at_pixel(np.full(3, 201.3), np.full(3, 77.6), sign * 15.0, 3, step=5.1)
+    assert list(refuse.by_sensor(three, 2.1, 640.0 * 480.0).flags) == [0 if sign > 0 else HOT] * 3
+
+
+def test_two_stars_that_pass_one_pixel_are_no_warm_pixel() -> None:
+    """Eight faint sightings of two stars while the sky hardly moves: many frames, two places of the sky."""
+    first = at_pixel(np.full(4, 201.3), np.full(4, 77.6), 5.5, 1, step=0.2)
+    second = replace(first, frame=first.frame + 40, x=first.x - 60.0)
+    both = Sightings.joined([first, second])
+    assert np.ptp(both.x_frame) < 1
+    assert not refuse.by_sensor(both, 2.1, 640.0 * 480.0).flags.any()
+
+
+def test_the_more_points_a_night_has_the_more_must_meet_on_one_pixel() -> None:
+    """Three of a hundred do not come together by chance, of twenty thousand they do all the time."""
+    three = at_pixel(np.full(3, 201.3), np.full(3, 77.6), 5.5, 3, step=5.1)
+    many = at_pixel(*np.random.default_rng(4).uniform(0, 480, (2, 20_000)), 5.5, 5)
+    few = many.take(np.arange(100))
+    area = 480.0 * 480.0
+    assert (refuse.by_sensor(Sightings.joined([three, few]), 2.1, area).flags[:3] == HOT).all()
+    judged = refuse.by_sensor(Sightings.joined([three, many]), 2.1, area)
+    assert not judged.flags[:3].any()
+    assert (judged.flags != 0).sum() < 30
+
+
+def test_a_dead_border_is_an_edge_and_the_live_pixels_beside_it_are_none() -> None:
+    """Columns 0 to 8 are dead; two widths of 2.5 px from there nothing is believed."""
+    x, y = np.array([12.0, 15.5, 300.0, 638.0, 300.0]), np.array([100.0, 100.0, 3.0, 100.0, 240.0])
+    five = Sightings(
+        np.zeros(5, np.int32),
+        x,
+        y,
+        np.full(5, 9.0),
+        np.full(5, 2.5),
+        np.zeros(5, np.int32),
+        x_frame=x,
+        y_frame=y,
+    )
+    assert list(refuse.by_border(five, (9, 639, 0, 479), 2.5).flags) == [EDGE, 0, EDGE, EDGE, 0]
+    assert list(refuse.by_border(five, (0, 639, 0, 479), 2.5).flags) == [0, 0, EDGE, EDGE, 0]
 
 
 def test_a_faint_line_along_the_rows_is_their_offset_a_bright_or_a_tilted_one_is_not() -> None:
@@ -333,12 +436,8 @@ def test_flags_of_the_mask_are_those_of_distances_over_the_whole_of_it(fwhm: flo
     full = cv2.distanceTransform(((mask & bits.SATURATED) == 0).astype(np.uint8), cv2.DIST_L2, 3)
     i, j = (np.rint(v).astype(int) for v in GRID.from_native(found.x, found.y))
     wide = found.width > 1.5 * fwhm * GRID.step
-    wanted = (
-        EDGE * (edge[j, i] < 2 * fwhm + 1)
-        | BLEED * (full[j, i] < 3 * fwhm)
-        | REFLECTION * (wide & (full[j, i] < 12 * fwhm))
-    )
+    wanted = EDGE * (edge[j, i] < 2 * fwhm + 1) | REFLECTION * (wide & (full[j, i] < 12 * fwhm))
     flags = refuse.by_mask(found, mask, GRID, fwhm).flags
     assert np.array_equal(flags, wanted)
-    for bit in (EDGE, BLEED, REFLECTION):
+    for bit in (EDGE, REFLECTION):
         assert 0 < np.count_nonzero(flags & bit) < n

@@ -90,3 +90,15 @@ def test_what_came_early_in_the_night_is_told_though_no_frame_without_it_stands_
     assert found.appears[0]
     assert len(find_variation(*lasting(np.round(night(7) * 0.5, 3), 6, 4.4, 0.6)).star) == 0
     assert len(find_variation(*lasting(np.round(night(7) * 0.5, 3), 6, 2.4, 0.0)).star) == 0
+
+
+@pytest.mark.parametrize("at", [0, -1])
+@pytest.mark.parametrize("frames, told", [(1, False), (4, True)])
+def test_a_particle_on_the_first_or_last_frame_is_no_star_that_came(at: int, frames: int, told: bool) -> None:
+    """It outshines a faint star by 30; a star that shines so on four frames of the end is told."""
+    judged = night(9)
+    share = judged / 7
+    lit = slice(0, frames) if at == 0 else slice(FRAMES - frames, FRAMES)
+    judged[lit, 12], share[lit, 12] = 87.0, 30.0
+    found = find_variation(share, judged)
+    assert (12 in found.star) == told

@@ -145,6 +145,8 @@ def test_dead_borders_are_left_out_whole(rows: slice | None, columns: slice | No
     found = as_map(find_defects(frames, ""), (300, 420))
     assert found[border].all()
     assert found[~border].sum() <= 2
+    inner = find_defects(frames, "").inner((300, 420))
+    assert inner == ((0, 419, 3, 299) if rows is not None else (0, 414, 0, 299))
 
 
 @pytest.mark.parametrize("depth", [0.3, 0.5])
