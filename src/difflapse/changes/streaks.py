@@ -254,7 +254,7 @@ class _Sky:
 
 def _of_halves(halves: np.ndarray, floor: float) -> np.ndarray:
     """The strongest lines of a picture, found on 2x2 of its cells together, as `radon.strongest` has them."""
-    noise = noise_of(halves, _SHORTEST, np.random.default_rng(2))
+    noise = noise_of(halves, _SHORTEST, np.random.default_rng(2), 200)
     if not noise.all():
         return np.zeros((0, 5))
     found = radon.strongest(halves, _SHORTEST // 2, noise, _COARSE * floor)

@@ -149,7 +149,7 @@ def encode_movie(desk: Desk) -> None:
     That is done while this process waits for workers that make what comes later, see `Pool.do_beside`.
     """
     if desk.film is None:
-        desk.pool.do_beside(_encoded(desk))
+        desk.pool.do_beside(_encoded(desk, dict(desk.values["shown"])))
         return
     desk.progress.start("movie", len(desk.alive()))  # encoded as they arrived
     desk.film.end()
@@ -157,15 +157,15 @@ def encode_movie(desk: Desk) -> None:
     desk.progress.finish("movie")
 
 
-def _encoded(desk: Desk) -> Generator[None]:
-    """Encode the movie, a picture at each step."""
+def _encoded(desk: Desk, shown: Mapping[int, Shown]) -> Generator[None]:
+    """Encode the movie, a picture at each step; the desk lets go of what is `shown` before the last."""
     night = desk.night
     frames = desk.alive()
     desk.progress.start("movie", len(frames))
     spread = np.unique(np.linspace(0, len(frames) - 1, min(_SAMPLE, len(frames))).round().astype(int))
     with Film(desk, sample=[frames[n] for n in spread]) as film:
         for k in frames:
-            film.add(k, pictures.kept(night, k), desk.value("shown", k))
+            film.add(k, pictures.kept(night, k), shown[k])
             desk.progress.advance("movie")
             yield
         film.end()

@@ -17,7 +17,7 @@ from difflapse.pipeline.follow import CELL, COMET_FRAMES
 from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.pictures import difference_bytes, kept_bytes, movie_layout
 from difflapse.pipeline.plant import planted_bytes
-from difflapse.pipeline.pool import Pool, cores
+from difflapse.pipeline.pool import KEPT, Pool, cores
 from difflapse.pipeline.sight import PLACE_FRAMES
 from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS
 from difflapse.pipeline.tasks import CHUNK, neighbours_kept
@@ -88,6 +88,9 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     template = (2 * picture + product) if mode == "template" else 0
     sorts = 2 * product if mode != "none" else 0
     worker += 8 * product  # the difference in sigma, filtered
+    if workers > 1:
+        # What it keeps for the next frame's arrays fits them only in part.
+        worker += min(KEPT, 4 * (worker - _PROCESS) // 5)
     waiting = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
     main = _PROCESS + 100_000_000 + picture + waiting
     if options.follow == ("comet",):

@@ -21,11 +21,13 @@ from typing import Any
 from difflapse.errors import DISK_FULL, DifflapseError, FrameError, OutputError
 
 _HAS_FORK_SERVER = sys.platform != "win32"
+KEPT = 600_000_000
+"""Bytes at the end of its heap that a worker does not hand back."""
 _SETTINGS = {
-    # The C library of Linux keeps the memory of arrays for the next frame's, up to 600 MB at the end of the heap: to
-    # hand 50 MB back and take them again costs 10 to 40 ms, several times a frame.
+    # The C library of Linux keeps the memory of arrays for the next frame's: to hand 50 MB back and take them again
+    # costs 10 to 40 ms, several times a frame.
     "MALLOC_MMAP_THRESHOLD_": "1000000000",
-    "MALLOC_TRIM_THRESHOLD_": "600000000",
+    "MALLOC_TRIM_THRESHOLD_": str(KEPT),
     # Matrices here are small: a library's own threads would only wait for each other, beside the other workers.
     **dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1"),
 }

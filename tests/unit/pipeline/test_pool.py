@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -129,3 +129,62 @@ def test_an_interrupt_that_compiled_code_took_for_its_own_error_is_no_bad_frame(
 
 def test_there_is_at_least_one_core() -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+def counting(taken: list[object], steps: int, fault: Exception | None = None) -> Generator[None]:
+    """Steps that note themselves, the last of which may fail; and its end."""
+    try:
+        for n in range(steps):
+            if fault is not None and n == steps - 1:
+                raise fault
+            taken.append(n)
+            yield
+    finally:
+        taken.append("end")
+
+
+def test_what_is_done_beside_goes_on_while_workers_work(two: Pool) -> None:
+    taken: list[object] = []
+    two.do_beside(counting(taken, 3))
+    assert taken == []
+    assert dict(two.run(chores.slow_first, jobs(4))) == {k: k for k in range(4)}
+    assert taken == [0, 1, 2, "end"]  # a task of 0.3 s leaves time for all
+    two.finish()
+    assert taken == [0, 1, 2, "end"]
+
+
+def test_what_is_left_of_it_is_done_at_the_end(pool: Pool) -> None:
+    taken: list[object] = []
+    pool.do_beside(counting(taken, 5))
+    pool.finish()
+    assert taken == [0, 1, 2, 3, 4, "end"]
+
+
+def test_its_failure_is_nobody_elses(two: Pool) -> None:
+    taken: list[object] = []
+    two.do_beside(counting(taken, 2, OutputError("the disk is full")))
+    assert dict(two.run(chores.slow_first, jobs(2))) == {0: 0, 1: 1}
+    with pytest.raises(OutputError, match="disk is full"):
+        two.finish()
+    two.finish()  # told once
+    assert taken == [0, "end"]
+
+
+def test_it_cleans_up_where_it_is_dropped(two: Pool) -> None:
+    taken: list[object] = []
+    steps = counting(taken, 5)
+    next(steps)
+    two.do_beside(steps)
+    two.drop()
+    two.finish()
+    assert taken == [0, "end"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there the C library is told")
+def test_workers_are_told_to_keep_memory_and_this_process_is_not(two: Pool) -> None:
+    names = [("MALLOC_TRIM_THRESHOLD_",), ("OPENBLAS_NUM_THREADS",)]
+    here = [os.environ.get(name) for (name,) in names]
+    there = [value for _, value in two.run(chores.environment, names, ordered=True)]
+    assert here[0] is None
+    assert int(there[0]) >= 100_000_000
+    assert there[1] == (here[1] or "1")
