@@ -54,7 +54,7 @@ bench-large: $(VENV)/with-bench $(VENV)/kernels
 	@$(BIN)/python benchmarks/changes_many.py difflapse-bench --figures docs/images $(ARGS)
 
 clean:
-	rm -rf $(VENV) difflapse-demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) difflapse-demo difflapse-bench build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment. Each stamp stands until the pins change.

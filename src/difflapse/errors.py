@@ -56,12 +56,16 @@ _WORDS = (
 def in_python(text: str) -> str:
     """A message or hint with its options spelled as keywords: ``--max-failed 1`` is ``max_failed=1``."""
     return re.sub(
-        r"--(no-)?([a-z][a-z-]*)(?: ([^\s;()]*[^\s,.;:()]))?", _keyword, text.replace("-o OUT", "out=OUT")
+        r"(?<![^\s(\"'`])--(no-)?([a-z][a-z-]*)(?: ([^\s;()]*[^\s,.;:()]))?",
+        _keyword,
+        text.replace("-o OUT", "out=OUT"),
     )
 
 
 def _keyword(found: re.Match[str]) -> str:
     name, value = found[2].replace("-", "_"), found[3]
+    if found[1] and name not in FLAGS:
+        return found[0]
     if name in FLAGS:
         return f"{name}={not found[1]}" + (f" {value}" if value else "")
     if value is None or value in _WORDS:

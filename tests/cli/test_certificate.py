@@ -131,7 +131,12 @@ def test_without_matplotlib_numbers_are_told_and_figures_say_what_to_install(
 ) -> None:
     monkeypatch.delitem(sys.modules, "difflapse.pipeline.figures", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    call("certificate", out).assert_failed(4, "matplotlib", "pip install 'difflapse[plots]'", "--no-figures")
+    call("certificate", out, "--figures").assert_failed(4, "matplotlib", "pip install 'difflapse[plots]'")
+    plain = call("certificate", out)
+    assert plain.code == 0
+    assert "rms" in plain.out
+    assert "no figures" in plain.err
+    assert "difflapse[plots]" in plain.err
     assert not (out / "certificate").exists()
     assert call("certificate", out, "--no-figures").code == 0
 

@@ -91,3 +91,17 @@ def test_the_options_without_a_value_are_those_of_a_run() -> None:
     from difflapse.pipeline.config import RunOptions
 
     assert set(errors.FLAGS) == {item.name for item in fields(RunOptions) if isinstance(item.default, bool)}
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ("--max-failed is 2", "max_failed is 2"),
+        ("try --overwrite, or -o OUT", "try overwrite=True, or out=OUT"),
+        ("--no-reel goes without", "reel=False goes without"),
+        ("--no-figures does", "--no-figures does"),
+        ("/data/m31--lum/night--solve/a.fits is gone", "/data/m31--lum/night--solve/a.fits is gone"),
+    ],
+)
+def test_python_is_told_of_keywords_and_of_names_as_they_are(told: str, shown: str) -> None:
+    assert str(DifflapseError(told)) == shown

@@ -30,7 +30,7 @@ _GRAIN = 0.002
 _ROUNDS = 3
 _DEGREE = 4
 """Of the sensor's smooth map over the field, ..."""
-_SMOOTH, _FIELD = 14, 7
+_SMOOTH, _FIELD = (_DEGREE + 1) * (_DEGREE + 2) // 2 - 1, 7
 """... whose terms come first, but for the constant; then so many for each wave over the cell, the wave itself first."""
 _ENOUGH_FOR_WAVES = 250
 """Stars on a frame from which its own departure from the night's mean phase waves is fitted."""
@@ -165,14 +165,16 @@ class _Design:
         fwhm = setting.fwhm
         middle = float(np.nanmedian(fwhm)) if np.isfinite(fwhm).any() else 1.0
         self.width = np.nan_to_num((fwhm - middle) / middle)
+        f = len(fwhm)
+        self.frames = np.unique(np.linspace(0, f - 1, min(f, _MOST_FRAMES)).round().astype(int))
         self._kept: dict[int, np.ndarray] = {}
 
     def taught(self, teachers: np.ndarray, frame: int) -> np.ndarray:
-        """As `terms`, of the teachers, who must always be the same: kept, for a bounded number of frames."""
+        """As `terms`, of the teachers, always the same ones: kept for the frames that tell the sensor's terms."""
         found = self._kept.get(frame)
         if found is None:
             found = self.terms(teachers, frame)
-            if len(self._kept) < _MOST_FRAMES:
+            if frame in self.frames:
                 self._kept[frame] = found
         return found
 
@@ -318,16 +320,15 @@ def _sensor(design: _Design, stars: np.ndarray, left: np.ndarray, weight: np.nda
     n = len(design.terms(stars[:1], 0))
     mean = np.zeros((n, len(stars)))
     normal, right = np.zeros((n, n)), np.zeros(n)
-    frames = np.unique(np.linspace(0, len(left) - 1, min(len(left), _MOST_FRAMES)).round().astype(int))
-    total = np.maximum(w[frames].sum(axis=0), 1e-30)
-    for i in frames:
+    total = np.maximum(w[design.frames].sum(axis=0), 1e-30)
+    for i in design.frames:
         t = design.taught(stars, i)
         weighted = t * w[i].astype(np.float32)
         mean += weighted
         normal += weighted @ t.T
         right += weighted @ left[i]
     normal -= (mean / total) @ mean.T
-    right -= (mean / total) @ (left * w)[frames].sum(axis=0)
+    right -= (mean / total) @ (left * w)[design.frames].sum(axis=0)
     # A ridge of some 30 measurements: what the stars' drift does not tell stays zero.
     scale = np.diag(normal).mean()
     ridge = max(1e-6 * scale, 30 * float(np.median(w[w > 0])) if (w > 0).any() else 1.0)

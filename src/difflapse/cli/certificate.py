@@ -11,7 +11,7 @@ import click
 from difflapse.cli import terminal
 from difflapse.cli.options import collect, run_options
 from difflapse.cli.terminal import human_number
-from difflapse.errors import OptionError
+from difflapse.errors import MissingDependencyError, OptionError
 
 
 @click.command()
@@ -41,7 +41,9 @@ from difflapse.errors import OptionError
     help="format of the figures",
 )
 @click.option(
-    "--figures/--no-figures", default=True, help="draw figures, or print numbers alone (needs no matplotlib)"
+    "--figures/--no-figures",
+    default=None,
+    help="draw figures, or print numbers alone  [default: figures where matplotlib is installed]",
 )
 @run_options(("require_rms",))
 @click.option("--json", "as_json", is_flag=True, help="print JSON instead of tables")
@@ -52,7 +54,7 @@ def certificate(
     inputs: str | None,
     theme: str,
     form: str,
-    figures: bool,
+    figures: bool | None,
     as_json: bool,
     quiet: bool,
     **given: Any,
@@ -69,9 +71,17 @@ def certificate(
             f"difflapse certificate {nights[0].folder} --pair {pair}",
         )
     told, faults = [], []
+    missing: MissingDependencyError | None = None
     for night in nights:
         proof = night.certificate()
-        files = [str(path) for path in proof.save(pair, inputs, theme, form)] if figures else []
+        files: list[str] = []
+        try:
+            if figures is not False:
+                files = [str(path) for path in proof.save(pair, inputs, theme, form)]
+        except MissingDependencyError as error:
+            if figures:
+                raise
+            missing = error
         told.append({**proof.to_mapping(limit or None), "figures": files})
         faults.append(proof.judge(limit))
     if as_json:
@@ -79,6 +89,8 @@ def certificate(
     elif not quiet:
         for item in told:
             _print(item)
+        if missing is not None:
+            click.echo(f"no figures: {missing.message}; {missing.hint}", err=True)
     for fault in faults:
         if fault is not None:
             raise fault

@@ -57,7 +57,7 @@ def lightcurve(
     if len(given) != 1:
         raise OptionError(
             f"{' and '.join(given) or 'no star'} given; one star is told by one of --at, --pixel and --star",
-            "for example --pixel 424,286",
+            "for example --pixel 368,328, a place on the reference frame",
         )
     if form == "aavso" and not observer:
         raise OptionError("AAVSO's files need an observer's code", "--observer CODE, given by the AAVSO")

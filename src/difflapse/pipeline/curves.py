@@ -49,22 +49,22 @@ def finish_curves(desk: Desk) -> None:
     What goes wrong is told, and costs the curves alone.
     """
     names = [name for name in _colours(desk.night) if f"curves {name}" in desk.awaited]
-    if names:
-        error = guarded(_finish, desk, names)
-        if isinstance(error, FrameError):
-            desk.progress.note(f"curves: left out, {error.message}")
-
-
-def _finish(desk: Desk, names: list[str]) -> None:
-    night = desk.night
+    if not names:
+        return
     desk.progress.start("curves", len(names))
-    curves: list[Curves] = []
+    results = []
     for name in names:
-        result = desk.take(f"curves {name}")
-        if isinstance(result, FrameError):
-            raise result
-        curves.append(result)
+        results.append(desk.take(f"curves {name}"))
         desk.progress.advance("curves")
+    failed = [result for result in results if isinstance(result, FrameError)]
+    error = failed[0] if failed else guarded(_judge, desk, results)
+    if isinstance(error, FrameError):
+        desk.progress.note(f"curves: left out, {error.message}")
+    desk.progress.finish("curves")
+
+
+def _judge(desk: Desk, curves: list[Curves]) -> None:
+    night = desk.night
     catalogue: Catalogue = night.shared("catalogue")
     frames = _measured(desk)
     flags = np.asarray(night.array("light")[frames, -1]).astype(np.uint8)
@@ -73,12 +73,11 @@ def _finish(desk: Desk, names: list[str]) -> None:
     bad = (flags & (_UNTRUSTED | DIM)) != 0
     judged = judge(curves, bad, (catalogue.flags & BLENDED) != 0, catalogue.x, catalogue.y)
     judged = _by_frame_number(judged, frames)
-    kept = kept_stars(judged, len(frames) * len(names))
-    night.share("variability", judged)
-    desk.begun.append(desk.pool.start(_write, night, curves, frames, flags, bad, judged, kept))
+    kept = kept_stars(judged, len(frames) * len(curves))
     if "stamps" in night.options.save:
         desk.products += write_stamps(night, frames)
-    desk.progress.finish("curves")
+    night.share("variability", judged)
+    desk.begin_file("curves", _write, night, curves, frames, flags, bad, judged, kept)
 
 
 def _measured(desk: Desk) -> list[int]:

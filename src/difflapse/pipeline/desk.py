@@ -33,8 +33,10 @@ class Desk:
     """Frame -> the error behind the reason, with its numbers."""
     products: list[str] = field(default_factory=list)
     """Files that were written, by their names below the night's folder."""
-    begun: list[Callable[[], Any]] = field(default_factory=list)
-    """Tasks that were started beside others; each waits for its result, see `Pool.start`."""
+    begun: list[tuple[str, Callable[[], Any]]] = field(default_factory=list)
+    """Files that are written beside other work, see `begin_file`: the night can do without those that have a name here;
+    what waits for the names of what was written.
+    """
     awaited: dict[str, Callable[[], Any]] = field(default_factory=dict)
     """Tasks begun beside others whose result a later stage takes, see `begin`."""
     film: Film | None = None
@@ -70,6 +72,12 @@ class Desk:
         film, self.film = self.film, None
         if film is not None:
             film.__exit__(*(failure or (None, None, None)))
+
+    def begin_file(self, optional: str, task: Callable[..., Any], *job: Any) -> None:
+        """Begin to write products beside other work; `products.wait_for_files` waits. Of what is `optional` (a name for
+        notes; empty for what is not) a failure costs those files alone.
+        """
+        self.begun.append((optional, self.pool.start(task, *job)))
 
     def begin(self, name: str, task: Callable[..., Any], *job: Any) -> None:
         """Begin a task of the night beside others; `take` has its result."""

@@ -149,7 +149,7 @@ def encode_movie(desk: Desk) -> None:
     That is done while this process waits for workers that make what comes later, see `Pool.do_beside`.
     """
     if desk.film is None:
-        desk.pool.do_beside(_encoded(desk, dict(desk.values["shown"])))
+        desk.pool.do_beside(_encoded(desk, dict(desk.values.get("shown", {}))))
         return
     desk.progress.start("movie", len(desk.alive()))  # encoded as they arrived
     desk.film.end()

@@ -69,7 +69,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
 
     The peak of a worker is its raw frame twice (file and pixels), the planes, the warped image with mask and coverage,
     the difference, and the neighbours it keeps; the template is shared by all workers. Finding the sensor's defects
-    takes one worker and a few whole frames.
+    takes a few whole frames, while workers have nothing but their libraries.
     """
     facts = typical_frame(sequence.frames, options)
     grid = foreseen_grid(sequence.frames, options)
@@ -84,7 +84,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     picture = 4 * n_channels * product
     worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 30 * product
     worker += neighbours_kept(mode, options) * (picture + product)
-    sensor = _PROCESS + min(len(sequence.frames), DEFECT_FRAMES) * raw + 2 * 4 * native
+    sensor = min(len(sequence.frames), DEFECT_FRAMES) * raw + 2 * 4 * native
     template = (2 * picture + product) if mode == "template" else 0
     sorts = 2 * product if mode != "none" else 0
     worker += 8 * product  # the difference in sigma, filtered
@@ -95,7 +95,9 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     main = _PROCESS + 100_000_000 + picture + waiting
     if options.follow == ("comet",):
         main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
-    peak = max(workers * worker, sensor) if workers > 1 else max(worker, sensor) - _PROCESS
+    peak = (
+        max(workers * worker, workers * _PROCESS + sensor) if workers > 1 else max(worker - _PROCESS, sensor)
+    )
     # Each star's light on each frame; even rich fields have fewer than one to 100 pixels.
     light = 4 * (2 * n_channels + 3) * min(MOST_SUMS, len(sequence.frames) * min(MOST_STARS, product // 100))
     scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts + light

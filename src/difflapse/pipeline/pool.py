@@ -7,6 +7,8 @@ import ctypes
 import functools
 import importlib
 import os
+import platform
+import re
 import signal
 import sys
 import threading
@@ -23,10 +25,21 @@ from difflapse.errors import DISK_FULL, DifflapseError, FrameError, OutputError
 _HAS_FORK_SERVER = sys.platform != "win32"
 KEPT = 600_000_000
 """Bytes at the end of its heap that a worker does not hand back."""
+_OLD_LIBRARY = (2, 35)
+"""Before this version the C library heeds no larger threshold than 32 MiB."""
+
+
+def _threshold() -> int:
+    """Bytes from which on an array is not taken from the heap."""
+    version = re.match(r"(\d+)\.(\d+)", platform.libc_ver()[1])
+    known = (int(version[1]), int(version[2])) if version else (0, 0)
+    return 1_000_000_000 if known >= _OLD_LIBRARY else 32 << 20
+
+
 _SETTINGS = {
     # The C library of Linux keeps the memory of arrays for the next frame's: to hand 50 MB back and take them again
     # costs 10 to 40 ms, several times a frame.
-    "MALLOC_MMAP_THRESHOLD_": "1000000000",
+    "MALLOC_MMAP_THRESHOLD_": str(_threshold()),
     "MALLOC_TRIM_THRESHOLD_": str(KEPT),
     # Matrices here are small: a library's own threads would only wait for each other, beside the other workers.
     **dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1"),
@@ -178,7 +191,9 @@ class Pool:
         except StopIteration:
             self._beside = None
         except Exception as error:
-            self._beside, self._failure = None, error
+            self._beside = None
+            _raise_interrupt(error)
+            self._failure = error
         return self._beside is not None
 
     def run(
@@ -208,7 +223,8 @@ class Pool:
         if self._executor is None:
             result = guarded(task, *job)
             return lambda: result
-        future = self._submit(task, job)
+        with _whole():
+            future = self._submit(task, job)
 
         def wait_for() -> Any:
             with _whole():
@@ -218,7 +234,7 @@ class Pool:
 
     def _submit(self, task: Callable[..., Any], job: tuple[Any, ...]) -> Future[Any]:
         assert self._executor is not None
-        with _hidden_main():
+        with _hidden_main(), _told():  # a process may be started here
             return self._executor.submit(_taken, task, *job)
 
     def _run(
@@ -275,13 +291,18 @@ def guarded(task: Callable[..., Any], *job: Any) -> Any:
             raise OutputError("the disk is full", "free some space, or -o OUT on another disk") from None
         return FrameError(f"{type(error).__name__}: {error.strerror or error}")
     except Exception as error:  # whatever is wrong with one frame must not end the night
-        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error  # compiled code turns an interrupt into a SystemError of its own
+        _raise_interrupt(error)
         place = error.__traceback__
         while place is not None and place.tb_next is not None:
             place = place.tb_next
         where = f"{os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}" if place else "?"
         return FrameError(f"unexpected {type(error).__name__} at {where}: {error}", "please report it")
+
+
+def _raise_interrupt(error: Exception) -> None:
+    """Compiled code turns an interrupt into a SystemError of its own."""
+    if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+        raise KeyboardInterrupt from error
 
 
 def _taken(task: Callable[..., Any], *job: Any) -> Any:

@@ -18,17 +18,21 @@ from difflapse.pipeline.sky import place_of
 def begin_stills(desk: Desk) -> None:
     """Begin to write the template's image and its picture, beside the second pass."""
     if desk.night.shared("scene").mode == "template":
-        desk.begun += [desk.pool.start(task, desk.night) for task in (save_template, save_still)]
+        for task in (save_template, save_still):
+            desk.begin_file("", task, desk.night)
 
 
 def wait_for_files(desk: Desk) -> None:
     """Wait for what is written beside other work, and list it; raises OutputError where it could not be."""
-    for wait_for in desk.begun:
+    begun, desk.begun = desk.begun, []
+    for optional, wait_for in begun:
         result = wait_for()
-        if isinstance(result, FrameError):
+        if not isinstance(result, FrameError):
+            desk.products += [result] if isinstance(result, str) else result
+        elif optional:
+            desk.progress.note(f"{optional}: left out, {result.message}")
+        else:
             raise OutputError(f"a product cannot be written: {result.message}", result.hint)
-        desk.products += [result] if isinstance(result, str) else result
-    desk.begun.clear()
 
 
 def write_products(desk: Desk) -> None:

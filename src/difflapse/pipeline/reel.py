@@ -1,4 +1,4 @@
-"""The reel: a clip of every change, magnified, and the best of them in one movie to show. Made after the movie."""
+"""The reel: a clip of every change, magnified, and the best of them in one movie. The night's is made meanwhile."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def make_reel(desk: Desk) -> None:
             made.append(subjects[n])
             desk.products.append(f"{FOLDER}/{subjects[n].stem}.mp4")
         desk.progress.advance("reel")
+    parts = opening()
     if made:
-        parts = opening()
         if isinstance(parts, FrameError):
             raise parts
         _highlights(desk, parts, [s for s in subjects if s in made], len(table))

@@ -95,7 +95,7 @@ def _tell_saturation(desk: Desk) -> None:
         desk.progress.note(
             f"{said} that pixels saturate at {known:g} ADU, but most pixels of the frames lie above: {used}"
         )
-    elif source == "pixels" and said is None:
+    elif source == "pixels" and said is None and level != known:
         desk.progress.note(
             f"no header says where pixels saturate; those of the frames pile up at {level:g} ADU: {used}"
         )

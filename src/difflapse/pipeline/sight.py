@@ -233,7 +233,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     if len(watch.starlight):
         residual, judged = star_residuals(snr, watch.starlight, grid)
         own = error[beside.at(watch.starlight.x, watch.starlight.y, ring, grid)]
-        judged /= np.where(np.isfinite(own), own, 1.0)
+        judged /= np.where(np.isfinite(own), own, np.nan)
         if not clear:
             judged[:] = np.nan
         judged[watch.lanes.cover(dark, watch.starlight.x, watch.starlight.y)] = np.nan

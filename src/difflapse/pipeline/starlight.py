@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from difflapse.align.wcs import celestial
-from difflapse.errors import FrameError
+from difflapse.errors import DifflapseError, FrameError
 from difflapse.measure import find_stars, relative_variance
 from difflapse.measure.photometry import aperture_sums
 from difflapse.model import Alignment, Frame, FrameFacts, Quality, Stars
@@ -48,7 +48,7 @@ def find_catalogue(desk: Desk) -> None:
     n_frames = len(night.frames)
     found = desk.take("stars")
     if isinstance(found, FrameError):
-        raise found
+        raise DifflapseError(f"the stars of the template cannot be found: {found.message}", found.hint)
     stars, seen = found
     radius = night_radius([desk.value("quality", k) for k in scene.used])
     keep = np.isfinite(stars.x) & np.isfinite(stars.y)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from difflapse.changes import streaks
 from difflapse.changes.find import flatten
 from difflapse.changes.kinds import of_streak
 from difflapse.changes.streaks import find_streaks, least_snr
@@ -69,6 +70,15 @@ def drawn(rng: np.random.Generator, crosses: bool) -> tuple[float, float, float,
             return ends
 
 
+@pytest.fixture(params=["all cells", "2x2 cells"])
+def first_look(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways in which lines are first looked for: the second as in large pictures."""
+    if request.param == "2x2 cells":
+        monkeypatch.setattr(streaks, "_FINE", 0)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("first_look")
 @pytest.mark.parametrize(
     ("snr", "crosses", "least", "most"),
     [
@@ -98,6 +108,7 @@ def test_streaks_are_found_as_their_light_allows(
     assert least * count <= hits <= most * count
 
 
+@pytest.mark.usefixtures("first_look")
 def test_noise_makes_as_many_streaks_as_are_allowed() -> None:
     """150 frames at 0.2 a frame are 30; pictures as small as these have more edge for their area, and some more."""
     floor = least_snr(SHAPE[0] * SHAPE[1], FWHM, 1, 0.2)
@@ -123,6 +134,7 @@ def test_dark_lines_are_none() -> None:
     assert len(search(noise(1) - of_snr(40, line(100.3, 50.2, 420.8, 330.1)))) == 0
 
 
+@pytest.mark.usefixtures("first_look")
 @pytest.mark.parametrize("width", [1.0, 3.0])
 def test_ends_and_width_are_those_of_the_streak(width: float) -> None:
     """S/N 60: ends to 6 px along (where it has S/N 8 and 10), 0.3 px across; widths to 12 %."""
@@ -138,6 +150,7 @@ def test_ends_and_width_are_those_of_the_streak(width: float) -> None:
     assert found.width[0] == pytest.approx(width * FWHM, rel=0.12)
 
 
+@pytest.mark.usefixtures("first_look")
 def test_a_bent_streak_is_one_and_keeps_its_light() -> None:
     """3 px aside in its middle, as a lens bends it: a straight line has less than half of it."""
     ends = (40.3, 50.2, 570.8, 300.1)
@@ -268,3 +281,30 @@ def test_a_streak_leaves_its_own_frame_wherever_that_lies_on_the_reference() -> 
     assert "both ends inside" in told((60.0, 300.0, 1500.0, 900.0), 1.0)
     ends = (2990.0, 300.0, 1500.0, 900.0)
     assert "one end inside" in told(ends, 1.0, moved=(2999.0 - 2 * ends[0], 1999.0 - 2 * ends[1]))
+
+
+def test_halves_are_odd_unbiased_and_bounded() -> None:
+    """Sums of four odd numbers over 2: no brighter on the whole, however fine the numbers."""
+    rng = np.random.default_rng(8)
+    for parts in (1, 4, 8):
+        top = 3 * parts
+        cells = (2 * np.floor(np.clip(rng.normal(size=(601, 803)) * parts, -top, top - 0.1) / 2) + 1).astype(
+            np.int16
+        )
+        out = np.empty((300, 401), np.int16)
+        streaks._halved(cells, np.int32(81), out)
+        assert np.all(out % 2 == 1)
+        whole = cells[:600, :802].astype(int).reshape(300, 2, 401, 2).sum(axis=(1, 3)) / 2
+        assert np.abs(out - whole).max() <= 1
+        error = (out - whole).std() / np.sqrt(out.size)
+        assert abs((out - whole).mean()) < 4 * error
+        for along in (out - whole).mean(axis=0), (out - whole).mean(axis=1):
+            assert np.abs(along).max() < 6 * error * np.sqrt(len(along))
+    bright = np.full((4, 6), 23, np.int16)
+    bright[:2, :2] = 0
+    bright[2, 0] = bright[2, 1] = bright[3, 0] = 0
+    out = np.empty((2, 3), np.int16)
+    streaks._halved(bright, np.int32(31), out)
+    assert out.tolist() == [[0, 31, 31], [11, 31, 31]]
+    streaks._halved(-bright, np.int32(31), out)
+    assert out.tolist() == [[0, -31, -31], [-11, -31, -31]]
