@@ -143,9 +143,21 @@ def _titles(layout: Layout, titles: tuple[str, ...], name: str, exposure: str, m
             paste(band, label, left + wide - pad - label.shape[1], y, DIM)
             room -= label.shape[1] + pad
         if tail and room - used > 2 * size:
-            paste(band, text_mask(tail, size, room - used), x + used, y, DIM)
+            _tail(band, tail, size, x + used, y, room - used)
     band.setflags(write=False)
     return band
+
+
+def _tail(band: np.ndarray, tail: str, size: int, x: int, y: int, room: int) -> None:
+    """What stands behind a title; where all of it has no room its end, which is the unit, is kept."""
+    first, comma, unit = tail.rpartition(", ")
+    end = text_mask(f"{comma}{unit}", size)
+    if comma and text_mask(tail, size).shape[1] > room > end.shape[1] + 2 * size:
+        begin = text_mask(first, size, room - end.shape[1])
+        paste(band, begin, x, y, DIM)
+        paste(band, end, x + begin.shape[1], y, DIM)
+    else:
+        paste(band, text_mask(tail, size, room), x, y, DIM)
 
 
 @functools.lru_cache(maxsize=8)

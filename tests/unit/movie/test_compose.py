@@ -16,6 +16,7 @@ from difflapse.movie import (
     text,
     timelapse_record,
 )
+from difflapse.movie.annotate import _tail
 from difflapse.movie.text import sanitise, text_mask
 
 CAPTION = Caption(
@@ -135,3 +136,21 @@ def test_the_record_describes_the_movie(layout):
         "start_s": None,
         "duration_s": None,
     }
+
+
+@pytest.mark.parametrize("room", [150, 180])
+def test_a_title_without_room_keeps_its_unit(room: int) -> None:
+    tail, size = "minus template of 12 frames, in sigma", 14
+    end = text_mask(", in sigma", size)
+    assert text_mask(tail, size).shape[1] > room
+    band = np.zeros((24, 400, 3), np.uint8)
+    _tail(band, tail, size, 10, 2, room)
+    inked = np.flatnonzero(band.any(axis=(0, 2)))
+    assert inked[0] >= 10
+    assert inked[-1] < 10 + room
+    last = np.flatnonzero(end.any(axis=0))[-1]
+    at = inked[-1] - last
+    drawn = band[2 : 2 + len(end), at : at + end.shape[1]].max(axis=2) > 0
+    np.testing.assert_array_equal(drawn, end > 0)
+    # And something of what was subtracted.
+    assert inked[0] < at - 2 * size
