@@ -174,7 +174,7 @@ def _mark_panel(layout: Layout, panel: Panel, seen: list[_Seen], named: bool, vi
     matrix = layout.native_to_movie(panel.name)
     base = max(8.0, 0.5 * layout.text)
     thick = max(1, round(layout.text / 18))
-    bright = 1.0 if named else 0.62
+    bright = 1.0 if named else 0.8
 
     def place(x: Any, y: Any) -> np.ndarray:
         return np.stack([x, y], -1) @ matrix[:, :2].T + matrix[:, 2] - (panel.x, panel.y)
@@ -195,7 +195,7 @@ def _mark_panel(layout: Layout, panel: Panel, seen: list[_Seen], named: bool, vi
         rings.append((at, radius))
     if not named:
         return
-    size = max(9, round(0.7 * layout.text))
+    size = max(9, round(0.85 * layout.text))
     taken = [(x - r, y - r, x + r, y + r) for (x, y), r in rings]
     for one, ((x, y), radius) in zip(seen, rings, strict=True):
         if not (0 <= x < panel.width and 0 <= y < panel.height):
