@@ -253,9 +253,10 @@ def _nothing_usable(left_out: list[LeftOut], n_files: int) -> InputError:
         counts[item.reason] = counts.get(item.reason, 0) + 1
     reasons = sorted(counts.items(), key=lambda pair: -pair[1])
     shown = "; ".join(f"{count} x {reason}" for reason, count in reasons[:4])
+    first = ", ".join(item.file for item in left_out[:3]) + (" ..." if len(left_out) > 3 else "")
     return InputError(
         f"none of {n_files} file{'s' if n_files != 1 else ''} can be used ({shown}); "
         "2 frames of one camera, shape, filter and sky are needed",
-        "`difflapse info` lists every file with its reason",
+        f"another folder, or more frames of the field; these were {first}",
         {"found": 0, "needed": 2, "files": n_files},
     )
