@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 
@@ -109,8 +111,6 @@ def by_ring(
     Sightings
         With flags `BLEED` and `STAR`; streaks cross what they like.
     """
-    from dataclasses import replace
-
     own = error[at(sightings.x, sightings.y, ring, grid)]
     own = np.where(sightings.is_streak, 1.0, own)
     known = np.where(np.isfinite(own), own, 1.0)
@@ -122,7 +122,5 @@ def by_ring(
 
 def at(x: np.ndarray, y: np.ndarray, ring: np.ndarray, grid: ProductGrid) -> np.ndarray:
     """The ring that places lie in, native pixels of the reference."""
-    i, j = (np.nan_to_num(v) for v in grid.from_native(x, y))
-    ny, nx = ring.shape
-    i, j = np.clip(np.rint(i), 0, nx - 1).astype(int), np.clip(np.rint(j), 0, ny - 1).astype(int)
+    i, j = grid.nearest(x, y)
     return np.asarray(ring[j, i])

@@ -115,7 +115,7 @@ def by_starlight(
     """
     if scatter is None:
         scatter = scatter_of(snr, starlight)
-    i, j = _cells(sightings, grid, snr.shape)
+    i, j = grid.nearest(sightings.x, sightings.y)
     own = np.where(sightings.is_streak, 1.0, scatter[starlight.bins[j, i]])
     flags = sightings.flags.copy()
     flags[np.abs(sightings.snr) / own < believed] |= STAR
@@ -146,7 +146,7 @@ def by_mask(sightings: Sightings, mask: np.ndarray, grid: ProductGrid, fwhm: flo
     Sightings
         With flags `EDGE` and `REFLECTION`; streaks cross what they like.
     """
-    i, j = _cells(sightings, grid, mask.shape)
+    i, j = grid.nearest(sightings.x, sightings.y)
     flags = sightings.flags.copy()
     points = ~sightings.is_streak
     nowhere = np.uint8(bits.OUTSIDE | bits.NO_TEMPLATE | bits.BLANK)
@@ -289,7 +289,7 @@ def by_spike(
     Sightings
         With flags `BLEED`. A star's light has faded to nothing two widths away; a line's goes on, to both sides.
     """
-    i, j = _cells(sightings, grid, snr.shape)
+    i, j = grid.nearest(sightings.x, sightings.y)
     ny, nx = snr.shape
     goes_on = np.zeros(len(sightings))
     for angle in np.arange(_WAYS) * np.pi / _WAYS:
@@ -330,7 +330,7 @@ def by_dipole(sightings: Sightings, fwhm_native: float, starlight: Starlight, gr
     """
     from scipy.spatial import cKDTree
 
-    i, j = _cells(sightings, grid, starlight.bins.shape)
+    i, j = grid.nearest(sightings.x, sightings.y)
     points = np.flatnonzero(~sightings.is_streak & (starlight.bins[j, i] > 0))
     flags = sightings.flags.copy()
     if len(points) < 2:
@@ -717,15 +717,6 @@ def _sky_places(x: np.ndarray, y: np.ndarray, apart: float) -> int:
         if all(np.hypot(x[n] - x[m], y[n] - y[m]) > apart for m in taken):
             taken.append(n)
     return len(taken)
-
-
-def _cells(sightings: Sightings, grid: ProductGrid, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The product pixels (column, row) that sightings fall on."""
-    i, j = grid.from_native(sightings.x, sightings.y)
-    return (
-        np.clip(np.rint(i), 0, shape[1] - 1).astype(int),
-        np.clip(np.rint(j), 0, shape[0] - 1).astype(int),
-    )
 
 
 def _with(

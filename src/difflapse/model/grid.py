@@ -36,6 +36,12 @@ class ProductGrid:
             np.asarray(y) - half - self.origin[1]
         ) / self.step
 
+    def nearest(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The product pixels (columns, rows) that native reference pixels fall on; of those beyond, the ones at the edge."""
+        i, j = (np.rint(np.nan_to_num(v)) for v in self.from_native(x, y))
+        ny, nx = self.shape
+        return np.clip(i, 0, nx - 1).astype(int), np.clip(j, 0, ny - 1).astype(int)
+
     @property
     def native_area(self) -> float:
         """Native pixels that it covers."""

@@ -179,9 +179,7 @@ def places_of(night: Night, given: Mapping[int, Sighted], sightings: Sightings) 
     """
     watch: Watch = night.shared("watch")
     grid: ProductGrid = night.shared("canvas").grid
-    i, j = (np.nan_to_num(v) for v in grid.from_native(sightings.x, sightings.y))
-    ny, nx = grid.shape
-    i, j = np.clip(np.rint(i), 0, nx - 1).astype(int), np.clip(np.rint(j), 0, ny - 1).astype(int)
+    i, j = grid.nearest(sightings.x, sightings.y)
     light = watch.starlight.bins[j, i]
     out = [
         np.asarray(night.array("places")[slot][j, i], float) / (_FINE * given[k].scatter[light])
