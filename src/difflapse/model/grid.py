@@ -37,7 +37,7 @@ class ProductGrid:
         ) / self.step
 
     def nearest(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The product pixels (columns, rows) that native reference pixels fall on; of those beyond, the ones at the edge."""
+        """The product pixels (columns, rows) that native reference pixels fall on; at the edge for those beyond."""
         i, j = (np.rint(np.nan_to_num(v)) for v in self.from_native(x, y))
         ny, nx = self.shape
         return np.clip(i, 0, nx - 1).astype(int), np.clip(j, 0, ny - 1).astype(int)
