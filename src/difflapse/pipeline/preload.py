@@ -1,16 +1,18 @@
 """Imported by the fork server: everything that each worker would otherwise load by itself.
 
 The first compiled function that a process calls sets the compiler up, in a third of a second: done here once, it is
-every worker's.
+every worker's. What is loaded stays: the garbage collector need not look through it, neither meanwhile nor in the
+workers, whose own copy it would become.
 """
 
 from __future__ import annotations
 
-import numba
-import scipy.interpolate
-import scipy.ndimage  # noqa: F401
+import gc
+import importlib
 
-import difflapse.pipeline.stages  # noqa: F401  (to have it loaded is the purpose)
+import numba
+
+_LOADED = ("scipy.interpolate", "scipy.ndimage", "difflapse.pipeline.stages")
 
 
 @numba.njit(cache=True)
@@ -18,4 +20,9 @@ def _nothing() -> None:
     pass
 
 
+gc.disable()
+for _name in _LOADED:
+    importlib.import_module(_name)
 _nothing()
+gc.freeze()
+gc.enable()
