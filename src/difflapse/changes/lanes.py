@@ -79,25 +79,35 @@ def find_lanes(starlight: Starlight, grid: ProductGrid, beyond: np.ndarray, widt
     far = np.column_stack([i, j, i - half, i + half, j - half, j + half])
     stars = np.concatenate([own, far])
     row, column = stars[:, 2:].copy(), stars[:, 2:].copy()
-    for m, (i, j, left, right, top, bottom) in enumerate(stars):
-        row[m, :2] = _goes_on(bins, round(j), left, right)
-        column[m, 2:] = _goes_on(bins.T, round(i), top, bottom)
+    _follow(bins, stars, row, column)
     x, y = grid.to_native(stars[:, 0], stars[:, 1])
     bars = [np.hstack(grid.to_native(b[:, :2], b[:, 2:])) for b in (row, column)]
     return Lanes(x, y, *bars)
 
 
-def _goes_on(bins: np.ndarray, j: int, first: float, last: float) -> tuple[float, float]:
-    """Where the light on row `j` that goes on without a gap from `first` to `last`, on the map or off it, ends."""
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _follow(bins: np.ndarray, stars: np.ndarray, row: np.ndarray, column: np.ndarray) -> None:
+    """Widen the stars' boxes to where the light on their rows and columns ends that goes on without a gap."""
     ny, nx = bins.shape
-    if not 0 <= j < ny:
-        return first, last
-    line = bins[j]
-    start, end = int(np.clip(np.floor(first), 0, nx)), int(np.clip(np.ceil(last) + 1, 0, nx))
-    before, behind = np.flatnonzero(line[:start] == 0), np.flatnonzero(line[end:] == 0)
-    left = before[-1] + 1 if len(before) else 0
-    right = end - 1 + (behind[0] if len(behind) else nx - end)
-    return min(first, float(left)), max(last, float(right))
+    for m in range(len(stars)):
+        i, j = int(round(stars[m, 0])), int(round(stars[m, 1]))
+        if 0 <= j < ny:
+            _goes_on(bins[j], row[m, 0:2])
+        if 0 <= i < nx:
+            _goes_on(bins[:, i], column[m, 2:4])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _goes_on(light: np.ndarray, ends: np.ndarray) -> None:
+    """Move both ends of a part of a line, on the map or off it, to where the light beyond them ends."""
+    n = len(light)
+    left = min(max(int(np.floor(ends[0])), 0), n)
+    right = min(max(int(np.ceil(ends[1])), -1), n - 1)
+    while left > 0 and light[left - 1] != 0:
+        left -= 1
+    while right < n - 1 and light[right + 1] != 0:
+        right += 1
+    ends[0], ends[1] = min(ends[0], float(left)), max(ends[1], float(right))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)

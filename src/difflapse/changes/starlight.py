@@ -84,7 +84,8 @@ def find_starlight(
     gain = np.float32(filter_gain(fwhm))
     smooth = _smooth(light, fwhm) * gain
     near = cv2.dilate(smooth, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)))
-    bins = np.searchsorted(_LIT * _PER_BIN ** np.arange(_LAST_BIN, dtype=np.float32), near).astype(np.uint8)
+    bins = np.empty(near.shape, np.uint8)
+    _bin(near, _LIT * _PER_BIN ** np.arange(_LAST_BIN, dtype=np.float32), bins)
     # In units of one frame's noise: the template's own scatter is that of its faint stars where there are many.
     own = _smooth(flatten(light), fwhm) * gain
     own[bad] = 0
@@ -143,10 +144,32 @@ def _combine(
                     out[j, i] = np.float32(np.nan)
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _bin(light: np.ndarray, edges: np.ndarray, out: np.ndarray) -> None:
+    """How many of the edges, in rising order, lie below each pixel: below most there is none."""
+    for j in range(light.shape[0]):
+        for i in range(light.shape[1]):
+            v, n = light[j, i], 0
+            while n < len(edges) and edges[n] < v:
+                n += 1
+            out[j, i] = n
+
+
 def _smooth(light: np.ndarray, fwhm: float) -> np.ndarray:
     """A Gaussian mean, dark where nothing is known."""
-    seen = np.where(np.isfinite(light), light, np.float32(0))
+    seen = np.empty(light.shape, np.float32)
+    _known(light, seen)
     return np.asarray(cv2.GaussianBlur(seen, (0, 0), max(fwhm, 0.8) / 2.3548))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _known(light: np.ndarray, out: np.ndarray) -> None:
+    """An image with 0 where it is not finite."""
+    infinite = np.float32(np.inf)
+    for j in range(light.shape[0]):
+        for i in range(light.shape[1]):
+            v = light[j, i]
+            out[j, i] = v if abs(v) < infinite else np.float32(0)
 
 
 def filter_gain(fwhm: float) -> float:
