@@ -26,7 +26,7 @@ from astropy.io import fits
 
 import difflapse
 from difflapse.difference import Science, Template, subtract
-from difflapse.difference.mesh import image
+from difflapse.measure.mesh import image
 from difflapse.pipeline import match, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.records import Canvas, Reference

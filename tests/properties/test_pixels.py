@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from difflapse.align.warp import BadPixels, Warped, warp
 from difflapse.difference import Difference, Noise, Science, Template, combine, fit_offset, subtract
-from difflapse.difference.mesh import constant
 from difflapse.measure import repair
+from difflapse.measure.mesh import constant
 from difflapse.model import ProductGrid, Transform, bits
 from difflapse.mosaic import sites, split, superpixels
 

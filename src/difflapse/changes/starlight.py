@@ -9,6 +9,7 @@ import numba
 import numpy as np
 
 from difflapse.changes.find import FindOptions, find_peaks, flatten
+from difflapse.measure.mesh import ROWS_PER_LINE, line
 from difflapse.measure.order import median, quantile
 from difflapse.model import ProductGrid
 
@@ -62,8 +63,8 @@ def find_starlight(
     ----------
     template : ndarray, shape (c, ny, nx), float32
         ADU.
-    sky : ndarray, shape (c, ny, nx) or (c, 1, 1), float32
-        Its level without stars, ADU.
+    sky : ndarray, shape (c, my, mx)
+        Its level without stars, ADU, on a mesh over the image.
     variance : ndarray, shape (c,)
         Of an empty pixel of one frame, ADU^2.
     photon : ndarray, shape (c,)
@@ -104,7 +105,7 @@ def _combined(
 ) -> np.ndarray:
     """All colours in one map of significance, as the difference is; NaN where it is bad."""
     out = np.empty(template.shape[1:], np.float32)
-    sky = np.asarray(sky, np.float32)
+    sky = np.ascontiguousarray(sky, np.float32)
     _combine(template, sky, variance.astype(np.float32), photon.astype(np.float32), bad, out)
     return out
 
@@ -120,19 +121,22 @@ def _combine(
     bad: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """The sky may be one value a colour; the map of what is bad may be one value."""
+    """The map of what is bad may be one value. A few rows share the lines of the sky's mesh."""
     c, ny, nx = template.shape
     one, nothing = np.float32(1), np.float32(0)
-    level, judged = sky.shape[1] == 1 and sky.shape[2] == 1, bad.size > 1
+    judged = bad.size > 1
     total, weights = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    level = np.empty((c, nx), np.float32)
     for j in range(ny):
+        if j % ROWS_PER_LINE == 0:
+            for k in range(c):
+                line(sky[k], min(j + 0.5 * (ROWS_PER_LINE - 1), ny - 1.0), ny, level[k])
         total[:] = nothing
         weights[:] = nothing
         for k in range(c):
-            row = template[k, j]
-            behind = sky[k, 0] if level else sky[k, j]
+            row, behind = template[k, j], level[k]
             for i in range(nx):
-                s = row[i] - (behind[0] if level else behind[i])
+                s = row[i] - behind[i]
                 w = one / (variance[k] + photon[k] * max(s, nothing))
                 total[i] += s * w
                 weights[i] += w

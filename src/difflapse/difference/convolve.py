@@ -9,11 +9,11 @@ import numpy as np
 from scipy.linalg import toeplitz
 
 from difflapse.difference.correlate import Convolution
-from difflapse.difference.mesh import nodes, resample
 from difflapse.difference.noise import Noise
 from difflapse.difference.psf import Kernel, terms
 from difflapse.difference.subtract import Science
 from difflapse.difference.template import Template
+from difflapse.measure.mesh import nodes, resample
 from difflapse.model import bits
 
 _BLOCK = 64

@@ -15,8 +15,8 @@ import cv2
 import numba
 import numpy as np
 
-from difflapse.difference.mesh import ROWS_PER_LINE, line
 from difflapse.difference.noise import Noise
+from difflapse.measure.mesh import ROWS_PER_LINE, line
 from difflapse.model import ProductGrid
 
 ZONES = 3

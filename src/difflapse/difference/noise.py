@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from difflapse.difference.mesh import at_nodes
+from difflapse.measure.mesh import at_nodes
 
 
 @dataclass(frozen=True, eq=False)

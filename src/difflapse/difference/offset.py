@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from difflapse.difference.mesh import image, line, nodes
+from difflapse.measure.mesh import image, line, nodes
 from difflapse.measure.order import median
 
 _SAMPLES = 1500

@@ -19,10 +19,10 @@ import numpy as np
 
 from difflapse.difference.convolve import Windows, block_kernels, blocks, neighbours
 from difflapse.difference.correlate import correlate
-from difflapse.difference.mesh import mean
 from difflapse.difference.psf import Kernel
 from difflapse.difference.subtract import Difference, Science
 from difflapse.difference.template import Template
+from difflapse.measure.mesh import mean
 
 _REACH = 4
 """Pixels out to which a whitening kernel goes: its taps are below 1 % there."""

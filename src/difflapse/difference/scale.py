@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from difflapse.difference.mesh import nodes
+from difflapse.measure.mesh import nodes
 from difflapse.model import ProductGrid, Stars, Transform
 
 _MIN_STARS = 5

@@ -8,9 +8,9 @@ import numba
 import numpy as np
 
 from difflapse.difference.correlate import Convolution, correlate_row
-from difflapse.difference.mesh import ROWS_PER_LINE, mean, spread
 from difflapse.difference.noise import Noise, joint_correlation
 from difflapse.difference.template import Template
+from difflapse.measure.mesh import ROWS_PER_LINE, mean, spread
 from difflapse.model import bits
 
 UNITS = ("sigma", "adu", "percent", "mag")

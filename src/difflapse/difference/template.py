@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from difflapse.difference.correlate import Convolution
-from difflapse.difference.mesh import ROWS_PER_LINE, constant, part_of_line
+from difflapse.measure.mesh import ROWS_PER_LINE, constant, part_of_line
 from difflapse.mosaic import sorting_network
 
 MOST_FRAMES = 255

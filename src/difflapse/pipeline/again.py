@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from difflapse.difference.mesh import window
 from difflapse.errors import InputError, OptionError, OutputError
 from difflapse.io.products import sha256
 from difflapse.io.source import is_url
+from difflapse.measure.mesh import window
 from difflapse.model import FrameFacts, Inventory, ProductGrid
 from difflapse.model import Sequence as FrameSequence
 from difflapse.movie.encode import CODECS, check_codec, movie_name

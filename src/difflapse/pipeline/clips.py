@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from difflapse.difference.mesh import constant
 from difflapse.errors import FrameError
+from difflapse.measure.mesh import constant
 from difflapse.measure.passing import less_stars
 from difflapse.model.times import iso_utc
 from difflapse.movie import clip

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from difflapse.align.warp import warp
-from difflapse.difference.mesh import window
 from difflapse.io.fits import read_bands
 from difflapse.measure import Defects
+from difflapse.measure.mesh import window
 from difflapse.measure.photometry import aperture_sums, bad_map
 from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Transform, bits
 from difflapse.mosaic import sites, split

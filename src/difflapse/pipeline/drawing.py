@@ -14,8 +14,8 @@ import numpy as np
 
 from difflapse._version import __version__
 from difflapse.difference import Science
-from difflapse.difference.mesh import at_pixels, constant, image
 from difflapse.errors import OptionError
+from difflapse.measure.mesh import at_pixels, constant, image
 from difflapse.model import Alignment, Inventory, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.movie.annotate import Caption

@@ -11,9 +11,9 @@ import numpy as np
 
 from difflapse.align.track import on_the_reference
 from difflapse.changes.comet import Comet, find_comet
-from difflapse.difference.mesh import window
 from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.ephemeris import read_ephemeris
+from difflapse.measure.mesh import window
 from difflapse.model import Alignment, FrameFacts, Inventory, Quality, SkyPath, Track, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image, bin_medians

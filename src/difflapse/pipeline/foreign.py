@@ -13,11 +13,11 @@ from difflapse.align.view import AlignOptions, View
 from difflapse.align.warp import BadPixels
 from difflapse.align.warp import warp as apply_transform
 from difflapse.difference import fit_offset, noise_of, scale_from_pixels
-from difflapse.difference.mesh import apply, constant, image
 from difflapse.difference.scale import scale_from_sums
 from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.external import External, read_external, read_external_pixels, read_external_planes
 from difflapse.measure import Defects, channel_levels, find_stars
+from difflapse.measure.mesh import apply, constant, image
 from difflapse.methods import find_method
 from difflapse.model import Inventory, ProductGrid, Stars, Transform, bits
 from difflapse.mosaic import channels, sites, split

@@ -10,9 +10,9 @@ import numpy as np
 from difflapse.changes.comet import Comet, coma_light, stands_out
 from difflapse.difference import Template
 from difflapse.difference import subtract as take_difference
-from difflapse.difference.mesh import apply, at_pixels, mean
 from difflapse.difference.moving import Coma, coma_window, find_moving, self_subtracted
 from difflapse.errors import FrameError, InputError
+from difflapse.measure.mesh import apply, at_pixels, mean
 from difflapse.mosaic import bin_image
 from difflapse.pipeline import follow, learn, tasks
 from difflapse.pipeline.context import Night

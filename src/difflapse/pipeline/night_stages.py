@@ -12,12 +12,12 @@ import numpy as np
 
 from difflapse.align.lens import one_lens
 from difflapse.difference import Noise, fit_offset
-from difflapse.difference.mesh import constant, mean
 from difflapse.difference.noise import joint_correlation
 from difflapse.errors import FrameError, InputError, OptionError
 from difflapse.io.fits import compact, read_frame
 from difflapse.measure import Defects, common_clip_level, is_plausible, saturation_of
 from difflapse.measure import find_defects as measure_defects
+from difflapse.measure.mesh import constant, mean
 from difflapse.measure.transfer import Transfer, photon_transfer
 from difflapse.model import Frame, Inventory, Quality
 from difflapse.mosaic import channels

@@ -9,10 +9,10 @@ import numpy as np
 from astropy.io.fits import Header
 
 from difflapse.difference import Science
-from difflapse.difference.mesh import image
 from difflapse.difference.model_error import Learned
 from difflapse.io.celestial import binned_wcs_header
 from difflapse.io.products import Card, product_names, write_image
+from difflapse.measure.mesh import image
 from difflapse.model import Alignment, ProductGrid, Quality, bits
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import channels

@@ -15,7 +15,7 @@ from difflapse.changes.lanes import BRIGHT, Lanes, find_lanes, off_frame
 from difflapse.changes.link import LinkOptions
 from difflapse.changes.starlight import Starlight, field_of, find_starlight, scatter_by_light
 from difflapse.changes.streaks import least_snr
-from difflapse.difference.mesh import image, mean
+from difflapse.measure.mesh import mean
 from difflapse.measure.photometry import aperture_sums, default_annulus
 from difflapse.model import FrameFacts, ProductGrid, bits
 from difflapse.model.sightings import BLEED, CLOUD, STAR, Sightings
@@ -106,9 +106,8 @@ def prepare_watch(desk: Desk) -> None:
     step = canvas.grid.step
     # A product pixel's own width, and the kernel's.
     width = float(np.hypot(fwhm / step, 0.75))
-    sky = np.stack([image(scene.sky[c], data.shape[1:]) for c in range(len(data))])
     starlight = find_starlight(
-        data, sky, frames * mean(base.noise.sky), mean(base.noise.photon), bad, canvas.grid, width
+        data, scene.sky, frames * mean(base.noise.sky), mean(base.noise.photon), bad, canvas.grid, width
     )
     used = scene.used
     cell = max(1, CELL // step)

@@ -25,7 +25,6 @@ from difflapse.difference import (
     scale_from_pixels,
     scale_from_stars,
 )
-from difflapse.difference.mesh import apply, constant, image, mean, resample
 from difflapse.difference.moving import Coma, Window, coma_in, coma_window
 from difflapse.difference.noise import joint_correlation
 from difflapse.difference.scale import SPACING
@@ -41,6 +40,7 @@ from difflapse.measure import (
     repair,
     saturation_of,
 )
+from difflapse.measure.mesh import apply, constant, image, mean, resample
 from difflapse.methods import find_method
 from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc

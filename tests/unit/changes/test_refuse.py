@@ -10,6 +10,7 @@ import pytest
 
 from difflapse.changes import refuse
 from difflapse.changes.starlight import Starlight, find_starlight, scatter_by_light
+from difflapse.measure.mesh import image
 from difflapse.model import ProductGrid, bits
 from difflapse.model.sightings import (
     BLEED,
@@ -366,7 +367,9 @@ def test_the_stars_of_a_template_are_found_and_its_light_mapped() -> None:
     light = np.array([500.0, 1200.0, 700.0])
     template += (light[:, None, None] * shape).astype(np.float32)
     expected = (light / variance).sum() / np.sqrt((1 / variance).sum()) / (2 * np.sqrt(np.pi) * sigma)
-    sky = np.zeros((3, 1, 1), np.float32)
+    # Steeper than its noise: one value for the whole sky would not do.
+    sky = np.array([[[90, 400], [700, 200]]], np.float32) * np.array([1, 1.5, 0.8], np.float32)[:, None, None]
+    template += np.stack([image(s, SHAPE) for s in sky])
     found = find_starlight(template, sky, variance, np.full(3, 0.3), np.zeros(SHAPE, bool), GRID, FWHM)
     assert len(found) == 1
     x, y = GRID.to_native(211.3, 140.8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from difflapse.difference import Noise, Science, Template
-from difflapse.difference.mesh import constant
+from difflapse.measure.mesh import constant
 
 SHAPE = (210, 334)
 SKY = np.array([212.0, 343.0, 237.0])

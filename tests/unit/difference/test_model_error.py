@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from difflapse.difference import Noise
-from difflapse.difference.mesh import constant
 from difflapse.difference.model_error import Learned, learn, measure_scatter, sort_pixels
+from difflapse.measure.mesh import constant
 from difflapse.model import ProductGrid
 
 SHAPE = (330, 460)

@@ -7,8 +7,8 @@ import pytest
 
 from difflapse.align.warp import warp
 from difflapse.difference import Noise, noise_of
-from difflapse.difference.mesh import constant, image, mean
 from difflapse.difference.noise import joint_correlation
+from difflapse.measure.mesh import constant, image, mean
 from difflapse.model import ProductGrid, Transform
 from difflapse.mosaic import sites, split
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from difflapse.difference import fit_offset
-from difflapse.difference.mesh import constant, image
+from difflapse.measure.mesh import constant, image
 
 SHAPE = (410, 620)
 SIGMA = 8.0

@@ -17,10 +17,10 @@ from difflapse.difference.convolve import (
     shared_part,
 )
 from difflapse.difference.correlate import correlate
-from difflapse.difference.mesh import constant, mean
 from difflapse.difference.proper import proper
 from difflapse.difference.psf import Kernel, good_stars, residual_at_stars, solve_kernel
 from difflapse.errors import FrameError
+from difflapse.measure.mesh import constant, mean
 from difflapse.model import bits
 
 from .conftest import SHAPE, SIGMA, SKY, draw, noise_of_frame, science, template

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from difflapse.difference import scale_from_pixels, scale_from_stars
-from difflapse.difference.mesh import image
+from difflapse.measure.mesh import image
 from difflapse.model import ProductGrid, Stars, Transform
 
 NATIVE = (700, 1100)

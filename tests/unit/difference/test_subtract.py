@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from difflapse.difference import Difference, Noise, Science, Template, subtract
-from difflapse.difference.mesh import constant
+from difflapse.measure.mesh import constant
 from difflapse.model import bits
 
 from .conftest import GAIN, SHAPE, SIGMA, SKY, draw, noise_of_frame, science, template

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from difflapse.difference import combine
-from difflapse.difference.mesh import constant
+from difflapse.measure.mesh import constant
 
 SHAPE = (40, 77)
 SIGMA = np.array([9.0, 7.0])

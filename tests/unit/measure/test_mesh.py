@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.difference.mesh import (
+from difflapse.measure.mesh import (
     at_pixels,
     constant,
     image,
