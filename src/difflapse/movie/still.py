@@ -25,7 +25,7 @@ def write_png(path: Path, picture: np.ndarray, words: Mapping[str, str]) -> None
     for key, value in words.items():
         info.add_itxt(key, value)
     try:
-        Image.fromarray(np.ascontiguousarray(picture)).save(path, pnginfo=info, compress_level=3)
+        Image.fromarray(np.ascontiguousarray(picture)).save(path, pnginfo=info, compress_level=1)
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}", "is the disk full, or the folder read-only?"

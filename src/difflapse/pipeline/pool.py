@@ -23,8 +23,11 @@ from typing import Any
 from difflapse.errors import DISK_FULL, DifflapseError, FrameError, OutputError
 
 _HAS_FORK_SERVER = sys.platform != "win32"
+_PRELOAD = "difflapse.pipeline.preload"
 KEPT = 600_000_000
 """Bytes at the end of its heap that a worker does not hand back."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Their numbers in `malloc.h`."""
 _OLD_LIBRARY = (2, 35)
 """Before this version the C library heeds no larger threshold than 32 MiB."""
 
@@ -36,15 +39,9 @@ def _threshold() -> int:
     return 1_000_000_000 if known >= _OLD_LIBRARY else 32 << 20
 
 
-_SETTINGS = {
-    # The C library of Linux keeps the memory of arrays for the next frame's: to hand 50 MB back and take them again
-    # costs 10 to 40 ms, several times a frame.
-    "MALLOC_MMAP_THRESHOLD_": str(_threshold()),
-    "MALLOC_TRIM_THRESHOLD_": str(KEPT),
-    # Matrices here are small: a library's own threads would only wait for each other, beside the other workers.
-    **dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1"),
-}
-"""What the workers' libraries are told, where the user tells them nothing else."""
+_SETTINGS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+"""What the workers' libraries are told, where the user tells them nothing else. Matrices here are small: a library's
+own threads would only wait for each other, beside the other workers."""
 
 
 def cores() -> int:
@@ -58,13 +55,13 @@ def prestart() -> None:
     """Start the fork server, which imports the tasks while this process goes on with its own imports.
 
     Each worker is then forked from it in no time. A second call does nothing, nor does one where there is no such
-    server (Windows).
+    server (Windows), or none is needed, see `can_fork`.
     """
-    if not _HAS_FORK_SERVER:
+    if not _HAS_FORK_SERVER or can_fork():
         return
     from multiprocessing import forkserver
 
-    get_context("forkserver").set_forkserver_preload(["difflapse.pipeline.preload"])
+    get_context("forkserver").set_forkserver_preload([_PRELOAD])
     # Ctrl-C reaches the whole group: the server must not die of it before it has set its own handling.
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
@@ -74,6 +71,14 @@ def prestart() -> None:
     finally:
         if in_main:
             signal.signal(signal.SIGINT, before)
+
+
+def can_fork() -> bool:
+    """Whether workers can be copies of this process: on Linux, where it has no thread but this one.
+
+    The program has none. They then need no imports of their own: 1.5 s of a processor, at the start of each run.
+    """
+    return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
 
 
 def import_beside(names: Iterable[str]) -> None:
@@ -137,11 +142,18 @@ class Pool:
         self._beside: Generator[None] | None = None
         self._failure: Exception | None = None
         if workers > 1:
-            prestart()
-            method = "forkserver" if _HAS_FORK_SERVER else "spawn"
+            forks = can_fork()
+            if forks:
+                importlib.import_module(_PRELOAD)
+            else:
+                prestart()
+            method = "fork" if forks else "forkserver" if _HAS_FORK_SERVER else "spawn"
             self._executor = ProcessPoolExecutor(
                 workers, mp_context=get_context(method), initializer=_prepare_worker
             )
+            if forks:
+                # Now, before there is any thread.
+                self._executor.submit(os.getpid)
 
     @staticmethod
     def most_waiting(workers: int) -> int:
@@ -322,6 +334,19 @@ def _turn_to(task: str) -> None:
 def _prepare_worker() -> None:
     # Ctrl-C reaches the whole group; the main process decides what to do, workers finish their frame.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _keep_memory()
     import cv2
 
     cv2.setNumThreads(1)
+
+
+def _keep_memory() -> None:
+    """Have the C library of Linux keep the memory of arrays for the next frame's: to hand 50 MB back and take them
+    again costs 10 to 40 ms, several times a frame. Where the user told it what to do, that holds.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    with contextlib.suppress(OSError, AttributeError):  # other C libraries do as they please
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, _threshold())
+        library.mallopt(_TRIM_THRESHOLD, KEPT)

@@ -1,4 +1,4 @@
-"""Imported by the fork server: everything that each worker would otherwise load by itself.
+"""Imported by what workers are forked from: everything that each of them would otherwise load by itself.
 
 The first compiled function that a process calls sets the compiler up, in a third of a second: done here once, it is
 every worker's. What is loaded stays: the garbage collector need not look through it, neither meanwhile nor in the

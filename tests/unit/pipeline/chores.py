@@ -6,6 +6,8 @@ import errno
 import os
 import time
 
+import numpy as np
+
 from difflapse.errors import AlignError, OptionError
 
 
@@ -49,3 +51,13 @@ def die(n: int) -> int:
 
 def environment(name: str) -> str | None:
     return os.environ.get(name)
+
+
+def new_pages() -> int:
+    """Pages that an array of 160 MB takes, after another has been let go of."""
+    import resource
+
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.empty(20_000_000).fill(1.0)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
