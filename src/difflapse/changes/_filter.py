@@ -8,7 +8,8 @@ import numpy as np
 from difflapse.measure.order import median
 
 _CHUNK = 64
-"""Pixels of a row that are passed over together where none of them is a peak."""
+"""Pixels of a row that are passed over together: where none of them is a peak, or all are seen; more than a kernel's
+reach."""
 
 
 @numba.njit(
@@ -118,52 +119,101 @@ def smooth_rows(flat: np.ndarray, kernel: np.ndarray, least: np.float32, out: np
     down, weight = np.zeros(nx + 2 * r, np.float32), np.zeros(nx + 2 * r, np.float32)
     across = np.empty(nx, np.float32)
     infinite, nothing, one = np.float32(np.inf), np.float32(0), np.float32(1)
+    whole = _of_all_seen(square, least)
+    # Rows in the ring that do not see all of a part of a row, ...
+    parts = (nx + _CHUNK - 1) // _CHUNK
+    # (never, for a kernel that reaches further than to the next part)
+    short = parts if r <= _CHUNK else 0
+    holes, hidden = np.ones((n, parts), np.int32), np.full(parts, n, np.int32)
     for j in range(ny + r):
-        row, here = rows[j % n], seen[j % n]
-        if j < ny:
-            source = flat[j]
-            for i in range(nx):
-                x = source[i]
-                good = abs(x) < infinite
-                row[i] = x if good else nothing
-                here[i] = one if good else nothing
-        else:
-            row[:] = nothing
-            here[:] = nothing
+        row, here, hole = rows[j % n], seen[j % n], holes[j % n]
+        for p in range(parts):
+            first, last = p * _CHUNK, min((p + 1) * _CHUNK, nx)
+            good = 0
+            if j < ny:
+                source, to, to_here = flat[j, first:last], row[first:last], here[first:last]
+                for i in range(len(source)):
+                    x = source[i]
+                    known = abs(x) < infinite
+                    to[i] = x if known else nothing
+                    to_here[i] = one if known else nothing
+                    good += known
+            else:
+                row[first:last] = nothing
+                here[first:last] = nothing
+            hidden[p] -= hole[p]
+            hole[p] = good < last - first
+            hidden[p] += hole[p]
         if j < r:
             continue
         to = out[j - r]
-        _down(rows, kernel, j - r, down[r : r + nx])
-        _across(down, kernel, to)
-        _down(seen, square, j - r, weight[r : r + nx])
-        _across(weight, square, across)
-        for i in range(nx):
-            w = across[i]
-            scale = one / np.sqrt(max(w, least))
-            to[i] *= scale if w >= least else nothing
+        down_rows(rows, kernel, j - r, 0, down[r : r + nx])
+        across_row(down, kernel, to)
+        # ... for only there what is seen of the kernel must be counted; and at both ends.
+        p = 0
+        while p < parts:
+            a = p * _CHUNK
+            counted = _is_hidden(hidden, p, short)
+            while p < parts and _is_hidden(hidden, p, short) == counted:
+                p += 1
+            b = min(p * _CHUNK, nx)
+            if not counted:
+                part = to[a:b]
+                for i in range(len(part)):
+                    part[i] *= whole
+                continue
+            first, last = max(a - r, 0), min(b + r, nx)
+            down_rows(seen, square, j - r, first, weight[r + first : r + last])
+            part, share = to[a:b], across[a:b]
+            across_row(weight[a : b + 2 * r], square, share)
+            for i in range(len(part)):
+                w = share[i]
+                scale = one / np.sqrt(max(w, least))
+                part[i] *= scale if w >= least else nothing
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _is_hidden(hidden: np.ndarray, p: int, parts: int) -> bool:
+    """Whether something in a part of a row, or as far beside it as kernels reach, is not seen, or beyond an end."""
+    # The last part may be narrower than a kernel reaches.
+    return p == 0 or p >= parts - 2 or hidden[p - 1] + hidden[p] + hidden[p + 1] > 0
 
 
 @numba.njit(
     cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
 )
-def _down(rows: np.ndarray, kernel: np.ndarray, middle: int, out: np.ndarray) -> None:
-    """Sum of rows, which lie in turn in a ring of as many, about a middle one."""
-    n = len(kernel)
+def _of_all_seen(square: np.ndarray, least: np.float32) -> np.float32:
+    """What `smooth_rows` multiplies with where all of a kernel is seen: from the same sums, to the last digit."""
+    n, nx = len(square), 64
+    down, across = np.empty(nx + n - 1, np.float32), np.empty(nx, np.float32)
+    down_rows(np.ones((n, len(down)), np.float32), square, n // 2, 0, down)
+    across_row(down, square, across)
+    w = across[nx // 2]
+    return np.float32(1) / np.sqrt(max(w, least)) if w >= least else np.float32(0)
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
+def down_rows(rows: np.ndarray, kernel: np.ndarray, middle: int, first: int, out: np.ndarray) -> None:
+    """Sum of rows, which lie in turn in a ring of as many as a kernel has, about a middle one, from a column on."""
+    n, last = len(kernel), first + len(out)
     r = n // 2
     k0, k1 = kernel[r], kernel[r + 1]
-    row, up, low = rows[middle % n], rows[(middle - 1) % n], rows[(middle + 1) % n]
+    row = rows[middle % n, first:last]
+    up, low = rows[(middle - 1) % n, first:last], rows[(middle + 1) % n, first:last]
     for i in range(len(out)):
         out[i] = k0 * row[i] + k1 * (up[i] + low[i])
     t = 2
     while t < r:
         k0, k1 = kernel[r + t], kernel[r + t + 1]
-        up, low = rows[(middle - t) % n], rows[(middle + t) % n]
-        upper, lower = rows[(middle - t - 1) % n], rows[(middle + t + 1) % n]
+        up, low = rows[(middle - t) % n, first:last], rows[(middle + t) % n, first:last]
+        upper, lower = rows[(middle - t - 1) % n, first:last], rows[(middle + t + 1) % n, first:last]
         for i in range(len(out)):
             out[i] += k0 * (up[i] + low[i]) + k1 * (upper[i] + lower[i])
         t += 2
     if t == r:
-        k0, up, low = kernel[r + t], rows[(middle - t) % n], rows[(middle + t) % n]
+        k0, up, low = kernel[r + t], rows[(middle - t) % n, first:last], rows[(middle + t) % n, first:last]
         for i in range(len(out)):
             out[i] += k0 * (up[i] + low[i])
 
@@ -171,7 +221,7 @@ def _down(rows: np.ndarray, kernel: np.ndarray, middle: int, out: np.ndarray) ->
 @numba.njit(
     cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
 )
-def _across(line: np.ndarray, kernel: np.ndarray, out: np.ndarray) -> None:
+def across_row(line: np.ndarray, kernel: np.ndarray, out: np.ndarray) -> None:
     """Sum of neighbours along a line that has a margin of a kernel's reach at both ends."""
     r, n = len(kernel) // 2, len(out)
     k0, k1 = kernel[r], kernel[r + 1]

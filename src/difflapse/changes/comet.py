@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -9,6 +10,7 @@ import numba
 import numpy as np
 
 from difflapse.errors import InputError
+from difflapse.measure.order import median
 from difflapse.mosaic import bin_image, stack_medians
 
 _GROUPS = 8
@@ -33,6 +35,8 @@ _STRAYS = 5.0
 _PART = (0.4, 2.0)
 """Its light in each third of the night, over the mean: a comet is there all the time."""
 _CANDIDATES = 8
+_BAND = 24
+"""Rows of the sum along a motion that are made for all motions, then the next."""
 _REFINED = 6
 """Of the motions that are tried first, the best whose neighbours are tried, too."""
 _RADII = np.array([0.0, 1.0, 2.0, 3.0, 4.5, 6.5, 9.0, 12.0])
@@ -151,7 +155,7 @@ def find_again(pictures: np.ndarray, times: np.ndarray, known: Comet) -> Comet |
 def stands_out(pictures: np.ndarray) -> bool:
     """Whether something wide comes and goes on most pictures (n, ny, nx), so that a search may find a comet.
 
-    A tenth of the search's cost. Clouds pass, too; a comet below 6 sigma on each picture does not.
+    An eighth of the search's cost. Clouds pass, too; a comet below 6 sigma on each picture does not.
     """
     data, weight = _residuals(np.stack([bin_image(np.asarray(p, np.float32), 2) for p in pictures]))
     seen = 0
@@ -225,26 +229,64 @@ def _inner(weight: np.ndarray) -> np.ndarray:
 
 def _residuals(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What is left of each picture without its static part and its slow gradients, and inverse variances."""
-    good = np.isfinite(pictures)
-    rest = np.where(good, pictures - stack_medians(pictures), np.float32(0))
-    for k in range(len(rest)):
-        rest[k] = np.where(good[k], rest[k] - _background(rest[k], good[k]), 0)
+    rest, weight = np.empty_like(pictures), np.empty_like(pictures)
+    _less(pictures, stack_medians(pictures), rest)
+    for picture, own in zip(pictures, rest, strict=True):
+        _take_off_background(picture, own)
     # From one picture to the next: what moves slowly must not pass for noise on its way.
-    width = np.float32(1.4826 / np.sqrt(2)) * stack_medians(np.abs(np.diff(rest, axis=0)))
-    everywhere = good.all(axis=0)
-    usual_width = float(np.median(width[everywhere])) if everywhere.any() else float(np.median(width))
+    steps = np.empty((len(rest) - 1, *rest.shape[1:]), np.float32)
+    _steps(rest, steps)
+    width = np.float32(1.4826 / np.sqrt(2)) * stack_medians(steps)
+    everywhere = np.isfinite(pictures).all(axis=0)
+    told = width[everywhere] if everywhere.any() else width.reshape(-1)
+    usual_width = float(median(told, np.empty_like(told)))
     width = np.maximum(width, np.float32(0.7 * max(usual_width, 1e-6)))
-    weight = np.where(good, 1 / width**2, np.float32(0))
-    # A satellite or a cosmic ray in one picture.
-    limit = 12 * width
-    return np.clip(rest, -limit, limit), weight
+    _weigh(pictures, width, rest, weight)
+    return rest, weight
 
 
-def _background(picture: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """What is wider than any coma: a spline through medians of large blocks."""
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _less(pictures: np.ndarray, middle: np.ndarray, out: np.ndarray) -> None:
+    """Pictures (n, ny, nx) less one; 0 where they are not finite."""
+    infinite = np.float32(np.inf)
+    for k in range(len(pictures)):
+        for j in range(len(middle)):
+            row, still, to = pictures[k, j], middle[j], out[k, j]
+            for i in range(len(row)):
+                to[i] = row[i] - still[i] if abs(row[i]) < infinite else np.float32(0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _steps(rest: np.ndarray, out: np.ndarray) -> None:
+    """Amounts by which each of n pictures differs from the one before, (n - 1, ny, nx)."""
+    for k in range(len(out)):
+        for j in range(rest.shape[1]):
+            before, after, to = rest[k, j], rest[k + 1, j], out[k, j]
+            for i in range(len(to)):
+                to[i] = abs(after[i] - before[i])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _weigh(pictures: np.ndarray, width: np.ndarray, rest: np.ndarray, weight: np.ndarray) -> None:
+    """Inverse variances, 0 where a picture is not finite; what is left is clipped."""
+    infinite, one, twelve = np.float32(np.inf), np.float32(1), np.float32(12)
+    for k in range(len(pictures)):
+        for j in range(len(width)):
+            row, scatter, to, own = pictures[k, j], width[j], weight[k, j], rest[k, j]
+            for i in range(len(row)):
+                to[i] = one / (scatter[i] * scatter[i]) if abs(row[i]) < infinite else np.float32(0)
+                # A satellite or a cosmic ray in one picture.
+                limit = twelve * scatter[i]
+                own[i] = min(max(own[i], -limit), limit)
+
+
+def _take_off_background(picture: np.ndarray, rest: np.ndarray) -> None:
+    """Take off, in place, what is wider than any coma in what is left of a picture: a spline through medians of large
+    blocks.
+    """
     ny, nx = picture.shape
     edges = [np.linspace(0, n, max(2, round(n / _BLOCK)) + 1).astype(int) for n in (ny, nx)]
-    medians = _block_medians(picture, good, edges[0], edges[1])
+    medians = _block_medians(picture, rest, edges[0], edges[1])
     known = np.isfinite(medians)
     medians = np.where(known, medians, np.median(medians[known]) if known.any() else 0.0)
     centres = []
@@ -255,28 +297,73 @@ def _background(picture: np.ndarray, good: np.ndarray) -> np.ndarray:
         medians = np.pad(medians, pad, "reflect", reflect_type="odd")
     from scipy.interpolate import RectBivariateSpline  # slow to load, and seldom needed
 
-    spline = RectBivariateSpline(*centres, medians, kx=2, ky=2)
-    return np.asarray(spline(np.arange(ny), np.arange(nx)), np.float32)
+    knots_y, knots_x, factors = RectBivariateSpline(*centres, medians, kx=2, ky=2).tck
+    (from_y, down), (from_x, across) = _pieces(ny, knots_y), _pieces(nx, knots_x)
+    _take_off(picture, factors.reshape(len(knots_y) - 3, -1), from_y, down, from_x, across, rest)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _pieces(n: int, knots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The quadratic B-splines that are not 0 at 0 to n - 1: the first of three, (n,), and their values, (n, 3)."""
+    first, values = np.empty(n, np.int64), np.empty((n, 3))
+    k = 2
+    for i in range(n):
+        while k < len(knots) - 4 and i >= knots[k + 1]:
+            k += 1
+        # De Boor's recursion, written out.
+        a, b, c, d = knots[k - 1], knots[k], knots[k + 1], knots[k + 2]
+        low = (c - i) / (c - b)
+        left, right = (c - i) / (c - a), (i - b) / (d - b)
+        first[i] = k - 2
+        values[i, 0] = low * left
+        values[i, 1] = low * (1 - left) + (1 - low) * (1 - right)
+        values[i, 2] = (1 - low) * right
+    return first, values
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _take_off(
+    picture: np.ndarray,
+    factors: np.ndarray,
+    from_y: np.ndarray,
+    down: np.ndarray,
+    from_x: np.ndarray,
+    across: np.ndarray,
+    rest: np.ndarray,
+) -> None:
+    """Take a spline off what is left of a picture, in place, where the picture is finite."""
+    infinite = np.float32(np.inf)
+    line = np.empty(factors.shape[1])
+    for j in range(len(picture)):
+        upper, middle, lower = factors[from_y[j]], factors[from_y[j] + 1], factors[from_y[j] + 2]
+        for c in range(len(line)):
+            line[c] = down[j, 0] * upper[c] + down[j, 1] * middle[c] + down[j, 2] * lower[c]
+        row, to = picture[j], rest[j]
+        for i in range(len(row)):
+            c = from_x[i]
+            wide = across[i, 0] * line[c] + across[i, 1] * line[c + 1] + across[i, 2] * line[c + 2]
+            to[i] = to[i] - np.float32(wide) if abs(row[i]) < infinite else np.float32(0)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _block_medians(
-    picture: np.ndarray, good: np.ndarray, rows: np.ndarray, columns: np.ndarray
+    picture: np.ndarray, rest: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
-    """Median of the good cells of each block; NaN where they are less than a fifth of it."""
+    """Median, of each block, of what is left where a picture is finite; NaN where that is less than a fifth of it."""
     out = np.full((len(rows) - 1, len(columns) - 1), np.nan)
+    largest = np.diff(rows).max() * np.diff(columns).max()
+    values, room = np.empty(largest + 1, np.float32), np.empty(largest + 1, np.float32)
+    infinite = np.float32(np.inf)
     for a in range(len(rows) - 1):
         for b in range(len(columns) - 1):
             size = (rows[a + 1] - rows[a]) * (columns[b + 1] - columns[b])
-            values = np.empty(size, np.float32)
             n = 0
             for j in range(rows[a], rows[a + 1]):
                 for i in range(columns[b], columns[b + 1]):
-                    if good[j, i]:
-                        values[n] = picture[j, i]
-                        n += 1
+                    values[n] = rest[j, i]
+                    n += abs(picture[j, i]) < infinite
             if n and 5 * n >= size:
-                out[a, b] = np.median(values[:n])
+                out[a, b] = median(values[:n], room)
     return out
 
 
@@ -291,19 +378,18 @@ def _search(data: np.ndarray, weight: np.ndarray, times: np.ndarray) -> tuple[fl
     fraction = (middle - middle.mean()) / (middle[-1] - middle[0])
     reach = min(_REACH, min(s.shape[1:]) // 2)
     floor = np.float32(0.7 * np.median(w.sum(axis=0)))
-    out = np.empty(s.shape[1:], np.float32)
+    # No motion goes further from the middle of the night than that.
+    margin = math.ceil(reach * float(np.abs(fraction).max())) + 1
+    padded = [np.pad(v, [(0, 0), (margin, margin), (margin, margin)]) for v in (s, w)]
     tried: dict[tuple[int, int], tuple[float, int]] = {}
 
     def look(motions: list[tuple[int, int]], every: int) -> None:
-        for mx, my in motions:
-            sx, sy = (np.round(fraction * m).astype(np.int64) for m in (mx, my))
-            _add_shifted(s, w, sx, sy, floor, out)
-            used = out[::every, ::every]
-            used = used[used != 0]
-            if len(used) >= 50:
-                peak = int(np.argmax(out))
-                spread = 1.4826 * float(np.median(np.abs(used)))
-                tried[mx, my] = float(out.flat[peak]) / max(spread, 1e-12), peak
+        if not motions:
+            return
+        shifts = np.round(fraction * np.array(motions)[:, :, None]).astype(np.int64)
+        top, peak, spread = _add_shifted(padded[0], padded[1], margin, shifts, floor, every)
+        for n in np.flatnonzero(spread >= 0):
+            tried[motions[n]] = float(top[n]) / max(1.4826 * float(spread[n]), 1e-12), int(peak[n])
 
     inside = [
         (mx, my)
@@ -325,7 +411,7 @@ def _search(data: np.ndarray, weight: np.ndarray, times: np.ndarray) -> tuple[fl
     tried.clear()
     look(near, 2)
     (mx, my), (score, peak) = max(tried.items(), key=lambda item: item[1][0], default=((0, 0), (-np.inf, 0)))
-    y, x = (float(v) for v in np.unravel_index(peak, out.shape))
+    y, x = (float(v) for v in np.unravel_index(peak, s.shape[1:]))
     cell, edge = (2.0, 0.5) if half else (1.0, 0.0)
     span = middle[-1] - middle[0]
     guess = Comet(
@@ -346,11 +432,16 @@ def _stretches(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Weighted light and weight of a few stretches of the night, smoothed to a coma's width, and their times."""
     groups = np.array_split(np.arange(len(data)), min(_GROUPS, len(data)))
-    s = np.stack([(data[g] * weight[g]).sum(axis=0) for g in groups])
-    w = np.stack([weight[g].sum(axis=0) for g in groups])
-    if half:
-        size = (s.shape[2] // 2, s.shape[1] // 2)
-        s, w = (np.stack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in v]) for v in (s, w))
+    ny, nx = (n // (1 + half) for n in data.shape[1:])
+    s, w = np.empty((2, len(groups), ny, nx), np.float32)
+    sums = np.empty((2, *data.shape[1:]), np.float32)
+    for k, own in enumerate(groups):
+        _add_up(data, weight, own[0], own[-1] + 1, sums[0], sums[1])
+        for total, out in zip(sums, (s[k], w[k]), strict=True):
+            if half:
+                cv2.resize(total, (nx, ny), out, interpolation=cv2.INTER_AREA)
+            else:
+                out[:] = total
     s = s - s.sum(axis=0) / np.maximum(w.sum(axis=0), 1e-12) * w
     sigma = 0.8 if half else 1.6
     s, w = (np.stack([cv2.GaussianBlur(p, (0, 0), sigma) for p in v]).astype(np.float32) for v in (s, w))
@@ -358,29 +449,102 @@ def _stretches(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _add_up(data: np.ndarray, weight: np.ndarray, first: int, end: int, s: np.ndarray, w: np.ndarray) -> None:
+    """Sums of the weighted light and of the weight of some pictures that follow each other."""
+    for j in range(len(s)):
+        light, known = s[j], w[j]
+        light[:] = 0
+        known[:] = 0
+        for k in range(first, end):
+            row, own = data[k, j], weight[k, j]
+            for i in range(len(light)):
+                light[i] += row[i] * own[i]
+                known[i] += own[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _add_shifted(
-    s: np.ndarray, w: np.ndarray, sx: np.ndarray, sy: np.ndarray, floor: np.float32, out: np.ndarray
-) -> None:
-    """Significance of light that is at (x + sx[g], y + sy[g]) in group g; 0 where too little is known."""
-    n, ny, nx = s.shape
-    weight = np.empty(nx, np.float32)
-    for y in range(ny):
-        row = out[y]
-        row[:] = 0
-        weight[:] = 0
-        for g in range(n):
-            yy = y + sy[g]
-            if yy < 0 or yy >= ny:
-                continue
-            a, b = max(0, -sx[g]), min(nx, nx - sx[g])
-            to, light = row[a:b], s[g, yy, a + sx[g] : b + sx[g]]
-            to_weight, known = weight[a:b], w[g, yy, a + sx[g] : b + sx[g]]
-            for x in range(b - a):
-                to[x] += light[x]
-            for x in range(b - a):
-                to_weight[x] += known[x]
-        for x in range(nx):
-            row[x] = row[x] / np.sqrt(weight[x]) if weight[x] > floor else np.float32(0)
+    s: np.ndarray, w: np.ndarray, margin: int, shifts: np.ndarray, floor: np.float32, every: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Significance of light that is at (x + dx, y + dy) in each group, for each motion; 0 where too little is known.
+
+    `s` and `w` have a margin of 0; `shifts` (motions, 2, groups) has dx and dy. Returns its highest value for each
+    motion, the first cell that has it, and the median amount of what is not 0 in every `every`-th row and column; -1
+    where that is less than 50 cells. Rows are added up band by band, so that all motions find them in the
+    processor's cache.
+    """
+    n, ny, nx = len(s), s.shape[1] - 2 * margin, s.shape[2] - 2 * margin
+    motions = len(shifts)
+    top, peak = np.full(motions, -np.inf, np.float32), np.zeros(motions, np.int64)
+    used = np.zeros(motions, np.int64)
+    values = np.empty((motions, ((ny - 1) // every + 1) * ((nx - 1) // every + 1) + 1), np.float32)
+    row, weight = np.empty(nx, np.float32), np.empty(nx, np.float32)
+    for band in range(0, ny, _BAND):
+        for m in range(motions):
+            dx, dy = shifts[m]
+            for y in range(band, min(band + _BAND, ny)):
+                row[:] = 0
+                weight[:] = 0
+                g = 0
+                while g + 3 < n:
+                    _four(s, g, y + margin, margin, dx, dy, row)
+                    _four(w, g, y + margin, margin, dx, dy, weight)
+                    g += 4
+                while g < n:
+                    j, i = y + margin + dy[g], margin + dx[g]
+                    light, known = s[g, j, i : i + nx], w[g, j, i : i + nx]
+                    for x in range(nx):
+                        row[x] += light[x]
+                        weight[x] += known[x]
+                    g += 1
+                sampled = y % every == 0
+                if not sampled and not _exceeds(row, weight, floor, top[m]):
+                    continue
+                highest = np.float32(-np.inf)
+                for x in range(nx):
+                    v = row[x] / np.sqrt(max(weight[x], floor)) if weight[x] > floor else np.float32(0)
+                    row[x] = v
+                for x in range(nx):
+                    highest = max(highest, row[x])
+                if highest > top[m]:
+                    top[m] = highest
+                    for x in range(nx):
+                        if row[x] == highest:
+                            peak[m] = y * nx + x
+                            break
+                if sampled:
+                    for x in range(0, nx, every):
+                        values[m, used[m]] = abs(row[x])
+                        used[m] += row[x] != 0
+    spread, room = np.full(motions, -1, np.float32), np.empty(values.shape[1], np.float32)
+    for m in range(motions):
+        if used[m] >= 50:
+            spread[m] = median(values[m, : used[m]], room)
+    return top, peak, spread
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _four(s: np.ndarray, g: int, y: int, x: int, dx: np.ndarray, dy: np.ndarray, out: np.ndarray) -> None:
+    """Add to a row those of four groups, shifted."""
+    n = len(out)
+    a = s[g, y + dy[g], x + dx[g] : x + dx[g] + n]
+    b = s[g + 1, y + dy[g + 1], x + dx[g + 1] : x + dx[g + 1] + n]
+    c = s[g + 2, y + dy[g + 2], x + dx[g + 2] : x + dx[g + 2] + n]
+    d = s[g + 3, y + dy[g + 3], x + dx[g + 3] : x + dx[g + 3] + n]
+    for i in range(n):
+        out[i] = out[i] + a[i] + b[i] + c[i] + d[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _exceeds(row: np.ndarray, weight: np.ndarray, floor: np.float32, top: np.float32) -> bool:
+    """Whether some light in a row may be more significant than `top`: without roots, and rather yes than no."""
+    if not top > 0:
+        return True
+    limit = np.float32(0.9999) * top * top
+    some = 0
+    for x in range(len(row)):
+        some += (weight[x] > floor) & (row[x] * abs(row[x]) >= limit * weight[x])
+    return some > 0
 
 
 def _fit(
@@ -403,34 +567,32 @@ def _fit(
     p = np.array([guess.x, guess.y, guess.rate_x, guess.rate_y])
     m = len(_RADII) - 1
     profile = np.zeros(m)
-    own = w.copy()
+    own, residual = w.copy(), d.copy()
     error = np.full(4, np.nan)
     for turn in range(25):
         dx = gx - (p[0] + p[2] * since)[:, None, None]
         dy = gy - (p[1] + p[3] * since)[:, None, None]
         r = np.hypot(dx, dy)
-        basis = [_without_static(np.interp(r, _RADII, np.eye(m + 1)[i]), w) for i in range(m)]
-        columns = list(basis)
+        columns = np.empty((m + 4 if turn else m, *r.shape))
+        _hats(r.reshape(-1), _RADII, columns[:m].reshape(m, -1))
         if turn:
             slope = np.interp(r + 0.25, _RADII, [*profile, 0]) - np.interp(r - 0.25, _RADII, [*profile, 0])
             slope = np.where(r < 0.25, 0, slope / 0.5) / np.maximum(r, 0.25)
             along_x, along_y = -slope * dx, -slope * dy
             t = since[:, None, None]
-            columns += [_without_static(c, w) for c in (along_x, along_y, along_x * t, along_y * t)]
-        a = np.stack([c.ravel() for c in columns], axis=1)
-        normal = (a * own.ravel()[:, None]).T @ a
+            columns[m:] = along_x, along_y, along_x * t, along_y * t
+        _less_mean(columns.reshape(*columns.shape[:2], -1), w.reshape(len(w), -1))
+        a = columns.reshape(len(columns), -1)
+        normal, right = _normal(a, own.reshape(-1), d.reshape(-1))
         # A little stiffness keeps rings that nothing tells about at rest.
         normal[np.diag_indices(m)] += 1e-3 * np.trace(normal[:m, :m]) / m
-        right = (a * own.ravel()[:, None]).T @ d.ravel()
         try:
             inverse = np.linalg.inv(normal)
         except np.linalg.LinAlgError:
             return None, "its light does not tell how it moves"
         solution = inverse @ right
         profile = solution[:m]
-        model = np.tensordot(profile, np.stack(basis), axes=1)
-        residual = d - model
-        own = w * np.minimum(1.0, 4.0 / np.maximum(np.abs(residual) * np.sqrt(w), 1e-9))
+        _left(a[:m], profile, d.reshape(-1), w.reshape(-1), residual.reshape(-1), own.reshape(-1))
         if turn:
             step = np.clip(solution[m:], -1.0, 1.0)
             span = max(np.ptp(since), 1e-12)
@@ -455,6 +617,84 @@ def _fit(
     )
     light = np.interp(r, _RADII, [*profile, 0])
     return found, _fault(found, guess, d, light, own, times, inner)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _hats(r: np.ndarray, radii: np.ndarray, out: np.ndarray) -> None:
+    """For each of m + 1 radii but the last, what is 1 there and falls to 0 at its neighbours, at r (p,): (m, p)."""
+    m = len(radii) - 1
+    out[:] = 0
+    for p in range(len(r)):
+        v = r[p]
+        if v >= radii[m]:
+            continue
+        k = 0
+        while v >= radii[k + 1]:
+            k += 1
+        share = (v - radii[k]) / (radii[k + 1] - radii[k])
+        out[k, p] = 1 - share
+        if k + 1 < m:
+            out[k + 1, p] = share
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _less_mean(values: np.ndarray, weight: np.ndarray) -> None:
+    """`_without_static` for several of them, (c, n, p), in place, with weights (n, p)."""
+    c, n, cells = values.shape
+    seen, total = np.zeros(cells), np.empty(cells)
+    for k in range(n):
+        for p in range(cells):
+            seen[p] += weight[k, p]
+    for m in range(c):
+        total[:] = 0
+        for k in range(n):
+            row, own = values[m, k], weight[k]
+            for p in range(cells):
+                total[p] += row[p] * own[p]
+        for p in range(cells):
+            total[p] /= max(seen[p], 1e-12)
+        for k in range(n):
+            row = values[m, k]
+            for p in range(cells):
+                row[p] -= total[p]
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
+def _normal(a: np.ndarray, weight: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations of columns a (c, p). Summed here: a library wakes threads for them."""
+    c = len(a)
+    left, right, heavy = np.empty((c, c)), np.empty(c), np.empty(len(d))
+    for q in range(c):
+        own = a[q]
+        total = 0.0
+        for p in range(len(d)):
+            heavy[p] = own[p] * weight[p]
+            total += heavy[p] * d[p]
+        right[q] = total
+        for r in range(q + 1):
+            other = a[r]
+            total = 0.0
+            for p in range(len(d)):
+                total += heavy[p] * other[p]
+            left[q, r] = total
+            left[r, q] = total
+    return left, right
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _left(
+    a: np.ndarray, profile: np.ndarray, d: np.ndarray, w: np.ndarray, residual: np.ndarray, own: np.ndarray
+) -> None:
+    """What a model of columns a (m, p) leaves of d, and weights that fall where that exceeds 4 sigma."""
+    residual[:] = d
+    for k in range(len(a)):
+        share, row = profile[k], a[k]
+        for p in range(len(d)):
+            residual[p] -= share * row[p]
+    for p in range(len(d)):
+        own[p] = w[p] * min(1.0, 4.0 / max(abs(residual[p]) * np.sqrt(w[p]), 1e-9))
 
 
 def _width(profile: np.ndarray) -> float:

@@ -25,7 +25,7 @@ def noise_of(cells: np.ndarray, rows: int, rng: np.random.Generator, lines: int 
 
     Parameters
     ----------
-    cells : ndarray of int16, shape (ny, nx)
+    cells : ndarray of int8 or int16, shape (ny, nx)
         0 where nothing is known.
     rows : int
         Length of the lines that tell.
@@ -41,16 +41,19 @@ def noise_of(cells: np.ndarray, rows: int, rng: np.random.Generator, lines: int 
     """
     ny, nx = cells.shape
     slopes = np.linspace(-1, 1, 9)
-    out = np.zeros(9)
-    for n, slope in enumerate(slopes):
+    sums = np.zeros((9, lines, 5))
+    for own, slope in zip(sums, slopes, strict=True):
         move = slope * (rows - 1)
         left, right = max(0.0, -move), nx - 1.001 - max(move, 0.0)
         y = rng.integers(0, max(ny - rows, 1), lines)
         x = rng.uniform(left, max(right, left + 0.001), lines)
-        sums = np.zeros((lines, 5))
-        sums[:, 1], sums[:, 2], sums[:, 3], sums[:, 4] = x, y, x + move, y + rows - 1
-        _measure(cells, sums)
-        known = np.abs(sums[:, 0][sums[:, 0] != 0])
+        own[:, 1], own[:, 2], own[:, 3], own[:, 4] = x, y, x + move, y + rows - 1
+    every = sums.reshape(-1, 5)
+    # From above to below: neighbours read the same part of the picture.
+    _measure(cells, every, np.argsort(every[:, 2], kind="stable"))
+    out = np.zeros(9)
+    for n, own in enumerate(sums[:, :, 0]):
+        known = np.abs(own[own != 0])
         out[n] = 1.2533 * known.mean() if len(known) > 20 else np.nan
     good = np.isfinite(out)
     if good.sum() < 5:
@@ -61,9 +64,9 @@ def noise_of(cells: np.ndarray, rows: int, rng: np.random.Generator, lines: int 
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _measure(cells: np.ndarray, lines: np.ndarray) -> None:
+def _measure(cells: np.ndarray, lines: np.ndarray, order: np.ndarray) -> None:
     """Put the significance of straight lines, rows (significance, x0, y0, x1, y1), in their first column."""
-    for n in range(len(lines)):
+    for n in order:
         y0, y1 = int(lines[n, 2]), int(lines[n, 4])
         lines[n, 0] = significance(cells, y0, y1, lines[n, 1], lines[n, 3], 0.0)
 
@@ -85,6 +88,9 @@ def _summed(cells: np.ndarray, y0: int, y1: int, xa: float, xb: float, bend: flo
     curve = np.float32(-4 * bend / max(n, 1) ** 2)
     slope = np.float32((xb - xa + 4 * bend) / max(n, 1))
     left = np.float32(xa)
+    last = left + np.float32(n) * slope
+    if bend == 0 and min(left, last) >= 0 and max(left, last) < edge:
+        return _inside(cells, y0, n, left, slope)
     for k in range(n + 1):
         row = np.float32(k)
         x = left + row * (slope + row * curve)
@@ -95,12 +101,34 @@ def _summed(cells: np.ndarray, y0: int, y1: int, xa: float, xb: float, bend: flo
         a, b = cells[y0 + k, i], cells[y0 + k, i + 1]
         e = np.float32(1) - f
         total += np.float32(a) * e + np.float32(b) * f
-        if a != 0:
-            seen += e * e
-            if b != 0:
-                seen += _TWICE_ALIKE * e * f
-        if b != 0:
-            seen += f * f
+        seen += _own(a, e) + _own(b, f) + (_TWICE_ALIKE * e * f if a != 0 and b != 0 else np.float32(0))
+    return float(total), float(seen)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _own(cell: int, share: np.float32) -> np.float32:
+    """The variance of a share of a cell; of one of which nothing is known, 0."""
+    return share * share if cell != 0 else np.float32(0)
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
+def _inside(cells: np.ndarray, y0: int, n: int, left: np.float32, slope: np.float32) -> tuple[float, float]:
+    """As `_summed`, along a straight line that stays in the picture."""
+    nothing, one = np.float32(0), np.float32(1)
+    total, seen = nothing, nothing
+    for k in range(n + 1):
+        x = left + np.float32(k) * slope
+        i = int(x)
+        f = x - np.float32(i)
+        a, b = np.float32(cells[y0 + k, i]), np.float32(cells[y0 + k, i + 1])
+        e = one - f
+        total += a * e + b * f
+        # Of cells of which nothing is known the share is 0.
+        e = e if a != 0 else nothing
+        f = f if b != 0 else nothing
+        seen += e * e + f * f + _TWICE_ALIKE * e * f
     return float(total), float(seen)
 
 
@@ -208,7 +236,7 @@ def follow(cells: np.ndarray, y0: int, y1: int, xa: float, xb: float, unit: floa
 
     Parameters
     ----------
-    cells : ndarray of int16, shape (ny, nx)
+    cells : ndarray of int8 or int16, shape (ny, nx)
         0 where nothing is known.
     y0, y1 : int
         First and last row of a first guess.

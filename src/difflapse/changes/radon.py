@@ -14,7 +14,7 @@ def strongest(cells: np.ndarray, shortest: int, noise: np.ndarray, least: float)
 
     Parameters
     ----------
-    cells : ndarray of int16, shape (ny, nx)
+    cells : ndarray of int8 or int16, shape (ny, nx)
         Whole sums of columns must not exceed 32767.
     shortest : int
         Rows of the lowest strips that are looked at, a power of 2.
@@ -139,11 +139,11 @@ def _added(low: np.ndarray, high: np.ndarray, shift: int, out: np.ndarray) -> in
         out[:] = low
         return 0
     if shift >= 0:
-        a, b, c = low[:n], high[shift:], out[:n]
-        out[n:] = low[n:]
+        a, b, c, rest, beyond = low[:n], high[shift:], out[:n], low[n:], out[n:]
     else:
-        a, b, c = low[-shift:], high[:n], out[-shift:]
-        out[:-shift] = low[:-shift]
+        a, b, c, rest, beyond = low[-shift:], high[:n], out[-shift:], low[:-shift], out[:-shift]
+    for x in range(len(rest)):
+        beyond[x] = rest[x]
     for x in range(n):
         v = np.int16(a[x] + b[x])
         c[x] = v

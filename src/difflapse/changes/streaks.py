@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
-import numba
 import numpy as np
 
 from difflapse.changes import radon
+from difflapse.changes.cells import CLIP, Cells, cells_of, halves_of
 from difflapse.changes.path import Path, carried_on, follow, noise_of, refine_all, trimmed
 from difflapse.model import ProductGrid
 from difflapse.model.sightings import Sightings
@@ -19,8 +19,6 @@ _MOST_CELLS = 6_000_000
 """Larger differences are looked at every few pixels."""
 _LONGEST = 10_000
 """So are those with more pixels along a side: whole sums along it are 16-bit numbers."""
-_CLIP = np.float32(3.0)
-"""No cell counts for more, so that one star is no line; noise is hardly touched."""
 _SHORTEST = 32
 """Cells along the shortest line."""
 _FINE = 1_500_000
@@ -33,16 +31,8 @@ _PLAIN = 20.0
 """S/N from which on a line's width is measured."""
 _WIDTHS = 28.0
 """Length of the shortest line over its width: particles leave shorter ones in a sensor."""
-_STRIPE = 400
-"""Cells to both sides of one that tell the offset of its row, ..."""
-_STRIPED = 1.12
-"""... where sums along rows scatter by so much more than short ones do."""
 _MOST = 10
 """Lines of one frame."""
-_NOISY = 2.0
-"""Where stars leave residuals of more than so many sigma nothing is looked for."""
-_LEAST = 40
-"""Pixels that tell the error where the template is so bright; where fewer do nothing is looked for."""
 _COARSE, _FITTED = 0.62, 0.7
 """Of the S/N asked of the whole, a sum along a broken line through a strip has this part or more, and so has that along
 the line which fits best there."""
@@ -166,17 +156,13 @@ def find_streaks(
         round(fwhm / 1.6),
         1,
     )
-    picture = _cells(flat, light, fwhm, size)
-    ny, nx = picture.shape
-    if min(ny, nx) < 2 * _SHORTEST or not np.any(picture):
-        return Sightings.empty()
     first = size // 2
-    dark = (
-        np.ones(picture.shape, np.uint8)
-        if light is None
-        else (light[first::size, first::size] == 0).view(np.uint8)
-    )
-    sky = _Sky.of(picture, dark, fwhm / size, size)
+    if -(-(min(flat.shape) - first) // size) < 2 * _SHORTEST:
+        return Sightings.empty()
+    cells = cells_of(flat, light, fwhm, size)
+    if cells is None:
+        return Sightings.empty()
+    sky = _Sky.of(cells, None if light is None else light[first::size, first::size], fwhm / size, size)
     lines: list[Line] = []
     while len(lines) < _MOST:
         more = _some_lines(sky, floor, _MOST - len(lines))
@@ -210,11 +196,11 @@ class _Sky:
     picture: np.ndarray
     """(ny, nx) float32, sigma of its cells; 0 where nothing is known."""
     cells: tuple[np.ndarray, np.ndarray]
-    """Whole numbers of it, clipped, int16, and the same with rows and columns exchanged; 0 where a line was found."""
+    """Whole numbers of it, clipped, int8, and the same with rows and columns exchanged; 0 where a line was found."""
     noise: tuple[np.ndarray, np.ndarray]
     """Standard deviation of a sum of these over its root of cells, for slopes from -1 to 1."""
-    dark: np.ndarray
-    """(ny, nx) uint8: 1 where the template has no star."""
+    light: np.ndarray | None
+    """(ny, nx) uint8: how bright the template is there; None where nobody knows."""
     fwhm: float
     """Of a line, cells."""
     size: int
@@ -223,29 +209,16 @@ class _Sky:
     """Of the whole numbers, sigma."""
 
     @classmethod
-    def of(cls, picture: np.ndarray, dark: np.ndarray, fwhm: float, size: int) -> _Sky:
-        """From a picture, where it has no stars, the width of a line, and the pixels along a cell."""
-        # So fine that the longest sum still is a 16-bit number.
-        parts = min(8, int(32_000 / float(_CLIP) / max(picture.shape)))
-        upright = np.empty(picture.shape, np.int16)
-        _numbered(picture, np.float32(parts), upright)
-        cells = (upright, np.ascontiguousarray(cv2.transpose(upright)))
+    def of(cls, cells: Cells, light: np.ndarray | None, fwhm: float, size: int) -> _Sky:
+        """From a picture, how bright the template is there, the width of a line, and the pixels along a cell."""
+        both = (cells.upright, cells.turned)
         rng = np.random.default_rng(1)
-        noise = tuple(noise_of(v, 2 * _SHORTEST, rng) for v in cells)
-        return cls(picture, cells, (noise[0], noise[1]), dark, fwhm, size, 1 / parts)
+        noise = tuple(noise_of(v, 2 * _SHORTEST, rng) for v in both)
+        return cls(cells.picture, both, (noise[0], noise[1]), light, fwhm, size, cells.step)
 
     def halves(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Sums of 2x2 cells, over 2, odd unless nothing is known, and the same with rows and columns exchanged; None
-        for a small picture.
-        """
-        if self.picture.size <= _FINE:
-            return None
-        ny, nx = self.picture.shape
-        upright = np.empty((ny // 2, nx // 2), np.int16)
-        # Whole sums of columns and rows are 16-bit numbers.
-        most = 32767 // max(upright.shape)
-        _halved(self.cells[0], np.int32(most - 1 + most % 2), upright)
-        return upright, np.ascontiguousarray(cv2.transpose(upright))
+        """Its 2x2 cells together, and the same with rows and columns exchanged; None for a small picture."""
+        return halves_of(self.cells[0]) if self.picture.size > _FINE else None
 
     def unit(self, turned: int, lines: np.ndarray) -> np.ndarray:
         """The noise of a sum over its root of cells along lines, rows (any, x0, y0, x1, y1)."""
@@ -356,7 +329,7 @@ def _judged(sky: _Sky, turned: int, path: Path, floor: float) -> tuple[Line | No
         return None, 0.0
     far = 80
     band = _band(sky, turned, path, far)
-    clipped = np.clip(band, -_CLIP, _CLIP)
+    clipped = np.clip(band, -CLIP, CLIP)
     unit = float(sky.unit(turned, np.array([[0, xa, y0, xb, y1]]))[0]) * sky.step
     own, known = clipped[:, far], band[:, far] != 0
     seen = max(int(known.sum()), 1)
@@ -384,7 +357,7 @@ def _judged(sky: _Sky, turned: int, path: Path, floor: float) -> tuple[Line | No
     if snr < floor or near > _BESIDE * across[far] or rest < _EVEN * floor or np.mean(parts > 1.5) < _LIT:
         return None, 0.0
     # What stars leave lies on stars only: between them a line is as bright as on them.
-    empty = known & (_along(sky, turned, path, sky.dark) > 0)
+    empty = known if sky.light is None else known & (_along(sky, turned, path, sky.light) == 0)
     n = max(int(empty.sum()), 1)
     expected = across[far] * math.sqrt(n / seen)
     if n < _SHORTEST // 4 or own[empty].sum() / (unit * math.sqrt(n)) < _BETWEEN * expected:
@@ -410,7 +383,7 @@ def _band(sky: _Sky, turned: int, path: Path, far: int) -> np.ndarray:
     if turned:
         maps = (maps[1], maps[0])
     band = cv2.remap(sky.picture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    hidden = cv2.remap(sky.cells[0], *maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+    hidden = cv2.remap(sky.cells[0].view(np.uint8), *maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
     return np.where(hidden == 0, np.float32(0), band)
 
 
@@ -527,150 +500,3 @@ def _joined(lines: list[Line]) -> list[Line]:
         else:
             out.append(line)
     return out
-
-
-def _cells(flat: np.ndarray, light: np.ndarray | None, fwhm: float, size: int) -> np.ndarray:
-    """A difference filtered across lines, in units of its scatter, every `size` pixels; 0 where nothing is known."""
-    weights = np.ones(256, np.float32) if light is None else _weights(flat, light)
-    data = np.empty(flat.shape, np.float32)
-    _weighted(flat, np.zeros((1, 1), np.uint8) if light is None else light, weights, data)
-    first = size // 2
-    soft = cv2.GaussianBlur(data, (0, 0), max(fwhm, 1.5 * size) / 2.3548)[first::size, first::size]
-    data = data[first::size, first::size]
-    some = np.abs(soft[::5, ::3][data[::5, ::3] != 0])
-    if not len(some):
-        return np.zeros(soft.shape, np.float32)
-    picture = np.ascontiguousarray(soft)
-    _scale(picture, data, np.float32(1 / max(1.4826 * float(np.median(some)), 1e-6)))
-    for turned in (False, True):
-        along = picture.T if turned else picture
-        length = min(_STRIPE, along.shape[1] // 2)
-        if length >= _STRIPE // 4 and _stripes(along, length) > _STRIPED:
-            _level_rows(along, length)
-    return picture
-
-
-def _stripes(picture: np.ndarray, length: int) -> float:
-    """How much more sums along so much of a row scatter than those of a sixteenth of it would let expect."""
-    short = max(length // 16, 8)
-    some = np.clip(picture[1::8], -_CLIP, _CLIP)
-    scatter = []
-    for n in (short, length):
-        m = picture.shape[1] // n
-        sums = some[:, : m * n].reshape(-1, m, n).sum(axis=2) / math.sqrt(n)
-        scatter.append(float(np.median(np.abs(sums - np.median(sums)))))
-    return scatter[1] / max(scatter[0], 1e-6)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _weighted(flat: np.ndarray, light: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
-    """A difference times the weight that its light has, 0 where nothing is known."""
-    all_sky = light.size == 1
-    for j in range(flat.shape[0]):
-        for i in range(flat.shape[1]):
-            v = flat[j, i]
-            w = weights[0] if all_sky else weights[light[j, i]]
-            out[j, i] = v * w if v == v else np.float32(0)
-
-
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def _scale(soft: np.ndarray, data: np.ndarray, gain: np.float32) -> None:
-    """Multiply a filtered picture by a number, and take off the mean of what is not bright; 0 where the data is."""
-    nothing, one, top = np.float32(0), np.float32(1), np.float32(3)
-    total, n = 0.0, 0.0
-    for j in range(soft.shape[0]):
-        part, known = nothing, nothing
-        for i in range(soft.shape[1]):
-            v = soft[j, i] * gain
-            seen = data[j, i] != 0
-            part += min(max(v, -top), top) if seen else nothing
-            known += one if seen else nothing
-        total += float(part)
-        n += float(known)
-    mean = np.float32(total / max(n, 1.0))
-    for j in range(soft.shape[0]):
-        for i in range(soft.shape[1]):
-            v = soft[j, i] * gain - mean
-            soft[j, i] = v if data[j, i] != 0 else nothing
-
-
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def _level_rows(picture: np.ndarray, length: int) -> None:
-    """Take from each cell the mean of what is not bright within a length to both sides in its row, by blocks of it."""
-    nx = picture.shape[1]
-    block = max(length // 8, 1)
-    n = (nx + block - 1) // block
-    sums, seen = np.zeros(n, np.float32), np.zeros(n, np.float32)
-    for j in range(picture.shape[0]):
-        for k in range(n):
-            total, known = np.float32(0), np.float32(0)
-            for i in range(k * block, min(nx, (k + 1) * block)):
-                v = picture[j, i]
-                total += min(max(v, np.float32(-3)), np.float32(3))
-                known += np.float32(1) if v != 0 else np.float32(0)
-            sums[k], seen[k] = total, known
-        for k in range(n):
-            a, b = max(0, k - 8), min(n, k + 9)
-            known = seen[a:b].sum()
-            if known < 50:
-                continue
-            mean = sums[a:b].sum() / known
-            for i in range(k * block, min(nx, (k + 1) * block)):
-                v = picture[j, i]
-                picture[j, i] = v - mean if v != 0 else np.float32(0)
-
-
-def _weights(flat: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """What a pixel counts for where the template is so bright, (256,) float32: 1 on empty sky."""
-    counts = np.zeros((256, 200), np.int64)
-    _count(flat, light, 3, counts)
-    total = counts.sum(axis=1)
-    # The scatter that 98 % of the pixels tell: residuals have wings.
-    most = np.argmax(np.cumsum(counts, axis=1) >= 0.98 * total[:, None], axis=1) + 1
-    usual = float(most[0]) if total[0] else float(np.median(most[total > 0])) if total.any() else 1.0
-    out = np.zeros(256, np.float32)
-    some = (total >= _LEAST) & (most < _NOISY * usual)
-    out[some] = np.minimum(usual / most[some], 1.0) ** 2
-    return out
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _count(flat: np.ndarray, light: np.ndarray, step: int, counts: np.ndarray) -> None:
-    """How often each brightness of the template goes with each deviation, in twentieths of a sigma."""
-    last = counts.shape[1] - 1
-    for j in range(1, flat.shape[0], step):
-        for i in range(j % step, flat.shape[1], step):
-            v = abs(flat[j, i])
-            if v == v:
-                counts[light[j, i], int(min(v * 20, np.float32(last)))] += 1
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _numbered(picture: np.ndarray, parts: np.float32, out: np.ndarray) -> None:
-    """Whole numbers of a picture, clipped: odd, so that only what is not known is 0."""
-    top = np.float32(3.0) * parts
-    for j in range(picture.shape[0]):
-        for i in range(picture.shape[1]):
-            v = picture[j, i]
-            q = min(max(v * parts, -top), top - np.float32(0.1))
-            out[j, i] = np.int16(0) if v == 0 else np.int16(2 * np.int16(np.floor(np.float32(0.5) * q)) + 1)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _halved(cells: np.ndarray, most: np.int32, out: np.ndarray) -> None:
-    """Sums of 2x2 whole numbers over 2, odd, so that only what is not known at all is 0; clipped at an odd one."""
-    for j in range(out.shape[0]):
-        upper, lower, to = cells[2 * j], cells[2 * j + 1], out[j]
-        for i in range(out.shape[1]):
-            a, b, c, d = upper[2 * i], upper[2 * i + 1], lower[2 * i], lower[2 * i + 1]
-            known = (a | b | c | d) != 0
-            total = np.int32(a) + np.int32(b) + np.int32(c) + np.int32(d)
-            half = total >> 1
-            # Even ones go up and down as if by chance, for no line to gain by it.
-            up = ((i * 0x9E37 + j * 0x79B9) >> 7) & 1
-            half = half if half & 1 else half + 2 * up - 1
-            to[i] = np.int16(min(max(half, -most), most)) if known else np.int16(0)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from difflapse.changes import cells as cells_room
 from difflapse.changes import streaks
 from difflapse.changes.find import flatten
 from difflapse.changes.kinds import of_streak
@@ -292,7 +293,7 @@ def test_halves_are_odd_unbiased_and_bounded() -> None:
             np.int16
         )
         out = np.empty((300, 401), np.int16)
-        streaks._halved(cells, np.int32(81), out)
+        cells_room._halved(cells, np.int32(81), out)
         assert np.all(out % 2 == 1)
         whole = cells[:600, :802].astype(int).reshape(300, 2, 401, 2).sum(axis=(1, 3)) / 2
         assert np.abs(out - whole).max() <= 1
@@ -304,7 +305,52 @@ def test_halves_are_odd_unbiased_and_bounded() -> None:
     bright[:2, :2] = 0
     bright[2, 0] = bright[2, 1] = bright[3, 0] = 0
     out = np.empty((2, 3), np.int16)
-    streaks._halved(bright, np.int32(31), out)
+    cells_room._halved(bright, np.int32(31), out)
     assert out.tolist() == [[0, 31, 31], [11, 31, 31]]
-    streaks._halved(-bright, np.int32(31), out)
+    cells_room._halved(-bright, np.int32(31), out)
     assert out.tolist() == [[0, -31, -31], [-11, -31, -31]]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_cells_are_what_whole_images_make_of_them(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, filter and scale by OpenCV and numpy, with a tenth of the pixels hidden, not levelled."""
+    monkeypatch.setattr(cells_room, "_STRIPED", np.inf)
+    sigma = noise(5) + 4 * line(50.3, 60.8, 500.2, 380.4)
+    light = np.zeros(SHAPE, np.uint8)
+    light[100:180, 200:330] = 7
+    sigma[light > 0] *= 1.4
+    sigma[np.random.default_rng(6).random(SHAPE) < 0.1] = np.nan
+    cells = cells_room.cells_of(sigma, light, FWHM, size)
+    assert cells is not None
+    assert cells_room.cells_of(np.full(SHAPE, np.nan, np.float32), None, FWHM, size) is None
+    weight = np.where(light > 0, cells_room._weights(sigma, light)[7], np.float32(1))
+    assert weight.min() == pytest.approx(1.4**-2, abs=0.04)
+    data = np.nan_to_num(sigma) * weight
+    soft = cv2.GaussianBlur(data, (0, 0), max(FWHM, 1.5 * size) / 2.3548)
+    soft, seen = (v[size // 2 :: size, size // 2 :: size] for v in (soft, np.isfinite(sigma)))
+    soft = soft / (1.4826 * np.median(np.abs(soft[::5, ::3][seen[::5, ::3]])))
+    soft = np.where(seen, soft - np.clip(soft[seen], -3, 3).mean(dtype=float), 0)
+    assert np.abs(cells.picture - soft).max() < 1e-4
+    clipped = np.clip(soft, -3, 3)
+    assert np.array_equal(cells.upright == 0, ~seen)
+    assert np.abs(cells.upright * cells.step - clipped)[seen].max() < 1.001 * cells.step
+    assert np.array_equal(cells.turned, cells.upright.T)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_offsets_of_rows_and_columns_are_taken_off(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, or columns, that differ by a third of a sigma: their means are no less alike than if they did not."""
+    shape = SHAPE[::-1] if turned else SHAPE
+    rng = np.random.default_rng(9)
+    sigma = rng.standard_normal(shape, np.float32)
+    offset = 0.33 * rng.standard_normal((shape[0], 1), np.float32)
+    scatter = []
+    for data, striped in ((sigma, 1.12), (sigma + offset, 1.12), (sigma + offset, np.inf)):
+        monkeypatch.setattr(cells_room, "_STRIPED", striped)
+        found = cells_room.cells_of(np.ascontiguousarray(data.T if turned else data), None, FWHM, 1)
+        assert found is not None
+        # Nothing else is touched.
+        assert 0.8 < found.picture.std() < 1.1
+        scatter.append(found.picture.mean(axis=0 if turned else 1).std())
+    assert scatter[1] < 1.2 * scatter[0]
+    assert scatter[1] < 0.15 * scatter[2]
