@@ -346,6 +346,7 @@ def _clipped(values: np.ndarray, level: float, sigma: float) -> tuple[int, float
         n += near
     if n == 0:
         return 1, level, sigma
-    mean = float(total) / n
+    counted = np.float64(n)
+    mean = total / counted
     # A Gaussian cut at 2.5 sigma keeps a standard deviation of 0.953.
-    return int(n), level + mean, max(np.sqrt(max(float(squares) / n - mean * mean, 0.0)) / 0.953, 1e-3)
+    return int(n), float(level + mean), max(np.sqrt(max(squares / counted - mean * mean, 0.0)) / 0.953, 1e-3)
