@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from difflapse.measure._fetch import fetch
 from difflapse.model import bits
 from difflapse.mosaic import channels, native_order, sites
 from difflapse.mosaic.superpixel import sorting_network
@@ -145,8 +146,8 @@ def _sums(
     sky: np.ndarray,
     area: np.ndarray,
     flags: np.ndarray,
-) -> float:
-    """Some stars at a time: the first guesses of their skies are sorted side by side. What it returns means nothing."""
+) -> None:
+    """Some stars at a time: the first guesses of their skies are sorted side by side."""
     ny, nx = data.shape
     n_channels = len(flux)
     reach = int(np.ceil(outer))
@@ -155,10 +156,12 @@ def _sums(
     # Sums of light, of weights, of their squares, and of light times those, in each circle.
     sums = np.empty((_TOGETHER, n_channels, 4))
     some = np.empty((_SOME, _TOGETHER * n_channels), np.float32)
-    seen = 0.0
+    seen = np.zeros(1)
     for first in range(0, len(order), _TOGETHER):
         stars = order[first : first + _TOGETHER]
-        seen += _touch(data, bad, x, y, outer, stars)
+        fetch(data, x[stars], y[stars], reach, seen)
+        if bad.size:
+            fetch(bad, x[stars], y[stars], reach, seen)
         for s in range(len(stars)):
             k = stars[s]
             px, py, r = x[k], y[k], radii[k]
@@ -196,31 +199,6 @@ def _sums(
                 # Faint stars in the ring make its mean less certain than its pixels' noise says.
                 spread = max(sigma, own)
                 error[c, k] = np.sqrt(own * own * squares + photons + (spread * weight) ** 2 / q)
-    return seen
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _touch(
-    data: np.ndarray, bad: np.ndarray, x: np.ndarray, y: np.ndarray, outer: float, stars: np.ndarray
-) -> float:
-    """Read a little of all rows of some stars, one load after the other, so that memory fetches them all at once.
-
-    Half of the time went in waiting for one row after the other.
-    """
-    ny, nx = data.shape
-    reach, seen = int(np.ceil(outer)), 0.0
-    for k in stars:
-        if not (np.isfinite(x[k]) and np.isfinite(y[k])):
-            continue
-        i, j0 = int(x[k]), int(y[k])
-        if i < -reach or j0 < -reach or i > nx + reach or j0 > ny + reach:
-            continue
-        left, right = min(max(i - reach, 0), nx - 1), min(max(i + reach, 0), nx - 1)
-        for j in range(max(0, j0 - reach), min(ny, j0 + reach + 1)):
-            seen += float(data[j, left]) + float(data[j, right])
-            if bad.size:
-                seen += float(bad[j, left]) + float(bad[j, right])
-    return seen
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
