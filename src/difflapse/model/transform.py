@@ -143,9 +143,11 @@ class Transform:
         u = np.asarray((x - self.origin[0]) / self.scale)
         v = np.asarray((y - self.origin[1]) / self.scale)
         out = np.stack(rows).reshape(len(rows), -1)
+        # Always of the same types and layout: it is compiled once.
         add_polynomial(
-            self.coefficients, _exponents(self.degree), u.reshape(-1), v.reshape(-1), self.scale, out
-        )
+            np.ascontiguousarray(self.coefficients), _exponents(self.degree), u.reshape(-1), v.reshape(-1),
+            float(self.scale), out,
+        )  # fmt: skip
         return tuple(out.reshape(len(rows), *u.shape))
 
 
