@@ -73,6 +73,22 @@ def mean_places(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
+def by_fold(jacobian: np.ndarray, weight: np.ndarray, fold: np.ndarray, folds: int) -> np.ndarray:
+    """What each fold's stars say of p parameters, (folds, p, p), by their derivatives (n, 2, p)."""
+    n, _, p = jacobian.shape
+    out = np.zeros((folds, p, p))
+    for i in range(n):
+        to = out[fold[i]]
+        for c in range(2):
+            one = jacobian[i, c]
+            for a in range(p):
+                by = weight[i] * one[a]
+                for b in range(p):
+                    to[a, b] += by * one[b]
+    return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def misfit(at: np.ndarray, star: np.ndarray, weight: np.ndarray, track: np.ndarray) -> float:
     """Weighted sum of squared distances from the stars' places."""
     total = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from difflapse.errors import AlignError
@@ -325,11 +326,24 @@ class _Folds:
 
 def design(u: np.ndarray, v: np.ndarray, degree: int) -> np.ndarray:
     """Terms u**i v**j as columns, in the order of `difflapse.model.transform.powers`; shape (n, terms)."""
-    pu, pv = [np.ones_like(u)], [np.ones_like(v)]
-    for _ in range(degree):
-        pu.append(pu[-1] * u)
-        pv.append(pv[-1] * v)
-    return np.column_stack([pu[i] * pv[j] for i, j in powers(degree)])
+    out = np.empty((len(u), (degree + 1) * (degree + 2) // 2))
+    _lay_terms(np.asarray(u, float), np.asarray(v, float), degree, out)
+    return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _lay_terms(u: np.ndarray, v: np.ndarray, degree: int, out: np.ndarray) -> None:
+    """The arithmetic of `design`."""
+    pu, pv = np.ones(degree + 1), np.ones(degree + 1)
+    for s in range(len(u)):
+        for p in range(degree):
+            pu[p + 1] = pu[p] * u[s]
+            pv[p + 1] = pv[p] * v[s]
+        row, k = out[s], 0
+        for p in range(degree + 1):
+            for j in range(p + 1):
+                row[k] = pu[p - j] * pv[j]
+                k += 1
 
 
 def fit_on_grid(

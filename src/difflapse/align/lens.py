@@ -125,7 +125,7 @@ def one_lens(
         if fitted is None or not np.all(np.isfinite(fitted.poses)):
             return _without(alignments, reference, wanted, f"{ends[-1]} stars do not determine it")
         poses = [
-            pose_of(fitted, s, ends, place.get(n), model.first_pose(n), model.air_at(fitted, n))
+            pose_of(fitted, s, ends, place.get(n), model.first_poses[n], model.air_at(fitted, n))
             for n, s in enumerate(seen)
         ]
         # Once more with what is now known: a cloudy frame may have led its stars astray.
@@ -198,6 +198,7 @@ class _Model:
         self.air = air_of(reference, when, axes[0]) if axes else None
         known = np.all(np.isfinite(when))
         self.turned = TURN * (when - when[home]) if known else None
+        self.first_poses = [self._first_pose(n) for n in range(len(frames))]
 
     def zenith(self, fitted: Joint, n: int) -> np.ndarray | None:
         """Of the n-th frame, in the reference's axes."""
@@ -227,7 +228,7 @@ class _Model:
 
         if before is not None:
             return fit(camera, before.poses, before.air, _FINE)
-        poses = np.array([self.first_pose(n) for n in chosen])
+        poses = np.array([self.first_poses[n] for n in chosen])
         if self.air is not None or self.turned is None or degree == 1:
             return fit(camera, poses, replace(self.air, angle=self.air.angle[chosen]) if self.air else None)
         plain = fit(camera, poses, None)
@@ -239,7 +240,7 @@ class _Model:
         best = min(aired, key=lambda one: float(np.nansum(one.held)))
         return plain if _beats(plain, best) else best
 
-    def first_pose(self, n: int) -> np.ndarray:
+    def _first_pose(self, n: int) -> np.ndarray:
         """The pose of a frame by its own transform."""
         if n == self.home:
             return np.zeros(4)
@@ -255,6 +256,7 @@ def _misfit(camera: Camera, seen: list[Seen], home: int) -> float:
     """How far off stars typically are, px, if two frames straightened by a lens differ by an affine transform only."""
     some = range(0, len(seen), max(1, len(seen) // _TRIED))
     flat = {n: camera.straighten(camera.basis(seen[n].x, seen[n].y)) for n in {*some, home}}
+    area = (-camera.radius, -camera.radius, camera.radius, camera.radius)
     off = []
     for n in some:
         s = seen[n]
@@ -262,7 +264,8 @@ def _misfit(camera: Camera, seen: list[Seen], home: int) -> float:
         if n == home or len(i) < 20:
             continue
         here, there = (np.array([part[index] for part in flat[m]]) for m, index in ((n, i), (home, j)))
-        t, _ = fit_robust(here[0], here[1], there[0], there[1], model="affine")
+        # Of degree 1, which is affine; where the area is told its terms are made once.
+        t, _ = fit_robust(here[0], here[1], there[0], there[1], None, "polynomial", 1, area)
         x, y = t(here[0], here[1])
         off.append(float(np.median(np.hypot(x - there[0], y - there[1]))))
     return max(off, default=0.0)
@@ -399,9 +402,8 @@ def _judge(night: _Solved, n: int) -> _Judged:
     there = sky0 + np.einsum("nij,nj->ni", d_there, moves0[fold])
     known = np.isfinite(p.places[i]).all(axis=1)
     i, j, here, there = i[known], j[known], here[known], there[known]
-    off, off_night = (
-        _to_pixels(camera, base.seen.x[j], base.seen.y[j], base.pose, zenith0, here - at)
-        for at in (there, p.places[i])
+    off, off_night = _to_pixels(
+        camera, base.seen.x[j], base.seen.y[j], base.pose, zenith0, (here - there, here - p.places[i])
     )
     # A pair that is far off is a wrong one, by the rule of `fit.choose_model`.
     reduced = np.hypot(*off.T) * np.sqrt(p.seen.weight[i])
@@ -420,15 +422,9 @@ def _judge(night: _Solved, n: int) -> _Judged:
     )
     own = frame.own.held_out
     assert own is not None
-    mine = {key: m for m, key in enumerate(zip(held.x.tolist(), held.y.tolist(), strict=True))}
-    pairs = [
-        (m, mine[key])
-        for m, key in enumerate(zip(own.x.tolist(), own.y.tolist(), strict=True))
-        if key in mine
-    ]
+    o, m = _same_places(own, held)
     gain, error, own_night = 0.0, np.inf, None
-    if pairs:
-        o, m = np.array(pairs).T
+    if len(o):
         if len(o) >= _TOLD:
             # From the reference's sighting of a star to what the others say of it.
             moved = (off_night - off)[m].T.astype(np.float32)
@@ -449,12 +445,23 @@ def _judge(night: _Solved, n: int) -> _Judged:
         held_night,
         held,
         own_night,
-        len(pairs),
+        len(o),
         gain,
         error,
         own_variance,
         lens_variance,
     )
+
+
+def _same_places(one: HeldOut, other: HeldOut) -> tuple[np.ndarray, np.ndarray]:
+    """Which of one's stars are which of another's, by their places, to the last bit."""
+    mine, theirs = (
+        np.ascontiguousarray(np.column_stack([s.x, s.y]), np.float32).view(np.int64).ravel()
+        for s in (one, other)
+    )
+    _, o, m = np.intersect1d(mine, theirs, return_indices=True)
+    order = np.argsort(o)
+    return o[order], m[order]
 
 
 def _rms(held: HeldOut) -> float:
@@ -479,14 +486,22 @@ def _own_variance(own: Alignment, grid: np.ndarray) -> float:
 
 
 def _to_pixels(
-    camera: Camera, x: np.ndarray, y: np.ndarray, pose: np.ndarray, zenith: np.ndarray | None, off: np.ndarray
-) -> np.ndarray:
-    """Small differences on the sky's plane as differences of native pixels of a frame, at (x, y)."""
+    camera: Camera,
+    x: np.ndarray,
+    y: np.ndarray,
+    pose: np.ndarray,
+    zenith: np.ndarray | None,
+    several: tuple[np.ndarray, ...],
+) -> list[np.ndarray]:
+    """Small differences on the sky's plane, several (n, 2), as those of native pixels of a frame, at (x, y)."""
     here = np.column_stack(camera.to_sky(x, y, pose, zenith))
     a, c = (np.column_stack(camera.to_sky(x + 0.5, y, pose, zenith)) - here).T / 0.5
     b, d = (np.column_stack(camera.to_sky(x, y + 0.5, pose, zenith)) - here).T / 0.5
-    det = a * d - b * c
-    return np.column_stack([d * off[:, 0] - b * off[:, 1], a * off[:, 1] - c * off[:, 0]]) / det[:, None]
+    det = (a * d - b * c)[:, None]
+    return [
+        np.column_stack([d * off[:, 0] - b * off[:, 1], a * off[:, 1] - c * off[:, 0]]) / det
+        for off in several
+    ]
 
 
 def _compose(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from difflapse.align._joint_kernels import by_fold
 from difflapse.align.joint import FOLDS, Air, Joint, Seen, derivatives
 
 _NEIGHBOURS = 10
@@ -81,9 +82,7 @@ def pose_of(
                 np.einsum("nij,n,nik->jk", jacobian, left, jacobian),
                 -np.einsum("nij,n,ni->j", jacobian, left, moved),
             )
-    information = np.array(
-        [np.einsum("nij,n,nik->jk", jacobian, w * (fold == f), jacobian) for f in range(FOLDS)]
-    )
+    information = by_fold(jacobian, w, fold, FOLDS)
     return Pose(pose, information, folds, replace(s, weight=w), places)
 
 
@@ -129,8 +128,9 @@ def with_neighbours(poses: list[Pose], times: np.ndarray) -> list[Pose]:
     np.fill_diagonal(alike, False)
     for c in range(4):
         scatter = 0.0
+        near = _neighbours(times, np.isfinite(spread[:, c]), alike)
         for _ in range(3):
-            gain, error = _line_through_neighbours(times, spread[:, c] + scatter, alike)
+            gain, error = _line_through_neighbours(times, spread[:, c] + scatter, near)
             good = np.isfinite(error) & np.isfinite(spread[:, c])
             if good.sum() < 5:
                 break
@@ -155,29 +155,42 @@ def with_neighbours(poses: list[Pose], times: np.ndarray) -> list[Pose]:
     return out
 
 
+def _neighbours(times: np.ndarray, known: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Each frame's nearest neighbours in time, (n, _NEIGHBOURS), -1 where there are no more; none of fewer than 4."""
+    near = np.full((len(times), _NEIGHBOURS), -1)
+    for k in range(len(times)):
+        some = np.flatnonzero(alike[k] & known)
+        some = some[np.argsort(np.abs(times[some] - times[k]), kind="stable")[:_NEIGHBOURS]]
+        if len(some) >= 4:
+            near[k, : len(some)] = some
+    return near
+
+
 def _line_through_neighbours(
-    times: np.ndarray, variance: np.ndarray, alike: np.ndarray
+    times: np.ndarray, variance: np.ndarray, near: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Straight lines through each frame's nearest neighbours in time, the frame itself left out.
 
     Returns the weights (n, n) that make the value at each frame of those at the others, and the variances; infinite
-    where fewer than 4 are alike.
+    where there are no neighbours.
     """
     n = len(times)
     gain, error = np.zeros((n, n)), np.full(n, np.inf)
-    for k in range(n):
-        near = np.flatnonzero(alike[k] & np.isfinite(variance))
-        near = near[np.argsort(np.abs(times[near] - times[k]), kind="stable")[:_NEIGHBOURS]]
-        if len(near) < 4:
-            continue
-        t = times[near] - times[k]
-        width = 1.2 * float(np.abs(t).max()) or 1.0
-        w = (1 - (np.abs(t) / width) ** 3) ** 3 / np.maximum(variance[near], 1e-30)
-        basis = np.column_stack([np.ones_like(t), t / width])
-        gain[k, near] = (
-            np.linalg.pinv((basis * w[:, None]).T @ basis, hermitian=True) @ (basis * w[:, None]).T
-        )[0]
-        error[k] = np.sum(gain[k, near] ** 2 * variance[near])
+    some = np.flatnonzero(near[:, 0] >= 0)
+    if not len(some):
+        return gain, error
+    near, told = near[some], near[some] >= 0
+    t = np.where(told, times[near] - times[some, None], 0.0)
+    width = 1.2 * np.abs(t).max(axis=1, keepdims=True)
+    width[width == 0] = 1.0
+    w = np.where(told, (1 - (np.abs(t) / width) ** 3) ** 3 / np.maximum(variance[near], 1e-30), 0.0)
+    basis = np.stack([np.ones_like(t), t / width], axis=-1)
+    weighted = (basis * w[..., None]).transpose(0, 2, 1)
+    inverse = np.linalg.pinv(weighted @ basis, hermitian=True)
+    own = (inverse[:, :1] @ weighted)[:, 0]
+    rows = np.broadcast_to(some[:, None], near.shape)
+    gain[rows[told], near[told]] = own[told]
+    error[some] = np.sum(np.where(told, own**2 * variance[near], 0.0), axis=1)
     return gain, error
 
 

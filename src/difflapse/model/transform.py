@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -13,6 +14,12 @@ MODELS = ("shift", "euclidean", "similarity", "affine", "homography", "polynomia
 def powers(degree: int) -> list[tuple[int, int]]:
     """Exponents (i, j) of the terms u**i v**j of a polynomial of `degree`, in its coefficients' order."""
     return [(n - j, j) for n in range(degree + 1) for j in range(n + 1)]
+
+
+@functools.lru_cache(maxsize=16)
+def _exponents(degree: int) -> np.ndarray:
+    """`powers` as an array (t, 2) of int64."""
+    return np.array(powers(degree), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,33 +133,22 @@ class Transform:
         if derivatives:
             a, b = (h[0, 0] - fx * h[2, 0]) / w, (h[0, 1] - fx * h[2, 1]) / w
             c, d = (h[1, 0] - fy * h[2, 0]) / w, (h[1, 1] - fy * h[2, 1]) / w
-        if self.coefficients is not None:
-            u = (x - self.origin[0]) / self.scale
-            v = (y - self.origin[1]) / self.scale
-            degree = self.degree
-            with np.errstate(over="ignore", invalid="ignore"):
-                pu = [np.ones_like(u)]
-                pv = [np.ones_like(v)]
-                for _ in range(degree):
-                    pu.append(pu[-1] * u)
-                    pv.append(pv[-1] * v)
-                cx, cy = self.coefficients
-                for k, (i, j) in enumerate(powers(degree)):
-                    if cx[k] == 0.0 and cy[k] == 0.0:
-                        continue
-                    term = pu[i] * pv[j]
-                    fx = fx + cx[k] * term
-                    fy = fy + cy[k] * term
-                    if derivatives:
-                        if i:
-                            t = i * pu[i - 1] * pv[j] / self.scale
-                            a, c = a + cx[k] * t, c + cy[k] * t
-                        if j:
-                            t = j * pu[i] * pv[j - 1] / self.scale
-                            b, d = b + cx[k] * t, d + cy[k] * t
-        if derivatives:
-            return fx, fy, a, b, c, d
-        return fx, fy
+        rows = (fx, fy, a, b, c, d) if derivatives else (fx, fy)
+        if self.coefficients is None:
+            return rows
+        from difflapse.model._polynomial import (
+            add_polynomial,
+        )  # a compiler comes with it: only where it is needed
+
+        u = np.asarray((x - self.origin[0]) / self.scale)
+        v = np.asarray((y - self.origin[1]) / self.scale)
+        out = np.stack(rows).reshape(len(rows), -1)
+        # Always of the same types and layout: it is compiled once.
+        add_polynomial(
+            np.ascontiguousarray(self.coefficients), _exponents(self.degree), u.reshape(-1), v.reshape(-1),
+            float(self.scale), out,
+        )  # fmt: skip
+        return tuple(out.reshape(len(rows), *u.shape))
 
 
 def _homography(h: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

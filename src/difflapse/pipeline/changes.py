@@ -255,25 +255,20 @@ def _comets(desk: Desk, watch: Watch, times: np.ndarray) -> list[Change]:
 
 def _with_coma(desk: Desk, watch: Watch, change: Change, times: np.ndarray) -> Change:
     """A mover, or the comet that it is: too faint a coma to be found alone is seen about the point in it."""
-    frames, stack = _pictures(desk, watch)
+    slots, frames = (np.array(numbers, int) for numbers in _clear_slots(desk, watch))
     inside = (frames >= change.first_frame) & (frames <= change.last_frame)
     if inside.sum() < 4:
         return change
     grid, side = desk.night.shared("canvas").grid, watch.cell
     x, y = (v[frames[inside]] for v in _position(change, times))
     i, j = grid.from_native(x, y)
-    strength = coma_strength(stack[inside], (i - (side - 1) / 2) / side, (j - (side - 1) / 2) / side)
+    stack = np.asarray(desk.night.array("cells"))[slots[inside]]
+    strength = coma_strength(stack, (i - (side - 1) / 2) / side, (j - (side - 1) / 2) / side)
     if strength < _COMA:
         return change
     width = 3 * side * grid.step
     note = f"a moving point with a coma of {strength:.0f} sigma about it"
     return replace(change, kind="comet", width=float(width), note=note)
-
-
-def _pictures(desk: Desk, watch: Watch) -> tuple[np.ndarray, np.ndarray]:
-    """The clear frames among those of which small pictures were kept, and the pictures."""
-    slots, frames = _clear_slots(desk, watch)
-    return np.array(frames, int), np.asarray(desk.night.array("cells"))[slots]
 
 
 def _clear_slots(desk: Desk, watch: Watch) -> tuple[list[int], list[int]]:
@@ -301,8 +296,13 @@ def _loud(night: Night, x: np.ndarray, y: np.ndarray, reach: float, chance: floa
     v = night.shared("variability")
     with np.errstate(invalid="ignore"):
         loud = np.flatnonzero(v.false_alarm < chance)
-    for n in loud:
-        out |= np.hypot(x - v.x[n], y - v.y[n]) < reach
+    if len(loud) and len(x):
+        from scipy.spatial import cKDTree
+
+        near = cKDTree(np.column_stack([v.x[loud], v.y[loud]])).query(
+            np.column_stack([x, y]), distance_upper_bound=reach
+        )[0]
+        out |= np.isfinite(near)
     return out
 
 
@@ -377,7 +377,8 @@ def _blot(
             continue
         px, py = _position(c, times)
         radius = 0.6 * c.width if c.kind == "comet" else 3.0 * fwhm
-        judged[np.hypot(x - px[frame], y - py[frame]) < radius] = np.nan
+        dx, dy = x - px[frame], y - py[frame]
+        judged[dx * dx + dy * dy < radius * radius] = np.nan
 
 
 def _are_there(
