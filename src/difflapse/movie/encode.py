@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 from av.video.frame import PictureType
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from difflapse.errors import MissingDependencyError, OptionError, OutputError
 from difflapse.movie.gif import GifPalette, insert_comment
@@ -27,6 +27,7 @@ from difflapse.movie.layout import (
     MAX_SIDE,
     MAX_WIDTH,
 )
+from difflapse.movie.yuv import fill_planes
 
 SLOWEST = 0.01
 """Pictures per second at least: a picture that stays for 100 s."""
@@ -217,7 +218,7 @@ class Encoder:
         self._threads, self._variable, self._sample = threads, variable, sample
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._container: av.container.OutputContainer | None = None
-        self._reformatter = VideoReformatter()
+        self._frame: av.VideoFrame | None = None
         self._palette: GifPalette | None = None
         self._durations: dict[int, int] = {}
         self._next_key = 0.0
@@ -297,19 +298,14 @@ class Encoder:
         if self.codec.name == "ffv1":
             deep = rgb if rgb.dtype == np.uint16 else rgb.astype(np.uint16) * np.uint16(257)
             return [av.VideoFrame.from_ndarray(deep, format="gbrp16le")]
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(rgb, format="rgb24"),
-            format=self.codec.pixels,
-            # Without these the picture is converted with the matrix of standard television and its colours shift.
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
-        frame.color_range = ColorRange.MPEG
-        frame.colorspace = Colorspace.ITU709
-        return [frame]
+        if self._frame is None:
+            self._frame = av.VideoFrame(*self.size, self.codec.pixels)
+            self._frame.color_range = ColorRange.MPEG
+            self._frame.colorspace = Colorspace.ITU709
+        # One frame for all pictures: encoders copy what they keep.
+        planes = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size) for plane in self._frame.planes]
+        fill_planes(rgb, planes)
+        return [self._frame]
 
     def _mux(self, packets: Sequence[Any]) -> None:
         """Hand on what is encoded. Encoders forget how long the last picture stays."""
