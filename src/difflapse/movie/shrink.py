@@ -102,12 +102,14 @@ def row_weight(where, weight, row, j):  # type: ignore[no-untyped-def]
 
 
 def as_flags(mask: np.ndarray | None, nx: int) -> tuple[np.ndarray, bool]:
-    """A mask (ny, nx) or (c, ny, nx), True = bad, as (ny, nx) uint8 for the kernels; whether there is one.
+    """A mask (ny, nx) or (c, ny, nx), not 0 = bad, as (ny, nx) uint8 for the kernels; whether there is one.
 
     Without a mask it is one row of zeros, (1, nx).
     """
     if mask is None:
         return np.zeros((1, nx), np.uint8), False
+    if mask.dtype == np.uint8 and mask.ndim == 2:
+        return np.ascontiguousarray(mask), True
     mask = np.ascontiguousarray(mask, bool)
     if mask.ndim == 3:
         mask = mask[0] if len(mask) == 1 else np.logical_or.reduce(mask, axis=0)

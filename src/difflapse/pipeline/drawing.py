@@ -110,7 +110,7 @@ class _Frame:
     ) -> None:
         self.night, self.k, self.scene = night, k, scene
         self.science, self.difference, self.quality = science, difference, quality
-        self.hidden = (science.mask & (bits.OUTSIDE | bits.BLANK)) != 0
+        self.hidden = science.mask & np.uint8(bits.OUTSIDE | bits.BLANK)
 
     def panel(self, name: str) -> tuple[np.ndarray, str]:
         """A panel and its title."""
@@ -178,7 +178,7 @@ class _Frame:
         assert result is not None
         return difference_panel(
             result.combined[rows, cols],
-            result.mask[rows, cols] != 0,
+            result.mask[rows, cols],
             layout,
             self.scene.vmax,
             result.units,
