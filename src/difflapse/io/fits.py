@@ -167,26 +167,27 @@ def read_frame(facts: FrameFacts, rows: tuple[int, int] | None = None) -> Frame:
     hdu = _hdu(facts)
     if rows is not None and hdu.compressed:
         return _part(facts, hdu, rows)
-    raw = _compressed_pixels(facts.path, hdu) if hdu.compressed else _plain_pixels(facts.path, hdu)
+    raw = _compressed_pixels(facts.path, hdu, [None])[0] if hdu.compressed else _plain_pixels(facts.path, hdu)
     return Frame(facts, *_pixels_and_mask(raw.reshape(facts.shape), hdu))
 
 
 def read_bands(
-    facts: FrameFacts, bands: Sequence[tuple[int, int]]
+    facts: FrameFacts, bands: Sequence[tuple[int, int, int]]
 ) -> list[tuple[np.ndarray, np.ndarray | None]]:
-    """Read some rows of a frame, without making the rest of it.
+    """Read some rows of a frame, from its left edge, without making the rest of it.
 
     Parameters
     ----------
     facts : FrameFacts
         As for `read_frame`.
-    bands : sequence of (int, int)
-        First row and one past the last of each band, within the frame; in any order, they may overlap.
+    bands : sequence of (int, int, int)
+        First row, one past the last, and one past the last column of each band, within the frame; in any order, they
+        may overlap.
 
     Returns
     -------
     list of (ndarray, ndarray or None)
-        Pixels (rows, nx) and mask of each band, as `read_frame` gives them.
+        Pixels (rows, columns) and mask of each band, as `read_frame` gives them.
 
     Raises
     ------
@@ -194,17 +195,12 @@ def read_bands(
         As `read_frame`.
     """
     hdu = _hdu(facts)
-    whole = None
-    if not hdu.compressed:
+    if hdu.compressed:
+        parts = _compressed_pixels(facts.path, hdu, bands)
+    else:
         whole = _plain_pixels(facts.path, hdu).reshape(facts.shape)
-    read = []
-    for first, past in bands:
-        if whole is None:
-            raw = _compressed_pixels(facts.path, hdu, (first, past)).reshape(past - first, facts.shape[1])
-        else:
-            raw = whole[first:past].copy()
-        read.append(_pixels_and_mask(raw, hdu))
-    return read
+        parts = [whole[first:past, :wide].copy() for first, past, wide in bands]
+    return [_pixels_and_mask(part, hdu) for part in parts]
 
 
 def _hdu(facts: FrameFacts) -> Hdu:
@@ -230,7 +226,7 @@ def _part(facts: FrameFacts, hdu: Hdu, rows: tuple[int, int]) -> Frame:
     first, past = max(0, rows[0]), min(facts.shape[0], rows[1])
     if first >= past:
         raise ReadError(f"rows {rows[0]} to {rows[1]} are asked of an image of {_size(facts.shape)} pixels")
-    raw = _compressed_pixels(facts.path, hdu, (first, past)).reshape(past - first, facts.shape[1])
+    raw = _compressed_pixels(facts.path, hdu, [(first, past, facts.shape[1])])[0]
     part, bad = _pixels_and_mask(raw, hdu)
     data = np.empty(facts.shape, part.dtype)
     data[first:past] = part
@@ -358,8 +354,8 @@ def _plain_pixels(path: str, hdu: Hdu) -> np.ndarray:
     return np.frombuffer(found, stored.newbyteorder(">")).astype(stored)
 
 
-def _compressed_pixels(path: str, hdu: Hdu, rows: tuple[int, int] | None = None) -> np.ndarray:
-    """Stored pixels of a compressed image, or of some of its `rows`."""
+def _compressed_pixels(path: str, hdu: Hdu, bands: Sequence[tuple[int, int, int] | None]) -> list[np.ndarray]:
+    """Stored pixels of a compressed image, all of them for None, and of bands of rows up to a column."""
     from difflapse.io import rice
 
     plain = is_plain_file(path)
@@ -374,11 +370,12 @@ def _compressed_pixels(path: str, hdu: Hdu, rows: tuple[int, int] | None = None)
                 {"found": max(found, 0), "needed": hdu.data_size},
             )
         table = heap[hdu.data_start : hdu.data_start + hdu.data_size]
-        decoded = rice.decode(hdu.header, table, _dtype(hdu), rows)
+        decoded = rice.decode(hdu.header, table, _dtype(hdu), bands)
         if decoded is not None:
             return decoded
     whole = _astropy_pixels(path if contents is None else contents, hdu)
-    return whole if rows is None else whole.reshape(-1, whole.shape[-1])[slice(*rows)]
+    whole = whole.reshape(-1, whole.shape[-1])
+    return [whole if b is None else whole[b[0] : b[1], : b[2]].copy() for b in bands]
 
 
 def _astropy_pixels(source: str | bytes, hdu: Hdu) -> np.ndarray:

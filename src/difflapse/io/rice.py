@@ -12,7 +12,7 @@ FITS standard 4.0, section 10.4.1.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,9 +62,9 @@ def decode(
     header: Mapping[str, object],
     data: np.ndarray,
     dtype: np.dtype,
-    rows: tuple[int, int] | None = None,
-) -> np.ndarray | None:
-    """Decode a RICE-compressed image of 8, 16 or 32-bit integers.
+    bands: Sequence[tuple[int, int, int] | None],
+) -> list[np.ndarray] | None:
+    """Decode a RICE-compressed image of 8, 16 or 32-bit integers, or bands of its rows.
 
     Parameters
     ----------
@@ -75,14 +75,15 @@ def decode(
     dtype : dtype
         Type of the pixels after BZERO; where it is unsigned and of the stored width, 2**(bits - 1) is added
         on the way.
-    rows : (int, int), optional
-        First row and one past the last that are needed: only tiles that hold some of them are decoded.
+    bands : sequence of (int, int, int)
+        First row, one past the last, and one past the last column; None for the whole image. Only tiles that hold some
+        of the rows are decoded, and where a tile is a row no farther than to that column.
 
     Returns
     -------
-    (ny, nx) array or None
-        The image, or its `rows`. Of `dtype` where that is unsigned, else of the stored type, before BZERO and BSCALE.
-        None where single tiles are stored in another way, which is for astropy to decode.
+    list of (rows, columns) array, or None
+        Of `dtype` where that is unsigned, else of the stored type, before BZERO and BSCALE. None where single tiles are
+        stored in another way, which is for astropy to decode.
 
     Raises
     ------
@@ -94,8 +95,6 @@ def decode(
     A frame of 5208x3476 pixels takes a quarter to a third of astropy's time on one core; the interpreter's
     lock is released.
     """
-    from difflapse.io._rice_kernel import decode_tiles
-
     layout = _layout(header)
     if layout is None:
         return None
@@ -113,25 +112,43 @@ def decode(
         )
     unsigned = np.dtype({8: "u1", 16: "u2", 32: "u4"}[layout.bitpix])
     flip = dtype == unsigned and layout.bitpix > 8
-    tile_ny, tile_nx = layout.tile
-    starts = starts + layout.heap_start
+    stored = unsigned if flip else np.dtype({8: "u1", 16: "i2", 32: "i4"}[layout.bitpix])
+    top = unsigned.type(1 << (layout.bitpix - 1) if flip else 0)
+    data, starts = np.ascontiguousarray(data), starts + layout.heap_start
     ny, nx = layout.shape
-    wanted = rows or (0, ny)
+    return [
+        _decode_band(layout, data, starts, lengths, band or (0, ny, nx), unsigned, top).view(stored)
+        for band in bands
+    ]
+
+
+def _decode_band(
+    layout: Layout,
+    data: np.ndarray,
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    band: tuple[int, int, int],
+    unsigned: np.dtype,
+    top: np.generic,
+) -> np.ndarray:
+    """Rows and first columns of an image, of an unsigned type."""
+    from difflapse.io._rice_kernel import decode_tiles
+
+    (ny, nx), (tile_ny, tile_nx) = layout.shape, layout.tile
+    wanted = band[:2]
     first, past = wanted[0] // tile_ny, -(-wanted[1] // tile_ny)
     across = -(-nx // tile_nx)
     starts, lengths = (v[first * across : past * across] for v in (starts, lengths))
-    pixels = np.empty((min(past * tile_ny, ny) - first * tile_ny, nx), unsigned)
-    data = np.ascontiguousarray(data)
-    top = unsigned.type(1 << (layout.bitpix - 1) if flip else 0)
+    # Of a tile that is a row what lies behind the last column that is asked for is left alone.
+    wide = band[2] if tile_ny == 1 and across == 1 else nx
+    pixels = np.empty((min(past * tile_ny, ny) - first * tile_ny, wide), unsigned)
     bad = decode_tiles(data, starts, lengths, pixels, tile_ny, tile_nx, layout.block, top, layout.bitpix)
     if bad >= 0:
         skipped = first * across
         raise ReadError(
             f"compressed tile {bad + skipped + 1} of {layout.n_rows} is damaged", "copy the file again"
         )
-    stored = {8: "u1", 16: "i2", 32: "i4"}[layout.bitpix]
-    pixels = pixels[wanted[0] - first * tile_ny : wanted[1] - first * tile_ny]
-    return pixels if flip else pixels.view(stored)
+    return pixels[wanted[0] - first * tile_ny : wanted[1] - first * tile_ny, : band[2]]
 
 
 def _layout(header: Mapping[str, object]) -> Layout | None:

@@ -105,7 +105,7 @@ def _words(title: str, subtitle: str, room: int, curve: Curve) -> np.ndarray:
     for n, word in enumerate(curve.ends):
         mask = text_mask(word, 17)
         paste(picture, mask, _LEFT if n == 0 else _RIGHT - mask.shape[1], bottom + 5, DIM)
-    axes = _Axes.of(curve)
+    axes = _plot(curve).axes
     if axes is None:
         return picture
     for value, y in ((axes.high - axes.room, top + 2), (axes.low + axes.room, bottom - 20)):
@@ -212,28 +212,47 @@ class _Axes:
         )
 
 
-def _column(curve: Curve, n: int) -> int:
-    """Column of a point."""
+@dataclass(frozen=True, eq=False)
+class _Plot:
+    """A curve on the picture."""
+
+    axes: _Axes | None
+    good: np.ndarray
+    """(n,) bool: it was measured."""
+    x: list[int]
+    """Column of each point."""
+    y: list[tuple[int, int, int]]
+    """Rows of each point and of the ends of its error; 0 where it was not measured."""
+
+
+@functools.lru_cache(maxsize=1)
+def _plot(curve: Curve) -> _Plot:
+    """Where all of a curve's points are drawn: found once for all pictures of a clip."""
     first, last = float(curve.time.min()), float(curve.time.max())
-    part = (float(curve.time[n]) - first) / max(last - first, 1e-12)
-    return round(_LEFT + 10 + part * (_RIGHT - _LEFT - 20))
+    part = (curve.time - first) / max(last - first, 1e-12)
+    x = [round(v) for v in (_LEFT + 10 + part * (_RIGHT - _LEFT - 20)).tolist()]
+    good = np.isfinite(curve.flux) & np.isfinite(curve.error)
+    axes = _Axes.of(curve)
+    y = [(0, 0, 0)] * len(x)
+    if axes is not None:
+        for n in np.flatnonzero(good):
+            flux, error = float(curve.flux[n]), float(curve.error[n])
+            y[n] = axes.y(flux), axes.y(flux - error), axes.y(flux + error)
+    return _Plot(axes, good, x, y)
 
 
 def _draw_points(picture: np.ndarray, curve: Curve, now: int) -> None:
     """The points that are known by now, and crosses where there are none."""
     top, bottom = _CURVE
-    good = np.isfinite(curve.flux) & np.isfinite(curve.error)
-    if curve.missing and not good.all():
-        _mark_missing(picture, [_column(curve, n) for n in range(now + 1) if not good[n]], curve.missing)
-    axes = _Axes.of(curve)
-    if axes is None:
+    plot = _plot(curve)
+    if curve.missing and not plot.good.all():
+        _mark_missing(picture, [plot.x[n] for n in range(now + 1) if not plot.good[n]], curve.missing)
+    if plot.axes is None:
         return
-    x = _column(curve, now)
-    cv2.line(picture, (x, top), (x, bottom), _TRACK, 1)
-    for n in np.flatnonzero(good[: now + 1]).tolist():
-        x, y = _column(curve, n), axes.y(float(curve.flux[n]))
-        bar = [axes.y(float(curve.flux[n] + sign * curve.error[n])) for sign in (-1, 1)]
-        cv2.line(picture, (x, bar[0]), (x, bar[1]), DIM, 1)
+    cv2.line(picture, (plot.x[now], top), (plot.x[now], bottom), _TRACK, 1)
+    for n in np.flatnonzero(plot.good[: now + 1]).tolist():
+        x, (y, low, high) = plot.x[n], plot.y[n]
+        cv2.line(picture, (x, low), (x, high), DIM, 1)
         cv2.circle(picture, (x, y), 6 if n == now else 4, WARN if n == now else BRIGHT, -1, cv2.LINE_AA)
 
 

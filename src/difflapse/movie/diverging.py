@@ -76,8 +76,8 @@ def difference_panel(
     ----------
     values : (ny, nx) float32
         Difference (science - template), all channels combined, in `units`. NaN counts as masked.
-    mask : (ny, nx) bool, optional
-        True = bad. Places where over half of the area is masked are hatched, specks palely.
+    mask : (ny, nx) bool or uint8, optional
+        True, or not 0, = bad. Places where over half of the area is masked are hatched, specks palely.
     layout : Layout
         Says how large the panel is, and how deep.
     vmax : float
@@ -306,16 +306,22 @@ def _add_row(line, hide, w, counts, total, share, far):  # type: ignore[no-untyp
 def _add_columns(total, share, far, where, weight, mean, cover, most):  # type: ignore[no-untyped-def]
     """Shrink summed rows: the `mean` of what is good, `cover` its part of the area, `most` its farthest from 0."""
     zero = np.float32(0)
+    # Without a sign, for numba asks of each signed index whether it counts from the end.
+    step = np.uint64(1)
     for k in range(cover.shape[0]):
-        a, b = where[0, k], where[1, k] - 1
+        a, b = np.uint64(where[0, k]), np.uint64(where[1, k]) - step
         s = weight[0, k] * share[a] + weight[1, k] * share[b]
         m = weight[0, k] * total[a] + weight[1, k] * total[b]
-        for i in range(a + 1, b):
+        i = a + step
+        while i < b:
             s += share[i]
             m += total[i]
+            i += step
         mean[k] = m / s if s > zero else zero
         cover[k] = s * weight[2, k]
         v = zero
-        for i in range(where[2, k], where[3, k]):
+        i, past = np.uint64(where[2, k]), np.uint64(where[3, k])
+        while i < past:
             v = far[i] if abs(far[i]) > abs(v) else v
+            i += step
         most[k] = v

@@ -14,7 +14,7 @@ from typing import Any
 import av
 import numpy as np
 from av.video.frame import PictureType
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from difflapse.errors import MissingDependencyError, OptionError, OutputError
 from difflapse.movie.gif import GifPalette, insert_comment
@@ -27,6 +27,7 @@ from difflapse.movie.layout import (
     MAX_SIDE,
     MAX_WIDTH,
 )
+from difflapse.movie.yuv import fill_planes
 
 SLOWEST = 0.01
 """Pictures per second at least: a picture that stays for 100 s."""
@@ -55,6 +56,15 @@ class Codec:
 
 
 _FASTSTART = {"movflags": "+faststart"}
+# Noise does not move by parts of a pixel, for the frames are aligned. Arithmetic coding would take a third more time to
+# make the file an eighth smaller.
+_X264 = "me=dia:subme=0:partitions=none:weightp=0:cabac=0"
+_STILL = {
+    # What stays needs no looking ahead to be found, nor to be smoothed: the same likeness in the same room.
+    "crf": "26",
+    "x264-params": f"{_X264}:rc-lookahead=0:mbtree=0:ref=1:aq-mode=0:no-deblock=1",
+}
+"""Other options of H.264 for pictures that are mostly still and of large pixels, such as clips: a quarter less time."""
 CODECS = {
     codec.name: codec
     for codec in (
@@ -70,9 +80,7 @@ CODECS = {
                 "sc_threshold": "0",
                 # Noise cannot be predicted: searching for it doubles the time and does not shrink the file.
                 "bf": "0",
-                # Nor does it move by parts of a pixel, for the frames are aligned. Arithmetic coding would take a third
-                # more time to make the file an eighth smaller.
-                "x264-params": "me=dia:subme=0:partitions=none:weightp=0:cabac=0",
+                "x264-params": _X264,
             },
             muxer=_FASTSTART,
         ),
@@ -177,6 +185,8 @@ class Encoder:
         Pictures from all over the movie, for the colours of a GIF; without, the first picture gives them.
     full : bool
         Sizes beyond what every player plays are allowed, up to the highest level of H.264.
+    still : bool
+        H.264 for pictures most of which stays as it was, and is magnified.
 
     Raises
     ------
@@ -204,6 +214,7 @@ class Encoder:
         variable: bool = False,
         sample: Sequence[np.ndarray] = (),
         full: bool = False,
+        still: bool = False,
     ) -> None:
         self.path = Path(path)
         self.size = size
@@ -214,10 +225,10 @@ class Encoder:
         self.codec = check_codec(codec)
         _check(size, fps, full)
         self._metadata = dict(metadata or {})
-        self._threads, self._variable, self._sample = threads, variable, sample
+        self._threads, self._variable, self._sample, self._still = threads, variable, sample, still
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._container: av.container.OutputContainer | None = None
-        self._reformatter = VideoReformatter()
+        self._frame: av.VideoFrame | None = None
         self._palette: GifPalette | None = None
         self._durations: dict[int, int] = {}
         self._next_key = 0.0
@@ -297,19 +308,14 @@ class Encoder:
         if self.codec.name == "ffv1":
             deep = rgb if rgb.dtype == np.uint16 else rgb.astype(np.uint16) * np.uint16(257)
             return [av.VideoFrame.from_ndarray(deep, format="gbrp16le")]
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(rgb, format="rgb24"),
-            format=self.codec.pixels,
-            # Without these the picture is converted with the matrix of standard television and its colours shift.
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.JPEG,
-            dst_color_range=ColorRange.MPEG,
-            threads=1,
-        )
-        frame.color_range = ColorRange.MPEG
-        frame.colorspace = Colorspace.ITU709
-        return [frame]
+        if self._frame is None:
+            self._frame = av.VideoFrame(*self.size, self.codec.pixels)
+            self._frame.color_range = ColorRange.MPEG
+            self._frame.colorspace = Colorspace.ITU709
+        # One frame for all pictures: encoders copy what they keep.
+        planes = [np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size) for plane in self._frame.planes]
+        fill_planes(rgb, planes)
+        return [self._frame]
 
     def _mux(self, packets: Sequence[Any]) -> None:
         """Hand on what is encoded. Encoders forget how long the last picture stays."""
@@ -342,7 +348,7 @@ class Encoder:
             context.color_primaries = ColorPrimaries.BT709
             context.color_trc = ColorTrc.BT709
             context.colorspace = Colorspace.ITU709
-        stream.options = dict(codec.options)
+        stream.options = {**codec.options, **(_STILL if self._still and codec.name == "h264" else {})}
         self._stream = stream
 
     def _finish(self) -> None:

@@ -59,17 +59,27 @@ def plan_axis(n_in: int, n_out: int, factor: float) -> tuple[np.ndarray, np.ndar
 @njit(cache=True, nogil=True)
 def enlarge(small, bad, factor, paper, ink, period, out):  # type: ignore[no-untyped-def]
     """Repeat (h, w, 3) pixels `factor` times into `out`, of their type; hatch where `bad` (h, w) is 1, 2: palely."""
-    for y in range(out.shape[0]):
-        j = y // factor
-        for x in range(out.shape[1]):
-            i = x // factor
-            if bad[j, i]:
-                line = (x + y) % period < period // 4
-                for c in range(3):
-                    out[y, x, c] = ink[bad[j, i] - 1, c] if line else paper[bad[j, i] - 1, c]
-            else:
-                for c in range(3):
-                    out[y, x, c] = small[j, i, c]
+    tall, wide = out.shape[0], out.shape[1]
+    for j in range(small.shape[0]):
+        # The first of the rows is made, the others are copies of it, but for the hatch.
+        top, bottom = j * factor, min((j + 1) * factor, tall)
+        first, hatched = out[top], False
+        for i in range(small.shape[1]):
+            r, g, b = small[j, i, 0], small[j, i, 1], small[j, i, 2]
+            for x in range(i * factor, min((i + 1) * factor, wide)):
+                first[x, 0], first[x, 1], first[x, 2] = r, g, b
+            hatched |= bad[j, i] != 0
+        for y in range(top + 1, bottom):
+            out[y] = first
+        if not hatched:
+            continue
+        for y in range(top, bottom):
+            for x in range(wide):
+                kind = bad[j, x // factor]
+                if kind:
+                    line = (x + y) % period < period // 4
+                    for c in range(3):
+                        out[y, x, c] = ink[kind - 1, c] if line else paper[kind - 1, c]
 
 
 @njit(cache=True, nogil=True)
@@ -92,12 +102,14 @@ def row_weight(where, weight, row, j):  # type: ignore[no-untyped-def]
 
 
 def as_flags(mask: np.ndarray | None, nx: int) -> tuple[np.ndarray, bool]:
-    """A mask (ny, nx) or (c, ny, nx), True = bad, as (ny, nx) uint8 for the kernels; whether there is one.
+    """A mask (ny, nx) or (c, ny, nx), not 0 = bad, as (ny, nx) uint8 for the kernels; whether there is one.
 
     Without a mask it is one row of zeros, (1, nx).
     """
     if mask is None:
         return np.zeros((1, nx), np.uint8), False
+    if mask.dtype == np.uint8 and mask.ndim == 2:
+        return np.ascontiguousarray(mask), True
     mask = np.ascontiguousarray(mask, bool)
     if mask.ndim == 3:
         mask = mask[0] if len(mask) == 1 else np.logical_or.reduce(mask, axis=0)

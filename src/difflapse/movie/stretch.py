@@ -153,8 +153,8 @@ def aligned_panel(
     ----------
     image : (c, ny, nx) float32
         1 channel, or 3 (R, G, B).
-    mask : (ny, nx) or (c, ny, nx) bool, optional
-        True = bad. NaN counts as masked. Places where over half of the area is masked are hatched.
+    mask : (ny, nx) or (c, ny, nx) bool or uint8, optional
+        True, or not 0, = bad. NaN counts as masked. Places where over half of the area is masked are hatched.
     stretch : Stretch
         Of the night, from `measure_stretch`.
     layout : Layout
@@ -359,27 +359,32 @@ def _add_columns(total, share, high, where, weight, mean, cover, top):  # type: 
     """Shrink summed rows: `mean` (c, n_out) of what is good, `cover` its part of the area, `top` its brightest."""
     zero, one, channels = np.float32(0), np.float32(1), total.shape[0]
     first, second, third = total[0], total[channels // 2], total[channels - 1]
+    # Without a sign, for numba asks of each signed index whether it counts from the end.
+    step = np.uint64(1)
     for k in range(cover.shape[0]):
-        a, b = where[0, k], where[1, k] - 1
+        a, b = np.uint64(where[0, k]), np.uint64(where[1, k]) - step
         head, tail = weight[0, k], weight[1, k]
         s = head * share[a] + tail * share[b]
         r = head * first[a] + tail * first[b]
-        for i in range(a + 1, b):
+        g = head * second[a] + tail * second[b]
+        u = head * third[a] + tail * third[b]
+        i = a + step
+        while i < b:
             s += share[i]
             r += first[i]
+            g += second[i]
+            u += third[i]
+            i += step
         per = one / s if s > zero else zero
         cover[k] = s * weight[2, k]
         mean[0, k] = r * per
         if channels == 3:
-            g = head * second[a] + tail * second[b]
-            u = head * third[a] + tail * third[b]
-            for i in range(a + 1, b):
-                g += second[i]
-                u += third[i]
             mean[1, k], mean[2, k] = g * per, u * per
         v = -FAR
-        for i in range(where[2, k], where[3, k]):
+        i, past = np.uint64(where[2, k]), np.uint64(where[3, k])
+        while i < past:
             v = high[i] if high[i] > v else v
+            i += step
         top[k] = v
 
 
@@ -408,6 +413,8 @@ def _shrink(  # type: ignore[no-untyped-def]
     high = np.empty(nx, np.float32)
     mean, cover = np.empty((channels, wide), np.float32), np.empty(wide, np.float32)
     near, tint = np.empty(wide, np.float32), np.empty(wide, np.float32)
+    # As floats from the start: to convert whole numbers, a processor takes them one by one.
+    place = np.arange(wide).astype(np.float32)
     zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)
     per_noise, per_full, per_channel = one / noise, one / full, one / np.float32(channels)
     my, mx = level.shape[1], level.shape[2]
@@ -431,9 +438,10 @@ def _shrink(  # type: ignore[no-untyped-def]
             hidden[r, k] = cover[k] < half
             near[k] = zero
         for c in range(channels):
+            line, by, dark = mean[c], gain[c], black[c]
             for k in range(wide):
-                mean[c, k] = gain[c] * (mean[c, k] - black[c])
-                near[k] += per_channel * mean[c, k]
+                line[k] = by * (line[k] - dark)
+                near[k] += per_channel * line[k]
         bright = light[r]
         for k in range(wide):
             bright[k] = near[k]
@@ -446,15 +454,15 @@ def _shrink(  # type: ignore[no-untyped-def]
         a = min(int(v), my - 2)
         f = v - np.float32(a)
         for c in range(channels):
-            upper, lower = level[c, a + 1], level[c, a]
+            upper, lower, line = level[c, a + 1], level[c, a], mean[c]
             for b in range(mx - 1):
                 left = gain[c] * (lower[b] + f * (upper[b] - lower[b]))
                 slope = gain[c] * (lower[b + 1] + f * (upper[b + 1] - lower[b + 1])) - left
                 k0 = int(np.ceil(b / step)) if wide > 1 else 0
                 k1 = wide if b == mx - 2 else min(wide, int(np.ceil((b + 1) / step)))
                 for k in range(k0, k1):
-                    off = left + slope * (np.float32(k) * step - np.float32(b))
-                    mean[c, k] -= off
+                    off = left + slope * (place[k] * step - np.float32(b))
+                    line[k] -= off
                     bright[k] -= per_channel * off
                     near[k] -= per_channel * off
         if channels == 3:

@@ -65,7 +65,9 @@ def make_clip(night: Night, subject: Subject, cuts: Mapping[int, Cut], shown: Ma
     words = {"title": subject.title, "comment": subject.subtitle}
     stays = clip_stays(len(cuts))
     path = Path(night.out) / FOLDER / f"{subject.stem}.mp4"
-    with Encoder(path, (clip.WIDTH, clip.HEIGHT), FPS, words, threads=1, variable=True) as encoder:
+    with Encoder(
+        path, (clip.WIDTH, clip.HEIGHT), FPS, words, threads=1, variable=True, still=True
+    ) as encoder:
         for n, (k, window) in enumerate(windows.items()):
             dx, dy = canvas.shift(k)
             place = subject.frames.index(k)

@@ -87,14 +87,17 @@ def cut_frame(
     facts = night.frames[k]
     whole: ProductGrid = night.shared("canvas").of(k)
     parts = [_part(whole, spot) for spot in spots]
+    windows, places = _seen(alignment.transform, parts, spots)
     boxes = [
-        _box(alignment.transform, part, spot, facts.shape) for part, spot in zip(parts, spots, strict=True)
+        _box(np.concatenate([w, at], axis=1), facts.shape) for w, at in zip(windows, places, strict=True)
     ]
     differences = _differences(night, k, spots, {"alignment": alignment, "quality": quality, "scale": scale})
-    bands = _merged([(box[1], box[3]) for box in boxes])
+    bands = _merged([(box[1], box[3], box[2]) for box in boxes])
     read = read_bands(facts, bands)
     cuts = []
-    for spot, part, box, (difference, noise) in zip(spots, parts, boxes, differences, strict=True):
+    for spot, part, box, at, (difference, noise) in zip(
+        spots, parts, boxes, places, differences, strict=True
+    ):
         n = next(n for n, band in enumerate(bands) if band[0] <= box[1] and box[3] <= band[1])
         pixels = _block(facts, *read[n], bands[n][0], night.shared("defects"), box)
         transform = _moved(alignment.transform, box[0], box[1])
@@ -102,18 +105,18 @@ def cut_frame(
         night.write(spot.array, (spot.slot, 0, 0, 0), np.concatenate([light, difference[None]]))
         local = None if scale is None else window(np.asarray(scale), whole, part)
         brighten = 1.0 if local is None else 1 / float(np.mean(local[_green(local)]))
-        cuts.append(_measured(night, k, pixels, transform, spot, quality, brighten, noise))
+        cuts.append(_measured(night, k, pixels, at - np.array(box[:2])[:, None], quality, brighten, noise))
     return cuts
 
 
-def _merged(bands: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Bands of rows, those that overlap or touch as one."""
-    merged: list[tuple[int, int]] = []
-    for first, past in sorted(bands):
+def _merged(bands: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Bands of rows, each up to a column; those that overlap or touch as one."""
+    merged: list[tuple[int, int, int]] = []
+    for first, past, wide in sorted(bands):
         if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(past, merged[-1][1]))
+            merged[-1] = (merged[-1][0], max(past, merged[-1][1]), max(wide, merged[-1][2]))
         else:
-            merged.append((first, past))
+            merged.append((first, past, wide))
     return merged
 
 
@@ -128,16 +131,25 @@ def _part(whole: ProductGrid, spot: Spot) -> ProductGrid:
     return ProductGrid(spot.shape, whole.step, origin)
 
 
-def _box(
-    transform: Transform, part: ProductGrid, spot: Spot, shape: tuple[int, int]
-) -> tuple[int, int, int, int]:
+def _seen(
+    transform: Transform, parts: Sequence[ProductGrid], spots: Sequence[Spot]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Where the frame has points about each window, and each spot's places: (2, n) native pixels, all found at once."""
+    points = []
+    for part, spot in zip(parts, spots, strict=True):
+        i, j = (np.linspace(-0.5, n - 0.5, 5) for n in reversed(part.shape))
+        about = np.stack(part.to_native(*np.meshgrid(i, j))).reshape(2, -1)
+        points += [about, np.array([spot.x, spot.y])]
+    found = np.stack(transform.inverse(*np.concatenate(points, axis=1)))
+    cut = np.split(found, np.cumsum([p.shape[1] for p in points])[:-1], axis=1)
+    return cut[0::2], cut[1::2]
+
+
+def _box(seen: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
     """(x0, y0, x1, y1) of the frame's pixels that a window and the subject in it need: cut at whole mosaic cells."""
-    i, j = (np.linspace(-0.5, n - 0.5, 5) for n in reversed(part.shape))
-    x, y = part.to_native(*np.meshgrid(i, j))
-    seen = transform.inverse(np.append(x, spot.x), np.append(y, spot.y))
     ends = []
     for v, n in zip(seen, reversed(shape), strict=True):
-        known = np.asarray(v)[np.isfinite(v)]
+        known = v[np.isfinite(v)]
         low, high = (float(known.min()), float(known.max())) if known.size else (0.0, float(n))
         # A window beyond the frame's edge still takes a few of its pixels.
         first = 2 * int(np.clip(low - _MARGIN, 0, n - 8) // 2)
@@ -191,18 +203,16 @@ def _measured(
     night: Night,
     k: int,
     pixels: Pixels,
-    transform: Transform,
-    spot: Spot,
+    places: np.ndarray,
     quality: Quality,
     brighten: float,
     noise: float,
 ) -> Cut:
-    """The light in circles about the spot's places, on the frame's own pixels."""
+    """The light in circles about the places (2, n) of a part of the frame, on its own pixels."""
     facts = night.frames[k]
     radius = float(np.clip(1.5 * quality.fwhm_pix, 3, 9)) if np.isfinite(quality.fwhm_pix) else 4.0
-    x, y = transform.inverse(np.array(spot.x), np.array(spot.y))
     sums = aperture_sums(
-        pixels.data, x, y, radius, facts.mosaic, quality.noise_adu, gain_of(night, facts),
+        pixels.data, places[0], places[1], radius, facts.mosaic, quality.noise_adu, gain_of(night, facts),
         bad_map(pixels.data.shape, pixels.bad.x, pixels.bad.y, pixels.bad.bit),
     )  # fmt: skip
     c = _green(sums.flux)

@@ -15,6 +15,7 @@ import numpy as np
 from difflapse._version import __version__
 from difflapse.difference import Science
 from difflapse.errors import OptionError
+from difflapse.io.products import read_numbers
 from difflapse.measure.mesh import at_pixels, constant, image
 from difflapse.model import Alignment, Inventory, Quality, bits
 from difflapse.model.times import iso_utc
@@ -42,6 +43,8 @@ _BLINK_S = 0.25
 """Seconds that each of two blinking pictures stays, about."""
 _SWEEP_S = 4.0
 """Seconds in which the divider goes over the picture and back."""
+_OF_SIGHTINGS = ("change", "frame", "x_pix", "y_pix")
+"""What marks need to know of the sightings, most of which are no change's."""
 
 
 def night_stretch(
@@ -107,7 +110,7 @@ class _Frame:
     ) -> None:
         self.night, self.k, self.scene = night, k, scene
         self.science, self.difference, self.quality = science, difference, quality
-        self.hidden = (science.mask & (bits.OUTSIDE | bits.BLANK)) != 0
+        self.hidden = science.mask & np.uint8(bits.OUTSIDE | bits.BLANK)
 
     def panel(self, name: str) -> tuple[np.ndarray, str]:
         """A panel and its title."""
@@ -175,7 +178,7 @@ class _Frame:
         assert result is not None
         return difference_panel(
             result.combined[rows, cols],
-            result.mask[rows, cols] != 0,
+            result.mask[rows, cols],
             layout,
             self.scene.vmax,
             result.units,
@@ -364,21 +367,20 @@ def still_words(night: Night, what: str) -> dict[str, str]:
     }
 
 
-def marked(night: Night, k: int, picture: np.ndarray) -> np.ndarray:
-    """A finished movie frame with what changed in it, where the night's changes are known."""
+def mark_changes(night: Night, k: int, picture: np.ndarray) -> bool:
+    """Mark what changed in a finished movie frame, in place; whether the night's changes are known."""
     from difflapse.movie.marks import mark
 
     scene: Scene = night.shared("scene")
     found = _changes(night.out)
     if scene.layout.labels != "full" or found is None:
-        return picture
+        return False
     changes, detections = found
     canvas: Canvas = night.shared("canvas")
-    picture = picture.copy()
     if BEST in night.options.inset:
         _inset_best(picture, scene, changes, detections, k, canvas.shift(k))
     mark(picture, scene.layout, changes, detections, k, canvas.shift(k))
-    return picture
+    return True
 
 
 def _inset_best(
@@ -421,7 +423,7 @@ def _changes(out: str) -> tuple[Any, Any] | None:
     if not len(changes):
         return None
     sightings = Path(out) / "detections.ecsv"
-    return _plain(changes), _plain(Table.read(sightings)) if sightings.is_file() else None
+    return _plain(changes), read_numbers(sightings, _OF_SIGHTINGS) if sightings.is_file() else None
 
 
 def _plain(table: Any) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ from difflapse.movie.sidecar import MovieFrame, timelapse_record
 from difflapse.movie.still import Trails, write_png
 from difflapse.pipeline import pictures
 from difflapse.pipeline.desk import FIRST, Desk
-from difflapse.pipeline.drawing import lapse_text, marked, still_words
+from difflapse.pipeline.drawing import lapse_text, mark_changes, still_words
 from difflapse.pipeline.metadata import movie_metadata
 from difflapse.pipeline.records import Scene, Shown
 
@@ -60,11 +60,9 @@ class Film:
         if options.codec == "png":
             self._file: Encoder | PngFrames = PngFrames(path, size, options.fps, words)
         else:
-            shown = (
-                [marked(night, k, pictures.kept(night, k)) for k in sample or []]
-                if options.codec == "gif"
-                else []
-            )
+            shown = [pictures.kept(night, k) for k in sample or []] if options.codec == "gif" else []
+            for k, picture in zip(sample or [], shown, strict=False):
+                mark_changes(night, k, picture)
             self._file = Encoder(
                 path,
                 size,
@@ -84,13 +82,12 @@ class Film:
         self._stack.__exit__(*failure)
 
     def add(self, k: int, picture: np.ndarray, shown: Shown) -> None:
-        """The next picture, of frame `k`. It is written when the one after it is known."""
+        """The next picture, of frame `k`, to be marked in place. It is written when the one after it is known."""
         self._write(k)
         if self._trails is not None:
             self._trails.add(picture)
-        finished = marked(self.night, k, picture)
-        self._marked |= finished is not picture
-        self._last = (k, finished, shown)
+        self._marked |= mark_changes(self.night, k, picture)
+        self._last = (k, picture, shown)
 
     def end(self) -> None:
         """Write the last picture, and `timelapse.json`; what was made is listed among the products."""

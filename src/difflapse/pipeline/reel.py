@@ -19,7 +19,7 @@ from difflapse.pipeline import cuts, pictures
 from difflapse.pipeline.clips import FOLDER, FPS, clip_stays, make_clip
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.desk import Desk
-from difflapse.pipeline.drawing import lapse_text, marked
+from difflapse.pipeline.drawing import lapse_text, mark_changes
 from difflapse.pipeline.metadata import movie_metadata
 from difflapse.pipeline.subjects import IN_BEST, Subject, choose
 
@@ -110,7 +110,7 @@ def _opening(night: Night, frames: list[int], n_changes: int, clips: list[tuple[
         lines.append(f"{iso_utc(min(times), 0)[:10]}, {len(frames)} frames in {lapse}")
     lines += [f"{n_changes} things changed" if n_changes > 1 else "one thing changed"]
     parts = [scratch / "title.mp4"]
-    with Encoder(parts[0], size, FPS, threads=1, variable=True) as encoder:
+    with Encoder(parts[0], size, FPS, threads=1, variable=True, still=True) as encoder:
         encoder.write(title_card(lines), _TITLE_S)
     if pictures.all_kept(night):
         parts.append(scratch / "night.mp4")
@@ -120,10 +120,11 @@ def _opening(night: Night, frames: list[int], n_changes: int, clips: list[tuple[
             for n in np.unique(np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int))
         ]
         stay = night_stay(len(shown), [sum(clip_stays(len(own))) for own in clips])
-        with Encoder(parts[1], size, FPS, threads=1, variable=True) as encoder:
+        with Encoder(parts[1], size, FPS, threads=1, variable=True, still=True) as encoder:
             for k in shown:
-                small = fitted(marked(night, k, pictures.kept(night, k)))
-                encoder.write(small, stay)
+                picture = pictures.kept(night, k)
+                mark_changes(night, k, picture)
+                encoder.write(fitted(picture), stay)
     return parts
 
 

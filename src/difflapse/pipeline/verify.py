@@ -23,7 +23,7 @@ from difflapse.pipeline.again import (
     read_options,
     reopened,
 )
-from difflapse.pipeline.drawing import marked
+from difflapse.pipeline.drawing import mark_changes
 from difflapse.pipeline.products import wait_for_files
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Scene
@@ -183,7 +183,7 @@ def _compare(
     for n, k in sorted(wanted.items()):
         drawn = pictures.kept(night, k)
         if told.get("marks", True):
-            drawn = marked(night, k, drawn)
+            mark_changes(night, k, drawn)
         what = f"{told['video']}, picture {n} (frame {k})"
         if n not in found:
             yield Check(what, False, 255.0, "grey levels", 0.0, f"{what} is missing")

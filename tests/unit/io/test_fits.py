@@ -416,14 +416,26 @@ def test_arithmetic_meets_three_types_of_pixels(kind: str, wanted: str) -> None:
     assert (packed is values) == (wanted.endswith("int16"))
 
 
-@pytest.mark.parametrize("compressed", [True, False])
-def test_bands_are_the_rows_of_the_whole_and_nothing_else(tmp_path, compressed):
-    """In any order, overlapping; a band's blank pixels are masked in it alone. What is changed in one stays there."""
+@pytest.mark.parametrize(
+    ("compressed", "tile"),
+    [
+        (None, None),
+        ("RICE_1", (1, 57)),
+        ("RICE_1", (1, 20)),
+        ("RICE_1", (7, 57)),
+        ("RICE_1", (16, 20)),
+        ("GZIP_1", (1, 57)),
+    ],
+)
+def test_bands_are_the_rows_of_the_whole_and_nothing_else(tmp_path, compressed, tile):
+    """In any order, overlapping, up to any column; a band's blank pixels are masked in it alone. What is changed in one
+    stays there.
+    """
     rng = np.random.default_rng(5)
     pixels = rng.normal(2200, 30, (83, 57)).astype(np.float32 if not compressed else np.int16)
     if compressed:
         pixels[40, 7] = -32768
-        hdu = fits.CompImageHDU(pixels, compression_type="RICE_1", tile_shape=(1, 57))
+        hdu = fits.CompImageHDU(pixels, compression_type=compressed, tile_shape=tile)
         hdu.header["BLANK"] = -32768
     else:
         pixels[40, 7] = np.nan
@@ -432,10 +444,10 @@ def test_bands_are_the_rows_of_the_whole_and_nothing_else(tmp_path, compressed):
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
     facts = read_facts(path)
     whole = read_frame(facts)
-    bands = [(60, 83), (0, 3), (39, 61)]
-    for (first, past), (data, mask) in zip(bands, read_bands(facts, bands), strict=True):
-        assert data.shape == (past - first, 57)
-        expected = whole.data[first:past].copy()
+    bands = [(60, 83, 57), (0, 3, 31), (39, 61, 33), (38, 50, 5)]
+    for (first, past, wide), (data, mask) in zip(bands, read_bands(facts, bands), strict=True):
+        assert data.shape == (past - first, wide)
+        expected = whole.data[first:past, :wide].copy()
         if first == 39:
             assert mask is not None and mask.sum() == 1 and mask[1, 7]
             expected[1, 7] = data[1, 7]
