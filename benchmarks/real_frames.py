@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from difflapse.align.asterism import find
-from difflapse.align.lens import one_lens
+from difflapse.align.lens import Lens, one_lens
 from difflapse.align.view import AlignOptions, Reduced, View
 from difflapse.errors import AlignError
 from difflapse.io.discover import discover
@@ -99,8 +99,8 @@ def view(frame: Measured) -> View:
     return View(frame.facts, frame.stars, picture)
 
 
-def main(folder: str, snr: float = 20.0) -> None:
-    frames = measure(Path(folder))
+def align(frames: list[Measured]) -> tuple[int, dict[int, Alignment], Lens]:
+    """The best frame, how each lies on it by itself, and what one lens makes of all."""
     # As `--reference best` does: sharp, round and rich.
     merit = [f.quality.n_stars / (f.quality.fwhm_pix * f.quality.elongation) ** 2 for f in frames]
     best = int(np.nanargmax(merit))
@@ -112,7 +112,12 @@ def main(folder: str, snr: float = 20.0) -> None:
             except AlignError as error:
                 print(f"{frame.facts.file}: refused: {error}")
     facts, stars = ({k: getattr(frames[k], part) for k in own} for part in ("facts", "stars"))
-    lens = one_lens(facts, stars, own, best)
+    return best, own, one_lens(facts, stars, own, best)
+
+
+def main(folder: str, snr: float = 20.0) -> None:
+    frames = measure(Path(folder))
+    best, own, lens = align(frames)
     print(
         f"{len(own) - 1} of {len(frames) - 1} frames aligned on frame {best}; {lens.line}, used by {lens.used}"
     )

@@ -11,6 +11,7 @@ from difflapse.changes.comet import Comet
 from difflapse.changes.vary import Variation
 from difflapse.model.sightings import Change, Sightings
 
+_NO_CURVE = "the template has it, but not stars.ecsv, so that no light curve bears it out"
 _EDGE = 25.0
 """Native pixels from the edge within which a streak is taken to leave the frame."""
 _STEADY = 0.85
@@ -78,16 +79,19 @@ def with_curves(
     Returns
     -------
     list of Change
+        A variable that is none of those stars (at the edge of the reference, beside another) says so in its note.
     """
     out = []
     for c in changes:
-        if c.kind in ("variable", "transient") and len(x):
+        if c.kind in ("variable", "transient"):
             away = np.hypot(x - c.x, y - c.y)
-            n = int(np.argmin(away))
-            if away[n] < reach:
+            n = int(np.argmin(away)) if len(away) else -1
+            if n >= 0 and away[n] < reach:
                 c = replace(c, star=int(star[n]))
                 if c.kind == "variable" and np.isfinite(amplitude[n]):
                     c = replace(c, amplitude_mag=float(amplitude[n]))
+            elif c.kind == "variable":
+                c = replace(c, note=f"{c.note}; {_NO_CURVE}")
         out.append(c)
     return out
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from difflapse.measure.order import median
 from difflapse.model import StarProfile
 
 _LEAST = 25
@@ -26,6 +27,10 @@ _MOST_KNOTS = 31
 """Along each axis; long trails get coarser ones."""
 _ODD = 9.0
 """Squared deviation, in variances, from which a pixel counts less."""
+_OTHERS = 8
+"""Pixels of the stars that the profile is learnt from, between the same four knots, that tell what is usual there."""
+_UNLIKE_PIXEL = 25.0
+"""Squared deviation from that, in variances, from which a pixel is left out."""
 _UNLIKE = 1.7
 """Chi square over the usual one from which a star counts as blended."""
 _WINDOW = 1.5
@@ -143,11 +148,11 @@ def fit_profile(
             light.data, light.step, light.channel, light.noise, light.per_adu, light.saturation, px, py,
             some_sky, some_shape, profile, spacing, form, _FITTED, 0.1 if round_ == 0 else _GRAIN, 2 * round_,
         )  # fmt: skip
-        band, right = _samples(
+        samples, fault = _samples(
             light.data, light.step, light.channel, light.noise, light.per_adu, light.saturation, fx, fy,
             some_sky, some_shape, flux, ok, profile, spacing, form, _LEARNT, 0.3 if round_ == 0 else 0.05,
         )  # fmt: skip
-        profile = _solve(band, right)
+        profile = _solve(*_normal(samples, _like_others(samples, fault, grid.knots), grid.knots))
         profile = _recentred(profile, grid)
         px, py = np.where(ok, fx, px), np.where(ok, fy, py)
     fx, fy, flux, error, chi2, ok = _fit(
@@ -247,7 +252,7 @@ def _first_guess(grid: _Grid) -> np.ndarray:
 
 
 def _solve(band: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Knots from normal equations (see `_samples`), smooth where no pixel speaks; sum 1 over the plane."""
+    """Knots from normal equations (see `_normal`), smooth where no pixel speaks."""
     n = round(len(right) ** 0.5)
     smooth = _roughness(n)
     weight = 1e-4 * band[:, -1].sum() / smooth[:, -1].sum()
@@ -261,7 +266,7 @@ def _solve(band: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _roughness(n: int) -> np.ndarray:
-    """Squared second differences along both axes of n x n knots, as a lower band like that of `_samples`."""
+    """Squared second differences along both axes of n x n knots, as a lower band like that of `_normal`."""
     difference = np.diff(np.eye(n), 2, axis=0)
     along = difference.T @ difference
     width = 3 * n + 4
@@ -308,13 +313,10 @@ def _solve_banded(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _recentred(profile: np.ndarray, grid: _Grid) -> np.ndarray:
-    """The profile moved so that its centroid in a Gaussian window of its own form is its origin, scaled to sum 1."""
+    """The profile moved so that its centroid in a Gaussian window of its own form is its origin, its light 1."""
     spacing, (a, b, c) = grid.spacing, grid.form / _WINDOW
     u = (np.arange(len(profile)) - len(profile) // 2) * spacing
-    # Knots are the spline's coefficients: at the knots its values are their average with weights 1, 4, 1.
-    value = np.pad(profile, 1)
-    value = (value[:, :-2] + 4 * value[:, 1:-1] + value[:, 2:]) / 6
-    value = (value[:-2] + 4 * value[1:-1] + value[2:]) / 6
+    value = _values(profile)
     px = py = 0.0
     for _ in range(30):
         du, dv = u[None, :] - px, u[:, None] - py
@@ -325,13 +327,23 @@ def _recentred(profile: np.ndarray, grid: _Grid) -> np.ndarray:
         px, py = px + dx, py + dy
         if abs(dx) + abs(dy) < 1e-6:
             break
-    total = float(profile.sum()) * spacing**2
-    if not (np.hypot(px, py) < spacing * 3 and total > 0):
+    if not np.hypot(px, py) < spacing * 3:
         return profile
     from scipy.ndimage import shift
 
     moved = shift(profile, (-py / spacing, -px / spacing), order=3, mode="constant", prefilter=True)
-    return moved / total
+    # Knots further out hang on few pixels, or on none: what they say is no light.
+    a, b, c = grid.form
+    known = a * u[None, :] ** 2 + b * u[:, None] ** 2 + 2 * c * u[None, :] * u[:, None] <= _LEARNT**2
+    total = float(_values(moved)[known].sum()) * spacing**2
+    return moved / total if total > 0 else profile
+
+
+def _values(profile: np.ndarray) -> np.ndarray:
+    """The spline's values at its knots: averages of its coefficients with weights 1, 4, 1."""
+    value = np.pad(profile, 1)
+    value = (value[:, :-2] + 4 * value[:, 1:-1] + value[:, 2:]) / 6
+    return np.asarray((value[:-2] + 4 * value[1:-1] + value[2:]) / 6)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
@@ -586,19 +598,25 @@ def _samples(
     radius: float,
     slack: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Normal equations of the profile's knots from stars of known place and flux; pixels unlike it left out.
+    """What pixels say of the profile, from stars of known place and flux.
 
-    Returns the matrix's lower band, (m * m, 3 * m + 4) with the diagonal last, and the right side.
+    Returns (n, 5) samples: places u and v in knots, light for a flux of 1, by how much that is more than the profile so
+    far, its variance; and (n,) how much more of each may be the profile's fault, where no other star tells: `slack` of
+    the star's peak.
     """
     ny, nx = data.shape
     m = profile.shape[0]
     middle = 0.5 * (m - 1)
     odd_site = step - 1
-    width = 3 * m + 4
-    band = np.zeros(m * m * width)
-    right = np.zeros(m * m)
-    wu, wv = np.empty(4), np.empty(4)
     limit = (radius / spacing) ** 2
+    top = slack * profile.max()
+    n = 0
+    for k in range(len(x)):
+        if use[k]:
+            reach_x, reach_y = _extent(shape[k], form, radius)
+            n += int(2 * reach_x + 1) * int(2 * reach_y + 1)
+    samples, fault = np.empty((n, 5)), np.empty(n)
+    n = 0
     for k in range(len(x)):
         if not use[k]:
             continue
@@ -609,9 +627,7 @@ def _samples(
             shape[k, 3] / spacing,
         )
         reach_x, reach_y = _extent(shape[k], form, radius)
-        top = 0.0
-        for c in range(flux.shape[0]):
-            top = max(top, flux[c, k] * profile[m // 2, m // 2])
+        most = flux[:, k].max()
         for j in range(max(0, int(np.ceil(y[k] - reach_y))), min(ny - 1, int(np.floor(y[k] + reach_y))) + 1):
             for i in range(
                 max(0, int(np.ceil(x[k] - reach_x))), min(nx - 1, int(np.floor(x[k] + reach_x))) + 1
@@ -629,36 +645,87 @@ def _samples(
                     continue
                 u, v = u + middle, v + middle
                 iu, iv = int(u), int(v)
-                wu[0], wu[1], wu[2], wu[3] = _weights(u - iu)
-                wv[0], wv[1], wv[2], wv[3] = _weights(v - iv)
-                corner = (iv - 1) * m + iu - 1
+                wu, wv = _weights(u - iu), _weights(v - iv)
                 p = 0.0
                 for q in range(4):
                     for r in range(4):
                         p += wv[q] * wu[r] * profile[iv - 1 + q, iu - 1 + r]
-                seen = float(data[j, i]) - sky[c, k]
+                light = (float(data[j, i]) - sky[c, k]) / f
                 model = max(f * p, 0.0)
-                variance = noise[c] ** 2 + per_adu * model + (0.02 * model) ** 2
-                # A neighbour, a cosmic ray: the profile is that of a star alone.
-                if (seen - f * p) ** 2 > 25.0 * variance + (slack * top) ** 2:
-                    continue
-                w = f * f / variance
-                for q in range(4):
-                    for r in range(4):
-                        row = corner + q * m + r
-                        weighted = w * wv[q] * wu[r]
-                        right[row] += weighted * seen / f
-                        # Columns up to the diagonal: whole rows of knots before this one, then those of its own.
-                        at = np.uint64(row * width + width - 1 - r - q * m)
-                        for b in range(q):
-                            share = weighted * wv[b]
-                            band[at] += share * wu[0]
-                            band[at + _STEP] += share * wu[1]
-                            band[at + _STEP + _STEP] += share * wu[2]
-                            band[at + _STEP + _STEP + _STEP] += share * wu[3]
-                            at += np.uint64(m)
-                        share = weighted * wv[q]
-                        for b in range(r + 1):
-                            band[at] += share * wu[b]
-                            at += _STEP
+                variance = noise[c] ** 2 + per_adu * model + (_GRAIN * model) ** 2
+                samples[n, 0], samples[n, 1] = u, v
+                samples[n, 2], samples[n, 3], samples[n, 4] = light, light - p, variance / (f * f)
+                fault[n] = top * most / f
+                n += 1
+    return samples[:n], fault[:n]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _like_others(samples: np.ndarray, fault: np.ndarray, m: int) -> np.ndarray:
+    """(n,) bool: which samples are like those of the other stars at the same place, between the same four knots.
+
+    What one star shows there is a neighbour or a cosmic ray; what most show is the profile, however far it is from
+    what was believed before (the bright end of a trail from a Gaussian).
+    """
+    n = len(samples)
+    cell = np.empty(n, np.int64)
+    start = np.zeros(m * m + 1, np.int64)
+    for s in range(n):
+        cell[s] = int(samples[s, 1]) * m + int(samples[s, 0])
+        start[cell[s] + 1] += 1
+    for c in range(m * m):
+        start[c + 1] += start[c]
+    away, room = np.empty(n, np.float32), np.empty(n, np.float32)
+    at = start[:-1].copy()
+    for s in range(n):
+        away[at[cell[s]]] = samples[s, 3]
+        at[cell[s]] += 1
+    like = np.empty(n, np.bool_)
+    usual = np.zeros(m * m)
+    for c in range(m * m):
+        if start[c + 1] - start[c] >= _OTHERS:
+            usual[c] = median(away[start[c] : start[c + 1]], room)
+    for s in range(n):
+        c = cell[s]
+        slack = fault[s] if start[c + 1] - start[c] < _OTHERS else 0.0
+        like[s] = (samples[s, 3] - usual[c]) ** 2 <= _UNLIKE_PIXEL * samples[s, 4] + slack * slack
+    return like
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _normal(samples: np.ndarray, like: np.ndarray, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations of the profile's m x m knots.
+
+    Returns the matrix's lower band, (m * m, 3 * m + 4) with the diagonal last, and the right side.
+    """
+    width = 3 * m + 4
+    band = np.zeros(m * m * width)
+    right = np.zeros(m * m)
+    wu, wv = np.empty(4), np.empty(4)
+    for s in range(len(samples)):
+        if not like[s]:
+            continue
+        iu, iv = int(samples[s, 0]), int(samples[s, 1])
+        wu[0], wu[1], wu[2], wu[3] = _weights(samples[s, 0] - iu)
+        wv[0], wv[1], wv[2], wv[3] = _weights(samples[s, 1] - iv)
+        corner = (iv - 1) * m + iu - 1
+        w, light = 1.0 / samples[s, 4], samples[s, 2]
+        for q in range(4):
+            for r in range(4):
+                row = corner + q * m + r
+                weighted = w * wv[q] * wu[r]
+                right[row] += weighted * light
+                # Columns up to the diagonal: whole rows of knots before this one, then those of its own.
+                at = np.uint64(row * width + width - 1 - r - q * m)
+                for b in range(q):
+                    share = weighted * wv[b]
+                    band[at] += share * wu[0]
+                    band[at + _STEP] += share * wu[1]
+                    band[at + _STEP + _STEP] += share * wu[2]
+                    band[at + _STEP + _STEP + _STEP] += share * wu[3]
+                    at += np.uint64(m)
+                share = weighted * wv[q]
+                for b in range(r + 1):
+                    band[at] += share * wu[b]
+                    at += _STEP
     return band.reshape(m * m, width), right

@@ -77,7 +77,7 @@ class StarProfile:
     """What pixels see of a star, learnt from a frame; drawn by `difflapse.measure.draw_stars`."""
 
     knots: np.ndarray
-    """(m, m) float64: coefficients of a bicubic spline, rows along y, whose integral over the plane is 1."""
+    """(m, m) float64: coefficients of a bicubic spline, rows along y; its light within 4 widths is 1."""
     spacing: float
     """Between the knots, px of the typical star."""
     form: np.ndarray

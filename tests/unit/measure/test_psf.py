@@ -80,3 +80,24 @@ def test_blended_stars_are_flagged(centroids: ModuleType) -> None:
     near = away.min(1) < 2.5
     assert stars.blended[near & double[index]].mean() > 0.9
     assert stars.blended[near & ~double[index]].mean() < 0.1
+
+
+def test_what_all_stars_show_is_the_profile_and_what_one_shows_is_not() -> None:
+    """Far from the profile believed so far is no fault where all stars agree: a trail's bright end is no neighbour."""
+    from difflapse.measure.psf import _like_others
+
+    rng = np.random.default_rng(7)
+    m, sigma = 9, 0.01
+    # 12 stars show 0.3 too much between knots (5, 3) and (6, 4), one of them 0.5 more; 3 others 0.4 beside.
+    n = 16
+    samples = np.empty((n, 5))
+    samples[:13, 0], samples[:13, 1] = rng.uniform(5.05, 5.95, 13), rng.uniform(3.05, 3.95, 13)
+    samples[13:, 0], samples[13:, 1] = rng.uniform(6.05, 6.95, 3), rng.uniform(3.05, 3.95, 3)
+    samples[:, 3] = np.where(np.arange(n) < 13, 0.3, 0.4) + rng.uniform(-3, 3, n) * sigma
+    samples[4, 3] += 0.5
+    samples[:, 2], samples[:, 4] = 1.0 + samples[:, 3], sigma**2
+    like = _like_others(samples, np.full(n, 0.1), m)
+    assert like[:13].tolist() == [k != 4 for k in range(13)]
+    # Where few stars tell, the profile is believed to a part of the peak.
+    assert not like[13:].any()
+    assert _like_others(samples, np.full(n, 0.5), m)[13:].all()
