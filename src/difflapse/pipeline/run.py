@@ -294,6 +294,8 @@ def _run_sequence(
             path = Path(file).expanduser()
             record["provenance"][name] = sha256(path)
             record["provenance"][f"{name}_file"] = folder.root_from(str(path.resolve()), out)
+    # The options are what was asked for; this is what was done.
+    record["provenance"].update({name: meta[name] for name in ("diff", "diff_note") if name in meta})
     write_toml(place / "run.toml", record)
     products += report_beside(place, progress)
     return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
@@ -469,6 +471,10 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     if finished:
         scene: Scene = night.shared("scene")
         meta["diff"] = scene.mode
+        if night.has("diff_note"):
+            meta["diff_note"] = night.shared("diff_note")
+        if night.has("not_planted"):
+            meta["not_planted"] = night.shared("not_planted")
         if scene.template_file:
             meta["template_file"] = scene.template_file
         meta["wcs"] = place_of(night).text
