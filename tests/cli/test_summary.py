@@ -115,6 +115,28 @@ def test_of_many_files_left_out_for_one_reason_a_few_are_told() -> None:
     assert any("42 more files: a dark" in line for line in lines)
 
 
+def test_what_was_done_otherwise_than_asked_and_what_was_not_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    why = "3 frames are too few for a template difference; it needs 4"
+    print_summary(summary(diff="running", diff_note=why, depth=None, depth_note="3 frames can be compared"))
+    out = capsys.readouterr().out
+    assert f"  difference running: {why}\n" in out
+    assert "  depth      not measured: 3 frames can be compared\n" in out
+    print_summary(summary(diff="running", diff_note="", depth=None, depth_note=""))
+    out = capsys.readouterr().out
+    assert "  difference running\n" in out and "depth" not in out
+
+
+def test_the_camera_is_told_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    camera = {"gain_e_adu": 25.94, "gain_source": "photon transfer"}
+    print_summary(summary(camera=camera | {"saturation_adu": 4095.0, "saturation_source": "camera"}))
+    line = "noise      gain 25.9 e/ADU (measured on the frames), saturates at 4095 ADU (known of this camera)"
+    assert line in capsys.readouterr().out
+    print_summary(summary(camera={"gain_source": "unknown", "not_measured": "no sky"}))
+    assert "gain unknown: sigma counts the noise of the dark sky" in capsys.readouterr().out
+
+
 def varying(n: int, sky: bool = False) -> dict:
     """What a night tells of n stars that vary by their light curves."""
     stars = [

@@ -199,6 +199,8 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         with Pool(choose_workers(inventory, options)) as pool:
             if pool.workers > 1:
                 import_beside(_LATER)
+            if not _is_compiled():
+                progress.note("compiling, once on this machine: the first stages take up to a minute longer")
             for sequence in inventory.sequences:
                 place = staged / sequence.name if several else staged
                 try:
@@ -234,6 +236,14 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         raise faults[0]
     frames = sum(len(d.sequence.frames) for d in done)
     return Run(target, {"seconds": round(seconds, 2), "frames_per_second": round(frames / seconds, 2)})
+
+
+def _is_compiled() -> bool:
+    """Whether an earlier run left its compiled functions where this one looks for them."""
+    from difflapse.measure.order import median
+
+    kept = median.stats.cache_path
+    return kept is None or any(Path(kept).glob("*.nbi"))
 
 
 @dataclass(frozen=True)
