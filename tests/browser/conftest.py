@@ -118,6 +118,7 @@ def write_run(
     measured: bool = True,
     lag: int = 0,
     refused: bool = False,
+    varying: bool = False,
     judged_on: str = "stars",
 ) -> None:
     """Frames every three minutes; frame k lies k / 4 px right of the reference, 0."""
@@ -153,7 +154,7 @@ def write_run(
         },
     )
     if measured:
-        _stars(folder, used)
+        _stars(folder, used, varying)
     if found:
         _changes(folder, used, times, refused)
     products = sorted(path.name for path in folder.iterdir())
@@ -220,16 +221,22 @@ def _frames(
     table.write(folder / "frames.ecsv", format="ascii.ecsv")
 
 
-def _stars(folder: Path, used: list[int]) -> None:
+def _stars(folder: Path, used: list[int], varying: bool) -> None:
+    """Three stars, of which the second is a change, and the first varies by its light curve if one does."""
     x, y = np.array([60.25, 200.5, 321.75]), np.array([50.5, 130.25, 222.0])
     n = len(x)
-    Table(
+    table = Table(
         {
             "star": np.arange(n) + 5, "x_pix": x, "y_pix": y, "ra_deg": 243.7 + 0 * x, "dec_deg": 33 + 0 * x,
             "mag": [-11.0, -10.0, -9.0], "scatter_mag": [0.004] * n, "expected_scatter_mag": [0.004] * n,
             "n_frames": [len(used)] * n, "flags": [0] * n,
-        }
-    ).write(folder / "stars.ecsv", format="ascii.ecsv")  # fmt: skip
+        },
+        meta={"stars_tested": 700, "aperture_radius_pix": 4.0},
+    )  # fmt: skip
+    if varying:
+        table["false_alarm"], table["borne_out"] = [2.3e-7, 1e-30, 0.4], [0.83, 0.95, 0.4]
+        table["amplitude_mag"] = [0.217, 0.3, 0.05]
+    table.write(folder / "stars.ecsv", format="ascii.ecsv")
     star, frame, channel = (
         g.ravel() for g in np.meshgrid(np.arange(n) + 5, used, ["R", "G", "B"], indexing="ij")
     )

@@ -303,6 +303,7 @@ def test_a_spot_without_a_ring_says_why_it_was_refused(
         "1 a hot pixel: it stays",
         "1 a <b>cosmic</b> ray",
         "1 nothing speaks against it, but it is too weak, or was seen too seldom, to be believed",
+        "These are more than there are spots: a spot may have several reasons against it.",
     ]
     page.get_by_label("View").select_option("one:1")
     told = page.locator(".readout")
@@ -404,6 +405,54 @@ def test_on_a_phone_the_names_stand_below_the_picture(run: Path, open_page: Call
     assert page.locator("#selection h2").inner_text() == "mover 1"
     assert here.nth(1).get_attribute("aria-pressed") == "true"
     assert frame(page) == 1
+
+
+@pytest.mark.parametrize("size", [(390, 844), (1440, 900)])
+def test_stars_that_vary_by_their_curves_are_a_list_of_their_own_marked_and_picked(
+    make_run: Callable[..., Path], open_page: Callable[..., Any], size: tuple[int, int]
+) -> None:
+    folder = make_run(6, varying=True)
+    remake(folder)
+    page = open_page(folder / "report.html", size, has_touch=size[0] < 500)
+    part = page.locator("#changes")
+    assert part.get_by_role("heading", name="What changed 3").count() == 1
+    assert part.get_by_role("heading", name="Stars that vary by their light curves 1").count() == 1
+    assert "Of 700 stars noise would list 0.1 on average" in part.inner_text()
+    row = part.get_by_role("region", name="Stars that vary by their light curves").locator("tbody tr")
+    name = row.get_by_role("button")
+    assert name.inner_text().startswith("star J1614.8+3300")
+    assert "0.22 mag" in row.inner_text() and "2e−7" in row.inner_text()
+    name.click()
+    assert row.get_attribute("class") == "selected"
+    assert page.locator("#selection h2").inner_text() == name.inner_text()
+    page.wait_for_selector("#selection .plot .points")
+    facts = page.locator("#selection .facts").inner_text()
+    assert "0.217 mag" in facts and "correlation 0.83" in facts
+    # Another change takes its place; its ring, or its name below the picture, brings it back.
+    part.get_by_role("button", name="mover 1").click()
+    assert row.get_attribute("class") != "selected"
+    marks = page.evaluate("difflapse.view.marks(difflapse.view.number).map(m => [m.change.kind, m.x, m.y])")
+    assert ["star", 60.25, 50.5] in marks
+    if size[0] < 500:
+        chip = page.get_by_role("group", name="Changes in this frame").get_by_role("button", name="star J")
+        chip.tap()
+        assert chip.get_attribute("aria-pressed") == "true"
+    else:
+        page.evaluate("difflapse.view.look(60.25, 50.5, 8)")
+        page.locator(".stage canvas").focus()
+        page.keyboard.press("Enter")
+    assert page.locator("#selection h2").inner_text() == name.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+
+
+def test_where_no_star_varies_by_its_curve_that_is_said(
+    run: Path, make_run: Callable[..., Path], open_page: Callable[..., Any]
+) -> None:
+    page = open_page(run / "report.html")
+    assert "none of 700 stars does" in page.locator("#changes").inner_text()
+    folder = make_run(4, found=False)
+    remake(folder)
+    assert "light curves" not in open_page(folder / "report.html").locator("#changes").inner_text()
 
 
 def test_skipped_frames_are_marked_and_say_why(run: Path, open_page: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -36,6 +37,31 @@ def test_names_in_any_script_and_an_empty_frame(call, small_night: Path, tmp_pat
     listed = [row["file"] for row in fits.getdata(out / "cube.fits", "FRAMES")]
     assert sum(name.startswith(r"\u661f 1/2") and r"_\u03bb" in name for name in listed) == 2
     assert len(list((out / "aligned").glob("*_λ.fits"))) == 2
+
+
+def test_what_was_asked_and_what_was_done_are_told_apart(call, small_night: Path, tmp_path: Path) -> None:
+    """Few frames make no template; a crop that reaches beyond them is cut; nothing is planted: each is explained."""
+    out = tmp_path / "out"
+    files = sorted(small_night.glob("*.fits.fz"))[:3]
+    told = call("info", *files).out
+    assert (
+        "header's FILTER RGGB (see mosaic)" in told and "GBRG is used: FILTER=RGGB without BAYERPAT" in told
+    )
+    with fits.open(files[0]) as hdus:
+        ny, nx = hdus[1].shape
+    result = call("run", *files, "-o", out, "--roi", f"10,10,{nx},{ny}", "--workers", 1, "--no-reel")
+    assert result.code == 0, result.err
+    assert (
+        f"beyond the reference's {nx}x{ny} pixels: x 10 to {nx - 1}, y 10 to {ny - 1} is kept" in result.err
+    )
+    few = "frames are too few for a template difference; it needs 4"
+    assert re.search(rf"difference running: [23] {few}\n", result.out)
+    assert re.search(r"depth      not measured: [23] frames can be compared; [34] are needed\n", result.out)
+    with (out / "run.toml").open("rb") as file:
+        record = tomllib.load(file)
+    assert record["diff"] == "template"
+    assert record["provenance"]["diff"] == "running"
+    assert record["provenance"]["diff_note"].endswith(few)
 
 
 @pytest.mark.parametrize("said", [0, 65535])

@@ -113,3 +113,65 @@ def test_of_many_files_left_out_for_one_reason_a_few_are_told() -> None:
     assert "left out     d000.fits: a dark" in lines
     assert "left out     x.fits: truncated" in lines
     assert any("42 more files: a dark" in line for line in lines)
+
+
+def test_what_was_done_otherwise_than_asked_and_what_was_not_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    why = "3 frames are too few for a template difference; it needs 4"
+    print_summary(summary(diff="running", diff_note=why, depth=None, depth_note="3 frames can be compared"))
+    out = capsys.readouterr().out
+    assert f"  difference running: {why}\n" in out
+    assert "  depth      not measured: 3 frames can be compared\n" in out
+    print_summary(summary(diff="running", diff_note="", depth=None, depth_note=""))
+    out = capsys.readouterr().out
+    assert "  difference running\n" in out and "depth" not in out
+
+
+def test_the_camera_is_told_in_plain_words(capsys: pytest.CaptureFixture[str]) -> None:
+    camera = {"gain_e_adu": 25.94, "gain_source": "photon transfer"}
+    print_summary(summary(camera=camera | {"saturation_adu": 4095.0, "saturation_source": "camera"}))
+    line = "noise      gain 25.9 e/ADU (measured on the frames), saturates at 4095 ADU (known of this camera)"
+    assert line in capsys.readouterr().out
+    print_summary(summary(camera={"gain_source": "unknown", "not_measured": "no sky"}))
+    assert "gain unknown: sigma counts the noise of the dark sky" in capsys.readouterr().out
+
+
+def varying(n: int, sky: bool = False) -> dict:
+    """What a night tells of n stars that vary by their light curves."""
+    stars = [
+        {
+            "star": 33 + k,
+            "name": f"star J0204.2+46{41 + k}" if sky else f"star X{368 + k}Y328",
+            "x_pix": 368.2 + k,
+            "y_pix": 327.7,
+            "ra_deg": 31.04 if sky else None,
+            "amplitude_mag": 0.0372 + k,
+            "false_alarm": 2.28e-9 if k else 3.1e-41,
+        }
+        for k in range(n)
+    ]
+    return {"tested": 1924, "false_alarms": 0.1, "stars": stars}
+
+
+def test_stars_that_vary_by_their_light_curves_are_told_with_place_size_and_chance(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_summary(summary(varying=varying(2)))
+    line = (
+        "  varies     2 stars by the light curve alone: star 33 at (368, 328) by 0.04 mag, false alarm below 1e-9; "
+        "star 34 at (369, 328) by 1.04 mag, false alarm 2e-9\n"
+    )
+    assert line in capsys.readouterr().out
+    print_summary(summary(varying=varying(7, sky=True)))
+    out = capsys.readouterr().out
+    assert "varies     7 stars by the light curve alone: star 33 at J0204.2+4641 by" in out
+    assert "and 3 more, on the page" in out
+
+
+def test_none_that_varies_is_told_and_what_is_not_known_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(summary(varying=varying(0)))
+    assert "  varies     none of 1924 stars by its light curve alone\n" in capsys.readouterr().out
+    for unknown in (None, {"tested": 0, "false_alarms": 0.1, "stars": []}):
+        print_summary(summary(varying=unknown))
+        assert "varies" not in capsys.readouterr().out

@@ -85,6 +85,22 @@ def test_the_planted_variable_is_measured_within_its_errors_and_stands_out(curve
     assert np.allclose(curve["rel_flux"], rel, equal_nan=True) and curve.time.scale == "utc"
 
 
+def test_what_varies_by_its_curve_alone_is_listed_and_hardly_anything_else(curves) -> None:
+    night, which, _ = curves
+    listed = night.run.varying
+    planted = next(o for o in night.truth.objects if o.kind == "variable")
+    # Seven clear frames are few for the differences' own test of stars.
+    assert which[listed["star"][0]] == planted.star
+    assert listed["borne_out"][0] > 0.9
+    false = [star for star in listed["star"] if night.truth.star_kind[which[star]] != "variable"]
+    # 0.1 are expected in a night: two or more come by chance in one of 200.
+    assert len(false) <= 1
+    assert 300 < listed.meta["stars_tested"] <= len(night.run.stars)
+    told = night.run.summary()["sequences"][0]["varying"]
+    assert told["tested"] == listed.meta["stars_tested"] and told["false_alarms"] == 0.1
+    assert [star["star"] for star in told["stars"]] == list(listed["star"])
+
+
 def test_the_clouded_frame_is_flagged_and_times_are_barycentric(curves) -> None:
     night, _, c = curves
     cloudy = [k for k in night.used if night.truth.frames[k].transparency < 0.15]

@@ -68,8 +68,11 @@ def _left_out(items: Sequence[Mapping[str, str]]) -> Iterator[str]:
 def _paragraph(night: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is known of a sequence and what was decided, label by label; empty where nothing is."""
     yield "object", night["object"]
-    yield "camera", ", ".join(text for text in (night["camera"], night["filter"], night["dtype"]) if text)
-    yield "mosaic", _why(night["mosaic"] or "none", night["mosaic_reason"])
+    other = bool(night["mosaic"]) and night["filter"] != night["mosaic"] and _is_pattern(night["filter"])
+    named = f"header's FILTER {night['filter']} (see mosaic)" if other else night["filter"]
+    yield "camera", ", ".join(text for text in (night["camera"], named, night["dtype"]) if text)
+    used = f"{night['mosaic']} is used" if other else night["mosaic"] or "none"
+    yield "mosaic", _why(used, night["mosaic_reason"])
     if night["first_utc"] is None:
         yield "time", _why("unknown", night["time_reason"])
     else:
@@ -83,6 +86,11 @@ def _paragraph(night: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "site", f"latitude {latitude:.4f}, longitude {longitude:.4f} degrees, east positive"
     for note in night["notes"]:
         yield "note", note
+
+
+def _is_pattern(text: str) -> bool:
+    """Whether a filter's name is a colour mosaic's, such as RGGB."""
+    return len(text) == 4 and sorted(text.upper()) == sorted("RGGB")
 
 
 def _why(decision: str, reason: str) -> str:

@@ -8,13 +8,19 @@ from typing import Any
 
 import click
 
-from difflapse.cli.terminal import count, human_number, human_size, human_time
+from difflapse.cli.terminal import count, human_chance, human_number, human_size, human_time
 
 MANY = 8
 """Skipped or left-out files named in full; the rest are counted (the tables name them all)."""
 
 MANY_CHANGES = 3
 """Changes of a kind that are told; changes.ecsv has them all."""
+
+MANY_STARS = 4
+"""Stars that vary by their light curves that are told; stars.ecsv and the page have them all."""
+
+_SOURCES = {"photon transfer": "measured on the frames", "camera": "known of this camera"}
+"""Words for where a number of the camera comes from."""
 
 LONG = 120
 """Letters of a reason that are shown; the tables hold it whole."""
@@ -44,10 +50,14 @@ def print_summary(summary: Mapping[str, Any]) -> None:
             click.echo(f"  noise      {_camera(night['camera'])}")
         _print_files("skipped", night.get("skipped", ()))
         if night.get("diff"):
-            click.echo(f"  difference {night['diff']}")
+            why = f": {night['diff_note']}" if night.get("diff_note") else ""
+            click.echo(f"  difference {night['diff']}{why}")
         _print_changes(night.get("changes"))
+        _print_varying(night.get("varying"))
         if night.get("depth"):
             click.echo(f"  depth      {night['depth']['text']}")
+        elif night.get("depth_note"):
+            click.echo(f"  depth      not measured: {night['depth_note']}")
         if night.get("movie"):
             click.echo(f"  movie      {Path(night['folder']) / night['movie']}")
         if "report.html" in night.get("products", ()):
@@ -61,7 +71,10 @@ def _camera(camera: Mapping[str, Any]) -> str:
     """The camera's noise in one line: what is used, and what the frames themselves say."""
     parts = []
     if camera.get("gain_e_adu"):
-        parts.append(f"gain {camera['gain_e_adu']:.3g} e/ADU ({camera['gain_source']})")
+        source = _SOURCES.get(camera["gain_source"], camera["gain_source"])
+        parts.append(f"gain {camera['gain_e_adu']:.3g} e/ADU ({source})")
+    else:
+        parts.append("gain unknown: sigma counts the noise of the dark sky, not the light's own photons")
     if camera.get("measured_gain_e_adu") and camera["gain_source"] == "header":
         parts.append(f"measured {camera['measured_gain_e_adu']:.3g} +- {camera['measured_gain_error']:.2g}")
     if camera.get("measured_read_noise_e"):
@@ -73,7 +86,8 @@ def _camera(camera: Mapping[str, Any]) -> str:
     if camera.get("response"):
         parts.append(f"pixels' response {100 * camera['response']:.2g} %")
     if camera.get("saturation_adu") and camera["saturation_source"] != "type":
-        parts.append(f"saturates at {camera['saturation_adu']:g} ADU ({camera['saturation_source']})")
+        source = _SOURCES.get(camera["saturation_source"], camera["saturation_source"])
+        parts.append(f"saturates at {camera['saturation_adu']:g} ADU ({source})")
     if camera.get("not_measured"):
         parts.append(f"not measured: {camera['not_measured']}")
     return ", ".join(parts)
@@ -93,6 +107,27 @@ def _print_changes(told: Mapping[str, Any] | None) -> None:
         best = [_told_change(c) for c in own[:MANY_CHANGES]]
         more = f" and {n - len(best)} more" if n > len(best) else ""
         click.echo(f"  changed    {count(n, kind)}: {'; '.join(best)}{more}")
+
+
+def _print_varying(told: Mapping[str, Any] | None) -> None:
+    """Say which stars vary by their light curves alone, the strongest first."""
+    if told is None or not told["tested"]:
+        return
+    stars = told["stars"]
+    if not stars:
+        click.echo(f"  varies     none of {count(told['tested'], 'star')} by its light curve alone")
+        return
+    best = [_told_star(star) for star in stars[:MANY_STARS]]
+    more = f" and {len(stars) - len(best)} more, on the page" if len(stars) > len(best) else ""
+    click.echo(f"  varies     {count(len(stars), 'star')} by the light curve alone: {'; '.join(best)}{more}")
+
+
+def _told_star(star: Mapping[str, Any]) -> str:
+    """A star that varies in a few words: which, where, by how much, how sure."""
+    place = str(star["name"]).removeprefix("star ")
+    where = f"at {place}" if star["ra_deg"] is not None else f"at ({star['x_pix']:.0f}, {star['y_pix']:.0f})"
+    chance = human_chance(star["false_alarm"])
+    return f"star {star['star']} {where} by {star['amplitude_mag']:.2f} mag, false alarm {chance}"
 
 
 def _told_change(change: Mapping[str, Any]) -> str:

@@ -93,6 +93,11 @@ def human_number(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def human_chance(value: float) -> str:
+    """A probability; what lies far beyond the night's own stars is no more than ``below 1e-9``."""
+    return "below 1e-9" if value < 1e-9 else f"{value:.0e}".replace("e-0", "e-")
+
+
 def count(n: int, noun: str) -> str:
     """``1 frame``, ``2 frames``."""
     return f"{n} {noun}{'' if n == 1 else 's'}"

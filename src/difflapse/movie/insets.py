@@ -76,7 +76,10 @@ def paste_inset(
     panel[y - 2 : y + tall + 2, x - 2 : x + long + 2] = levels(_EDGE, panel.dtype)
     panel[y : y + tall, x : x + long] = big
     if label and layout.labels == "full":
-        word = text_mask(label, max(9, round(0.7 * layout.text)), long - 8)
+        size, room = max(9, round(0.7 * layout.text)), long - 8
+        while size > 9 and text_mask(label, size).shape[1] > room:
+            size -= 1
+        word = text_mask(label, size, room)
         paste_seamed(panel, word, x + 6, y + 3, BRIGHT)
 
 

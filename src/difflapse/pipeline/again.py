@@ -22,7 +22,7 @@ from difflapse.movie.encode import CODECS, check_codec, movie_name
 from difflapse.pipeline import folder
 from difflapse.pipeline.config import MOVIE_OPTIONS, RunOptions
 from difflapse.pipeline.context import Night, forget
-from difflapse.pipeline.crop import product_grid
+from difflapse.pipeline.crop import cut_note, product_grid
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.memory import choose_workers
 from difflapse.pipeline.pool import Pool
@@ -177,7 +177,7 @@ def reopened(
     scratch = staged / ".scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     night = Night(state.name, frames, options, str(scratch), str(staged))
-    shared, values = _cropped(state, options, read_options(place))
+    shared, values = _cropped(state, options, read_options(place), progress)
     shared["reference"] = _placed(shared["reference"], frames, named)
     for name, value in shared.items():
         night.share(name, value)
@@ -372,7 +372,7 @@ def _publish(staged: Path, target: Path, options: RunOptions) -> None:
 
 
 def _cropped(
-    state: State, options: RunOptions, own: RunOptions
+    state: State, options: RunOptions, own: RunOptions, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, dict[int, Any]]]:
     """Shared values and frames' values, on the crop that is asked for where it is another than the run's."""
     shared, values = dict(state.shared), {name: dict(found) for name, found in state.values.items()}
@@ -383,6 +383,8 @@ def _cropped(
     whole: ProductGrid = shared["canvas"].grid
     facts = replace(reference.facts, wcs_header=place.wcs_header)
     part = product_grid(facts, options, bool(state.frames[reference.frame].mosaic), whole)
+    if note := cut_note(facts, options):
+        progress.note(note)
     (x0, y0), (x1, y1) = whole.origin, part.origin
     inside = (
         x1 >= x0

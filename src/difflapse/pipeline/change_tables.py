@@ -104,6 +104,15 @@ def changes_table(
     return table
 
 
+def place_name(x: float, y: float, ra_deg: float, dec_deg: float) -> str:
+    """A place as part of a name: on the sky where that is known (not NaN), else the reference's native pixel."""
+    if not np.isfinite(ra_deg):
+        return f"X{x:.0f}Y{y:.0f}"
+    hours, degrees = ra_deg / 15, abs(dec_deg)
+    sign = "-" if dec_deg < 0 else "+"
+    return f"J{int(hours):02d}{(hours % 1) * 60:04.1f}{sign}{int(degrees):02d}{int((degrees % 1) * 60):02d}"
+
+
 def _column(name: str, values: np.ndarray) -> MaskedColumn:
     """A column of floats; unknown values are masked."""
     values = np.asarray(values, float)
@@ -161,14 +170,7 @@ def _names(
     """Names by kind, place and, for what does not stay, time: the same in every run of the same night."""
     named = []
     for n, c in enumerate(changes):
-        if np.isfinite(ra[n]):
-            hours, degrees = ra[n] / 15, abs(dec[n])
-            place = (
-                f"J{int(hours):02d}{(hours % 1) * 60:04.1f}{'-' if dec[n] < 0 else '+'}"
-                f"{int(degrees):02d}{int((degrees % 1) * 60):02d}"
-            )
-        else:
-            place = f"X{x[n]:.0f}Y{y[n]:.0f}"
+        place = place_name(x[n], y[n], ra[n], dec[n])
         when = (time[c.first_frame] or "")[:16] if c.kind != "variable" else ""
         named.append(f"{c.kind} {place} {when}".rstrip())
     taken: dict[str, int] = {}

@@ -14,10 +14,24 @@ from difflapse.changes.coma import coma_strength
 from difflapse.changes.comet import Comet, find_again
 from difflapse.changes.find import distance_to_line
 from difflapse.changes.link import link
+from difflapse.changes.starlight import Starlight
+from difflapse.changes.variability import Seen
 from difflapse.changes.vary import find_variation
 from difflapse.errors import FrameError, InputError
 from difflapse.io.products import write_table
-from difflapse.model.sightings import BLEED, DUST, EDGE, HOT, NEGATIVE, REFLECTION, STAR, Change, Sightings
+from difflapse.model.catalogue import Catalogue
+from difflapse.model.sightings import (
+    BLEED,
+    COSMIC,
+    DUST,
+    EDGE,
+    HOT,
+    NEGATIVE,
+    REFLECTION,
+    STAR,
+    Change,
+    Sightings,
+)
 from difflapse.model.times import iso_utc
 from difflapse.mosaic import bin_image
 from difflapse.pipeline.change_tables import changes_table, detections_table
@@ -39,6 +53,10 @@ _LEAST_MAG = 0.005
 """Amplitude below which nothing is a variable: flat field and air do as much to the brightest stars of a field."""
 _BORNE_OUT = 0.01
 """Chance that noise makes a star's light curve, below which it bears out what the differences say of that star."""
+_COMA_IN_CURVES = 1.5
+"""Widths of a comet within which its light falls into a star's circle, or into the ring that tells its sky."""
+_IN_CIRCLE = 1.3
+"""Radii of a star's circle within which light falls into it."""
 _BRIGHT = 8.0
 """S/N of sightings that tell where a change is, ..."""
 _BESIDE = 0.45
@@ -104,7 +122,7 @@ def judge_night(
     moving = [_with_coma(desk, watch, c, times) if c.kind == "mover" else c for c in moving]
     share, judged = _light_curves(night, given, len(stars))
     for k, row in enumerate(sorted(given)):
-        _blot(judged[k], x, y, row, [*moving, *comets], sightings, times, watch.fwhm)
+        judged[k, _passed(x, y, row, [*moving, *comets], sightings, times, watch.fwhm)] = np.nan
         # Nor does a frame on which a spike, an edge or the sensor shows at the star.
         spoilt = at_star & (sightings.frame == row) & ((sightings.flags & _SPOILT) != 0)
         judged[k, nearest[spoilt]] = np.nan
@@ -113,7 +131,14 @@ def judge_night(
     claimed = taken.copy()
     for c in moving:
         claimed[c.members] = True
-    finish_curves(desk)
+    catalogue: Catalogue = night.shared("catalogue")
+    passed = _disturbed(catalogue, len(night.frames), sightings)
+    for k in given:
+        passed[k] |= _passed(
+            catalogue.x, catalogue.y, k, [*moving, *comets], sightings, times, watch.fwhm, _COMA_IN_CURVES
+        )
+    shown = (share, judged) if scene.mode == "template" else (np.full_like(share, np.nan),) * 2
+    finish_curves(desk, _seen_of(catalogue, stars, sorted(given), shown, passed, 0.8 * watch.fwhm))
     if len(stars) and len(used):
         variation = find_variation(share, judged, _suspects(night, x, y, 0.8 * watch.fwhm))
         variation = variation.take(_are_there(variation.star, x, y, sightings, ~claimed, watch.fwhm))
@@ -358,8 +383,7 @@ def _position(change: Change, times: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return change.x + change.rate_x * since, change.y + change.rate_y * since
 
 
-def _blot(
-    judged: np.ndarray,
+def _passed(
     x: np.ndarray,
     y: np.ndarray,
     frame: int,
@@ -367,18 +391,61 @@ def _blot(
     sightings: Sightings,
     times: np.ndarray,
     fwhm: float,
-) -> None:
-    """Take the stars that something passes on this frame out of their light curves."""
+    coma: float = 0.6,
+) -> np.ndarray:
+    """Which stars something passes on this frame, so that it says nothing of their light; a comet within so many of its
+    widths.
+    """
     stars = Sightings(np.full(len(x), frame), x, y, np.zeros(len(x)), np.zeros(len(x)), np.zeros(len(x), int))
+    out = np.zeros(len(x), bool)
     for c in moving:
         if c.kind == "streak":
             for n in c.members[sightings.frame[c.members] == frame]:
-                judged[distance_to_line(stars, sightings, int(n)) < 4 * fwhm] = np.nan
+                out |= distance_to_line(stars, sightings, int(n)) < 4 * fwhm
             continue
         px, py = _position(c, times)
-        radius = 0.6 * c.width if c.kind == "comet" else 3.0 * fwhm
+        radius = coma * c.width if c.kind == "comet" else 3.0 * fwhm
         dx, dy = x - px[frame], y - py[frame]
-        judged[dx * dx + dy * dy < radius * radius] = np.nan
+        out |= dx * dx + dy * dy < radius * radius
+    return out
+
+
+def _disturbed(catalogue: Catalogue, n_frames: int, sightings: Sightings) -> np.ndarray:
+    """(n_frames, n) bool: into the circle of which stars falls what the sensor or a bright star made."""
+    from scipy.spatial import cKDTree
+
+    out = np.zeros((n_frames, len(catalogue)), bool)
+    rows = np.flatnonzero(((sightings.flags & (_SPOILT | COSMIC)) != 0) & ~sightings.is_streak)
+    if len(rows) and len(catalogue):
+        tree = cKDTree(np.column_stack([catalogue.x, catalogue.y]))
+        xy = np.column_stack([sightings.x[rows], sightings.y[rows]])
+        near = tree.query_ball_point(xy, _IN_CIRCLE * catalogue.radius)
+        for frame, stars in zip(sightings.frame[rows], near, strict=True):
+            out[frame, stars] = True
+    return out
+
+
+def _seen_of(
+    catalogue: Catalogue,
+    stars: Starlight,
+    frames: list[int],
+    light: tuple[np.ndarray, np.ndarray],
+    passed: np.ndarray,
+    reach: float,
+) -> Seen:
+    """What the differences show of the stars whose light curves are made.
+
+    `light` is what they show of their own stars on some of the night's frames: relative to their light, and judged.
+    """
+    n = len(catalogue)
+    nothing, none = np.zeros(n), np.zeros(n, int)
+    there = Sightings(none, catalogue.x, catalogue.y, nothing, nothing, none)
+    at_star, nearest = _nearest(there, stars.x, stars.y, reach)
+    own = np.flatnonzero(at_star)
+    share, judged = np.full((2, *passed.shape), np.nan, np.float32)
+    where = np.ix_(np.array(frames, int), own)
+    share[where], judged[where] = (values[:, nearest[own]] for values in light)
+    return Seen(share, judged, passed)
 
 
 def _are_there(

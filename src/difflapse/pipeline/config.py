@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
@@ -283,8 +283,13 @@ def flag(name: str) -> str:
 
 def suggest(word: str, known: list[str]) -> str:
     """A hint that names the nearest known word, or lists them all."""
+    return _meant(word, known) or f"known are {', '.join(known)}"
+
+
+def _meant(word: str, known: Sequence[str]) -> str:
+    """A hint that names the nearest known word; empty where none is near."""
     near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 def zone_of(text: str) -> tzinfo | None:
@@ -367,7 +372,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise OptionError(
             f"{flag(name)} is {value!r}; it must be one of {', '.join(choices)}",
-            suggest(str(value), list(choices)),
+            _meant(str(value), choices),
         )
 
 

@@ -49,10 +49,9 @@ def product_grid(
     """
     ny, nx = reference.shape
     step = 2 if (reference.mosaic if mosaic is None else mosaic) else 1
-    if options.roi:
-        x, y, w, h = parse_roi(options.roi)
-    elif options.center:
-        x, y, w, h = _sky_box(reference, options)
+    box = _asked_box(reference, options)
+    if box is not None:
+        x, y, w, h = box
     elif options.follow and options.size:
         w, h = size_pixels(reference, options)  # about the frame's middle, until the target's place is known
         shape = (max(h // step, 1), max(w // step, 1))
@@ -73,6 +72,21 @@ def product_grid(
             "give a crop that lies within the frame",
         )
     return ProductGrid(shape, step, (x0, y0))
+
+
+def cut_note(reference: FrameFacts, options: RunOptions) -> str:
+    """What a crop loses that reaches beyond the reference frame; empty where it loses nothing."""
+    box = _asked_box(reference, options)
+    if box is None:
+        return ""
+    (x, y, w, h), (ny, nx) = box, reference.shape
+    if x >= 0 and y >= 0 and x + w <= nx and y + h <= ny:
+        return ""
+    left, right, bottom, top = max(0, x), min(x + w, nx) - 1, max(0, y), min(y + h, ny) - 1
+    return (
+        f"the crop of x {x} to {x + w - 1}, y {y} to {y + h - 1} reaches beyond the reference's {nx}x{ny} pixels: "
+        f"x {left} to {right}, y {bottom} to {top} is kept"
+    )
 
 
 def rows_needed(night: Night, k: int, alignment: Alignment) -> tuple[int, int] | None:
@@ -110,6 +124,13 @@ def typical_frame(frames: Sequence[FrameFacts], options: RunOptions) -> FrameFac
         if solved:
             middle = min(solved, key=lambda k: abs(k - middle))
     return frames[middle]
+
+
+def _asked_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int, int] | None:
+    """The crop as it was asked for: x, y, width and height, native pixels; None without one."""
+    if options.roi:
+        return parse_roi(options.roi)
+    return _sky_box(reference, options) if options.center else None
 
 
 def _sky_box(reference: FrameFacts, options: RunOptions) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ from astropy.table import Table
 
 from difflapse.changes.barycentre import airmass, barycentric
 from difflapse.changes.curves import Curves, Light, Setting, correct
-from difflapse.changes.variability import Variability, judge
+from difflapse.changes.variability import Seen, Variability, judge
 from difflapse.errors import FrameError
 from difflapse.io.products import CREATOR, write_rows, write_table
 from difflapse.model import bits
@@ -43,10 +43,11 @@ def begin_curves(desk: Desk) -> None:
         desk.begin(f"curves {name}", _correct_channel, night, name, frames, setting)
 
 
-def finish_curves(desk: Desk) -> None:
+def finish_curves(desk: Desk, seen: Seen | None = None) -> None:
     """Judge which of the corrected stars vary, and begin to write the tables; does nothing where that is done.
 
-    What goes wrong is told, and costs the curves alone.
+    `seen` is of all frames of the night and all stars of its catalogue. What goes wrong is told, and costs the curves
+    alone.
     """
     names = [name for name in _colours(desk.night) if f"curves {name}" in desk.awaited]
     if not names:
@@ -57,13 +58,13 @@ def finish_curves(desk: Desk) -> None:
         results.append(desk.take(f"curves {name}"))
         desk.progress.advance("curves")
     failed = [result for result in results if isinstance(result, FrameError)]
-    error = failed[0] if failed else guarded(_judge, desk, results)
+    error = failed[0] if failed else guarded(_judge, desk, results, seen)
     if isinstance(error, FrameError):
         desk.progress.note(f"curves: left out, {error.message}")
     desk.progress.finish("curves")
 
 
-def _judge(desk: Desk, curves: list[Curves]) -> None:
+def _judge(desk: Desk, curves: list[Curves], seen: Seen | None) -> None:
     night = desk.night
     catalogue: Catalogue = night.shared("catalogue")
     frames = _measured(desk)
@@ -71,7 +72,14 @@ def _judge(desk: Desk, curves: list[Curves]) -> None:
     for one in curves:
         flags[one.dim] |= DIM
     bad = (flags & (_UNTRUSTED | DIM)) != 0
-    judged = judge(curves, bad, (catalogue.flags & BLENDED) != 0, catalogue.x, catalogue.y)
+    judged = judge(
+        curves,
+        bad,
+        (catalogue.flags & BLENDED) != 0,
+        catalogue.x,
+        catalogue.y,
+        None if seen is None else seen.on(frames),
+    )
     judged = _by_frame_number(judged, frames)
     kept = kept_stars(judged, len(frames) * len(curves))
     if "stamps" in night.options.save:
@@ -199,6 +207,9 @@ def _write_stars(
         ),
         "n_frames": (good.sum(axis=0), "", "with an unflagged measurement"),
         "false_alarm": (_digits(judged.false_alarm), "", "that a quiet star looks as variable"),
+        "borne_out": (
+            np.round(judged.borne_out, 2), "", "correlation of the curve with the differences",
+        ),
         "amplitude_mag": (np.round(judged.amplitude_mag, 4), "mag", "peak to peak of the smoothed curve"),
         "in_lightcurves": (np.isin(np.arange(len(catalogue)), kept), "", "whether lightcurves.fits has it"),
         "flags": (catalogue.flags | often, "", "see meta"),

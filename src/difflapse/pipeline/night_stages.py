@@ -26,7 +26,7 @@ from difflapse.pipeline import cube, encode, moving, pictures, sensor, tasks
 from difflapse.pipeline import foreign as foreign_template
 from difflapse.pipeline.config import OF_TEMPLATE, RunOptions
 from difflapse.pipeline.context import Night
-from difflapse.pipeline.crop import product_grid, without_crop
+from difflapse.pipeline.crop import cut_note, product_grid, without_crop
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.drawing import night_stretch, sky_level
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
@@ -104,9 +104,11 @@ def choose_reference(desk: Desk) -> None:
         ) or (k, place)
     quality: Quality = desk.value("quality", k)
     facts, stars = night.frames[k], desk.value("stars", k)
-    grid = product_grid(
-        replace(facts, wcs_header=facts.wcs_header or place.wcs_header), without_crop(night.options)
-    )
+    placed = replace(facts, wcs_header=facts.wcs_header or place.wcs_header)
+    options = without_crop(night.options)
+    grid = product_grid(placed, options)
+    if note := cut_note(placed, options):
+        desk.progress.note(note)
     defects = night.shared("defects")
     night.share(
         "reference",
@@ -333,10 +335,9 @@ def _mode(desk: Desk, used: list[int]) -> str:
     if mode != wanted:
         empty = [name for name in desk.night.options.shown_panels if name in OF_TEMPLATE]
         more = f"; the panel {empty[0]} stays empty" if empty else ""
-        desk.progress.note(
-            f"{len(used)} frames are too few for a {wanted} difference; "
-            f"it needs {FEWEST_FOR_TEMPLATE}: {mode} instead{more}"
-        )
+        why = f"{len(used)} frames are too few for a {wanted} difference; it needs {FEWEST_FOR_TEMPLATE}"
+        desk.night.share("diff_note", why)
+        desk.progress.note(f"{why}: {mode} instead{more}")
     return mode
 
 

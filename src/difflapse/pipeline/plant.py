@@ -84,12 +84,15 @@ def plant(desk: Desk) -> None:
     why = why_not(night, scene)
     if why:
         if night.options.injection:
+            night.share("not_planted", why)
             desk.progress.note(f"how deep the night was is not measured: {why}")
         return
     quality = {k: desk.value("quality", k) for k in scene.used}
     planted = draw_plan(night, scene, quality)
     if planted is None:
-        desk.progress.note("how deep the night was is not measured: no frame tells how wide its stars are")
+        why = "no frame tells how wide its stars are"
+        night.share("not_planted", why)
+        desk.progress.note(f"how deep the night was is not measured: {why}")
         return
     night.share("planted", planted)
     n, frames = len(planted), len(night.frames)

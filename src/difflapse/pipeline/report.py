@@ -184,20 +184,24 @@ def page_data(night: Night) -> dict[str, Any]:
     changes = _table(night.folder / "changes.ecsv")
     sightings = _table(night.folder / "detections.ecsv")
     told_changes = _changes(night.folder, changes)
-    curves, chunks = _curves(night.folder, stars, told_changes)
+    told_varying = _varying(night)
+    curves, chunks = _curves(night.folder, stars, [*told_changes, *told_varying["stars"]])
     data: dict[str, Any] = {
         "night": {
             "title": _title(night),
             "name": night.name,
             "object": str(night.table.meta.get("object", "")),
             "made": f"difflapse {__version__}",
-            "meta": {key: night.table.meta.get(key) for key in ("diff", "wcs", "lens", "pixel_arcsec")},
+            "meta": {
+                key: night.table.meta.get(key) for key in ("diff", "diff_note", "wcs", "lens", "pixel_arcsec")
+            },
             "reference": _reference(night, record),
             "sky": _sky(record),
             "movie": _movie(night.folder),
             "palette": _palette(),
             "frames": frames,
             "changes": told_changes,
+            "varying": told_varying,
             "highlights": HIGHLIGHTS if (night.folder / HIGHLIGHTS).exists() else "",
             "sightings": _sightings(sightings),
             "curves": curves,
@@ -205,6 +209,7 @@ def page_data(night: Night) -> dict[str, Any]:
             "hasChanges": changes is not None,
             "changesNote": str(changes.meta.get("note", "")) if changes is not None else "",
             "completeness": _completeness(night.folder),
+            "completenessNote": str(night.table.meta.get("not_planted", "")),
             "certificate": _certificate(night),
             "starField": night.certificate().has_stars,
             "run": _how(night),
@@ -310,6 +315,14 @@ def _changes(folder: Path, table: Table | None) -> list[dict[str, Any]]:
         item.update(change=number, kind=kind, name=name, clip=_clip(folder, number, name))
         told.append(item)
     return told
+
+
+def _varying(night: Night) -> dict[str, Any]:
+    """Stars that vary by their light curves alone, as changes of a kind of their own that are there all night."""
+    known = night.summary()["varying"] or {"tested": 0, "false_alarms": 0, "stars": []}
+    whole = {"kind": "star", "first_frame": 0, "last_frame": len(night.frames) - 1, "clip": ""}
+    told = [{**row, "change": f"star {row['star']}", **whole} for row in known["stars"]]
+    return {"tested": known["tested"], "falseAlarms": known["false_alarms"], "stars": told}
 
 
 def _clip(folder: Path, number: int, name: str) -> str:

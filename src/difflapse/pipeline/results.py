@@ -12,7 +12,8 @@ import numpy as np
 
 from difflapse.errors import DifflapseError, InputError
 from difflapse.model import Transform
-from difflapse.pipeline.tables import read_json, read_products, read_transform, tell_depth
+from difflapse.pipeline.config import RunOptions
+from difflapse.pipeline.tables import read_json, read_products, read_record, read_transform, tell_depth
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
@@ -207,6 +208,28 @@ class Night:
         return read_stars(self.folder)
 
     @functools.cached_property
+    def varying(self) -> Table:
+        """Stars that vary by their light curves alone, strongest first.
+
+        Those of `stars` whose ``false_alarm`` times the number of stars tested is below the run's ``false_alarms``, but
+        for what is in `changes`.
+
+        Raises
+        ------
+        InputError
+            No star was measured, or no difference looked at: it tells what else came into a star's circle.
+        """
+        from difflapse.pipeline.varying import varying_stars
+
+        reason = str(self.changes.meta.get("note", ""))
+        if reason:
+            raise InputError(
+                f"the differences of {self.folder} were not looked at: {reason}", "night.stars has all stars"
+            )
+        asked = read_record(self.folder).get("false_alarms", RunOptions.false_alarms)
+        return varying_stars(self.stars, self.changes, float(asked))
+
+    @functools.cached_property
     def changes(self) -> Table:
         """`changes.ecsv`: a row per thing that changed, most certain first.
 
@@ -390,9 +413,12 @@ class Night:
             ],
             "reference": self.reference.file if used else None,
             "diff": table.meta.get("diff"),
+            "diff_note": table.meta.get("diff_note", ""),
             "depth": self._depth(),
+            "depth_note": table.meta.get("not_planted", ""),
             "wcs": table.meta.get("wcs"),
             "changes": self._told_changes(),
+            "varying": self._told_varying(),
             "camera": dict(table.meta.get("camera", {})),
             "methods": {name: methods.count(name) for name in dict.fromkeys(methods)},
         }
@@ -422,10 +448,19 @@ class Night:
             "note": str(table.meta.get("note", "")),
             "false_alarms": table.meta.get("false_alarms"),
             "kinds": {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
-            "changes": [
-                {name: (None if np.ma.is_masked(row[name]) else row[name].item()) for name in table.colnames}
-                for row in table
-            ],
+            "changes": plain_rows(table),
+        }
+
+    def _told_varying(self) -> dict[str, Any] | None:
+        """Which stars vary by their light curves alone, as plain values; None where that is not known."""
+        try:
+            table = self.varying
+        except InputError:
+            return None
+        return {
+            "tested": table.meta["stars_tested"],
+            "false_alarms": table.meta["false_alarms"],
+            "stars": plain_rows(table),
         }
 
     def _depth(self) -> dict[str, Any] | None:
@@ -488,6 +523,14 @@ class Run:
             "left_out": left,
             **self._extra,
         }
+
+
+def plain_rows(table: Table) -> list[dict[str, Any]]:
+    """A table's rows as plain values, None where they are masked."""
+    return [
+        {name: (None if np.ma.is_masked(row[name]) else row[name].item()) for name in table.colnames}
+        for row in table
+    ]
 
 
 def _frames_table(folder: Path) -> Table:

@@ -199,6 +199,8 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         with Pool(choose_workers(inventory, options)) as pool:
             if pool.workers > 1:
                 import_beside(_LATER)
+            if not _is_compiled():
+                progress.note("compiling, once on this machine: the first stages take up to a minute longer")
             for sequence in inventory.sequences:
                 place = staged / sequence.name if several else staged
                 try:
@@ -234,6 +236,14 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         raise faults[0]
     frames = sum(len(d.sequence.frames) for d in done)
     return Run(target, {"seconds": round(seconds, 2), "frames_per_second": round(frames / seconds, 2)})
+
+
+def _is_compiled() -> bool:
+    """Whether an earlier run left its compiled functions where this one looks for them."""
+    from difflapse.measure.order import median
+
+    kept = median.stats.cache_path
+    return kept is None or any(Path(kept).glob("*.nbi"))
 
 
 @dataclass(frozen=True)
@@ -294,6 +304,8 @@ def _run_sequence(
             path = Path(file).expanduser()
             record["provenance"][name] = sha256(path)
             record["provenance"][f"{name}_file"] = folder.root_from(str(path.resolve()), out)
+    # The options are what was asked for; this is what was done.
+    record["provenance"].update({name: meta[name] for name in ("diff", "diff_note") if name in meta})
     write_toml(place / "run.toml", record)
     products += report_beside(place, progress)
     return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
@@ -469,6 +481,10 @@ def _meta(desk: Desk, finished: bool) -> dict[str, Any]:
     if finished:
         scene: Scene = night.shared("scene")
         meta["diff"] = scene.mode
+        if night.has("diff_note"):
+            meta["diff_note"] = night.shared("diff_note")
+        if night.has("not_planted"):
+            meta["not_planted"] = night.shared("not_planted")
         if scene.template_file:
             meta["template_file"] = scene.template_file
         meta["wcs"] = place_of(night).text

@@ -346,7 +346,7 @@ def tell_depth(table: Table) -> str:
             continue
         if limits["mag_50"] is not None:
             error = f" +- {limits['mag_50_err']:.2f}" if limits["mag_50_err"] is not None else ""
-            line = f"half of {name} of instrumental magnitude {limits['mag_50']:.2f}{error} are found"
+            line = f"half of {name} of magnitude {limits['mag_50']:.2f}{error} are found"
             if limits["mag_90"] is not None:
                 line += f", 90 % at {limits['mag_90']:.2f}"
         else:
@@ -354,4 +354,5 @@ def tell_depth(table: Table) -> str:
             n, hits = sum(r["n_planted"] for r in own), sum(r["n_found"] for r in own)
             line = f"{hits} of {n} {name} are found"
         said.append(line)
-    return "; ".join(said)
+    scale = " (magnitudes on the scale of stars.ecsv)" if any("magnitude" in line for line in said) else ""
+    return "; ".join(said) + scale

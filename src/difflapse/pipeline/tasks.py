@@ -472,7 +472,9 @@ def _template_for(
     night: Night, k: int, scene: Scene, science: Science, stars: bool
 ) -> tuple[Science, Template | None, float, Shown, str]:
     """What is subtracted from frame `k`, the frame matched to it, and how that is told."""
-    units = {"adu": "in ADU", "mag": "in asinh magnitudes"}.get(
+    # Without a gain nothing is known of the light's own photons.
+    sigma = "in sigma" if gain_of(night, night.frames[k]) else "in sigma of the sky"
+    units = {"adu": "in ADU", "mag": "in asinh magnitudes", "sigma": sigma}.get(
         night.options.units, f"in {night.options.units}"
     )
     if scene.mode == "template":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from difflapse.changes.curves import Curves
-from difflapse.changes.variability import judge
+from difflapse.changes.variability import Seen, judge
 
 
 def quiet(n=3000, f=30, seed=5, error=0.02, channels=3):
@@ -20,9 +20,18 @@ def quiet(n=3000, f=30, seed=5, error=0.02, channels=3):
     return out
 
 
-def told(curves):
+def told(curves, seen=None):
     f, n = curves[0].rel.shape
-    return judge(curves, np.zeros((f, n), bool), np.zeros(n, bool), np.zeros(n), np.zeros(n))
+    return judge(curves, np.zeros((f, n), bool), np.zeros(n, bool), np.zeros(n), np.zeros(n), seen)
+
+
+def differences(curves, seed=7, share=0.4, scatter=0.01):
+    """What differences show of quiet stars: some of the same photons' noise, and as much of their own."""
+    rng = np.random.default_rng(seed)
+    f, n = curves[0].rel.shape
+    noise = np.mean([one.rel - 1 for one in curves], axis=0)
+    judged = share * noise / noise.std() + np.sqrt(1 - share**2) * rng.standard_normal((f, n))
+    return Seen(judged * scatter, judged, np.zeros((f, n), bool))
 
 
 def test_quiet_stars_fall_below_a_probability_as_often_as_it_says():
@@ -64,3 +73,58 @@ def test_too_few_stars_or_frames_are_not_tested():
     few = told(quiet(n=20))
     assert few.tested == 0 and np.isnan(few.false_alarm).all() and np.isfinite(few.amplitude_mag).all()
     assert told(quiet(f=3)).tested == 0
+
+
+def test_with_differences_too_quiet_stars_fall_below_a_probability_as_often_as_it_says():
+    curves = quiet()
+    found = told(curves, differences(curves))
+    assert 5 <= np.sum(found.false_alarm < 0.01) <= 50
+    assert np.sum(found.false_alarm < 1 / 30000) <= 2
+    # As much as they have in common: 0.4 of the noise.
+    assert np.median(found.borne_out) == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_disturbed_curve_that_no_difference_bears_out_is_no_variable():
+    curves = quiet()
+    seen = differences(curves)
+    slow = 0.04 * np.sin(np.arange(30) / 4.0)
+    for one in curves:
+        one.rel[:, 40:60:10] += slow[:, None]
+    seen.share[:, 50] += slow
+    seen.judged[:, 50] += slow / 0.01
+    assert (told(curves).false_alarm[[40, 50]] < 1e-5).all()
+    found = told(curves, seen)
+    assert found.false_alarm[40] > 1e-3 and found.borne_out[40] < 0.4
+    assert found.false_alarm[50] < 1e-9 and found.borne_out[50] > 0.9
+
+
+def test_what_is_too_weak_for_the_curve_alone_is_found_by_both_together():
+    curves = quiet(f=60)
+    seen = differences(curves)
+    slow = 0.009 * np.sin(np.arange(60) / 6.0)
+    for one in curves:
+        one.rel[:, 40] += slow
+    seen.judged[:, 40] += slow / 0.006
+    assert told(curves).false_alarm[40] > 1e-5
+    assert told(curves, seen).false_alarm[40] < 1e-5
+
+
+def test_frames_on_which_something_passes_say_nothing_in_curve_nor_difference():
+    curves = quiet()
+    seen = differences(curves)
+    for one in curves:
+        one.rel[10:14, 40] += 0.3
+    seen.judged[10:14, 40] += 30
+    assert told(curves, seen).false_alarm[40] < 1e-9
+    seen.passed[10:14, 40] = True
+    found = told(curves, seen)
+    assert found.false_alarm[40] > 1e-3
+    assert found.amplitude_mag[40] < 0.1
+
+
+def test_where_differences_know_nothing_of_a_star_its_curve_counts_as_without_them():
+    curves = quiet()
+    nothing = np.full((30, 3000), np.nan)
+    found = told(curves, Seen(nothing, nothing, np.zeros((30, 3000), bool)))
+    assert np.isnan(found.borne_out).all()
+    assert np.array_equal(found.false_alarm, told(curves).false_alarm)

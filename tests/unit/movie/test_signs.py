@@ -13,7 +13,7 @@ from difflapse.movie.layout import FULL_BLOCKS
 from difflapse.movie.shrink import INK, PAPER
 from difflapse.movie.split import divider, split_panel
 from difflapse.movie.still import Trails, write_png
-from difflapse.movie.text import BRIGHT, WARN
+from difflapse.movie.text import BRIGHT, WARN, text_mask
 from difflapse.movie.timebar import TimeBar, draw_bar
 
 
@@ -124,6 +124,24 @@ def test_insets_lie_in_corners_away_from_what_they_show():
     assert (panel == 250).all(2).sum() == factor**2
     assert (panel[300, 400:440] > 0).all()
     assert (panel[302:338, 402:438] == 0).all()
+
+
+def test_a_name_too_wide_for_its_inset_is_written_smaller_not_cut():
+    layout = make_layout(("aligned", "difference"), (300, 1200), width=2560, labels="full")
+    tile = np.full((19, 19, 3), 20, np.uint8)
+    usual = round(0.7 * layout.text)
+    side = 19 * round(0.26 * min(layout.panel_shape) / 19)
+    assert text_mask("J1617.9+3409", usual).shape[1] > side
+    panels = [np.zeros((*layout.panel_shape, 3), np.uint8) for _ in range(3)]
+    for panel, name in zip(panels, ("J1617.9+3409", "J1617.9+340", "1"), strict=True):
+        paste_inset(panel, tile, 0, name, layout, (0, 0, 0, 0))
+    inside = slice(4, side - 2)
+    inked = [(panel[inside, inside] > 120).all(2) for panel in panels]
+    # The last letter is there: without it the word is another at its end, and not by an ellipsis at the same place.
+    assert inked[0].any(0).nonzero()[0].max() < side - 6
+    assert (inked[0] != inked[1]).any()
+    # A short name keeps its size.
+    assert np.ptp(inked[2].any(1).nonzero()[0]) > np.ptp(inked[0].any(1).nonzero()[0])
 
 
 def test_the_divider_sweeps_and_leaves_each_side_its_own():

@@ -10,7 +10,7 @@ from astropy.wcs import WCS
 from difflapse.errors import OptionError
 from difflapse.model import ProductGrid
 from difflapse.pipeline.config import RunOptions
-from difflapse.pipeline.crop import centred_grid, product_grid, size_pixels, typical_frame
+from difflapse.pipeline.crop import centred_grid, cut_note, product_grid, size_pixels, typical_frame
 
 from .conftest import SHAPE, facts
 
@@ -77,6 +77,27 @@ def test_a_roi_of_a_mosaic_begins_on_a_whole_cell(
 ) -> None:
     """Outwards, so that all that was asked for is in it (but for a last odd column)."""
     assert grid("RGGB", roi=roi) == ProductGrid(shape, 2, origin)
+
+
+@pytest.mark.parametrize(
+    "roi, kept",
+    [
+        ("0,0,390,260", ""),
+        ("380,250,10,10", ""),
+        (
+            "300,200,500,50",
+            "x 300 to 799, y 200 to 249 reaches beyond the reference's 390x260 pixels: x 300 to 389, y 200 to 249",
+        ),
+        (
+            "-5,20,40,241",
+            "x -5 to 34, y 20 to 260 reaches beyond the reference's 390x260 pixels: x 0 to 34, y 20 to 259",
+        ),
+    ],
+)
+def test_what_a_crop_loses_beyond_the_frame_is_told(roi: str, kept: str) -> None:
+    note = cut_note(facts(mosaic=""), RunOptions(roi=roi))
+    assert note == (f"the crop of {kept} is kept" if kept else "")
+    assert cut_note(facts(mosaic=""), RunOptions()) == ""
 
 
 @pytest.mark.parametrize("roi", ["390,0,100,100", "0,-100,50,100", "385,20,100,100", "-500,-500,100,100"])

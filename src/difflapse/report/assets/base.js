@@ -69,6 +69,12 @@ const difflapse = (() => {
     return `${number(value, digits)} ± ${number(error, digits)}`;
   }
 
+  /* A probability; what lies far beyond the night's own stars is no more than that. */
+  function chance(value) {
+    if (!known(value)) return "\u2013";
+    return value < 1e-9 ? "below 1e\u22129" : value.toExponential(0).replace("-", "\u2212");
+  }
+
   function bytes(count) {
     for (const unit of ["bytes", "kB", "MB"]) {
       if (count < 1024) return `${count.toFixed(unit === "bytes" || count >= 100 ? 0 : 1)} ${unit}`;
@@ -117,7 +123,7 @@ const difflapse = (() => {
   }
 
   return {
-    give, need, el, Event, known, number, figure, uncertain, bytes, plural, clock, day, dayOf, clockOf, hours, degrees, say,
+    give, need, el, Event, known, number, figure, uncertain, chance, bytes, plural, clock, day, dayOf, clockOf, hours, degrees, say,
     now: (name) => given.get(name),
   };
 })();

@@ -21,11 +21,11 @@ difflapse.marks = (night) => {
     return { x: a.x + share * (b.x - a.x), y: a.y + share * (b.y - a.y) };
   }
 
-  return (frame) => night.changes.flatMap((change) => {
-    const own = sightings.get(change.change);
+  return (frame) => [...night.changes, ...night.varying.stars].flatMap((change) => {
+    const own = sightings.get(change.change) || [];
     const seen = own.find((one) => one.frame === frame);
     const within = frame >= change.first_frame && frame <= change.last_frame;
-    if (!seen && !within && change.kind !== "variable") return [];
+    if (!seen && !within && !["variable", "star"].includes(change.kind)) return [];
     if (frame < 0) return [];
     const place = seen || placed(change, own, frame);
     let end = seen && known(seen.end[0]) ? seen.end : null;
@@ -145,6 +145,48 @@ difflapse.ChangeList = (() => {
   return ChangeList;
 })();
 
+/* Stars that vary by their light curves alone, strongest first: a list of its own below what changed. */
+difflapse.VaryingList = (() => {
+  const { el, Event, known, number, plural } = difflapse;
+
+  class VaryingList {
+    picked = new Event();
+
+    constructor(place, night) {
+      this.stars = night.varying.stars;
+      const { tested, falseAlarms } = night.varying;
+      if (!tested) return;
+      place.append(el("h3", { id: "varying-title" }, "Stars that vary by their light curves ", el("span", { class: "count" }, String(this.stars.length))));
+      if (!this.stars.length) {
+        place.append(el("p", { class: "quiet" }, `Beside what changed, none of ${plural(tested, "star")} does.`));
+        return;
+      }
+      place.append(el("p", { class: "quiet" }, `No single frame shows it, the whole night's light does. Of ${plural(tested, "star")} noise would list ${falseAlarms} on average.`));
+      this.table = el("table", { class: "changes" });
+      place.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "varying-title" }, this.table));
+      this.select(null);
+    }
+
+    select(star) {
+      if (!this.table) return;
+      const focused = this.table.contains(document.activeElement) ? document.activeElement.dataset.star : null;
+      const head = (label, more = "") => el("th", { scope: "col", class: more }, label);
+      this.table.replaceChildren(
+        el("thead", {}, el("tr", {}, head("Name"), head("Ampl.", "number"), head("False alarm", "number"), head("Star", "number wide"))),
+        el("tbody", {}, this.stars.map((one) => el("tr", { class: one === star ? "selected" : "", onclick: () => this.picked.tell(one) },
+          el("th", { scope: "row" }, el("button", { type: "button", class: "name", "data-star": one.star, "aria-pressed": String(one === star) },
+            el("i", { class: "dot", style: "--kind: var(--star)" }), one.name)),
+          el("td", { class: "number" }, known(one.amplitude_mag) ? `${number(one.amplitude_mag, 2)} mag` : ""),
+          el("td", { class: "number" }, difflapse.chance(one.false_alarm)),
+          el("td", { class: "number wide" }, String(one.star))))));
+      const again = focused && this.table.querySelector(`[data-star="${focused}"]`);
+      if (again) again.focus();
+    }
+  }
+
+  return VaryingList;
+})();
+
 /* What is selected, a star or a change: its facts, its light curve with the playhead in it, its clip. */
 difflapse.Selection = (() => {
   const { el, Event, known, number, figure } = difflapse;
@@ -185,17 +227,32 @@ difflapse.Selection = (() => {
       const number_ = stars.star[row];
       const of = (name) => (stars[name] ? stars[name][row] : null);
       const facts = [
-        ["Magnitude", known(of("mag")) ? `${number(of("mag"), 2)} (instrumental)` : ""],
+        ["Magnitude", known(of("mag")) ? `${number(of("mag"), 2)} (camera's own scale)` : ""],
         ["Scatter", known(of("scatter_mag")) ? `${figure(1000 * of("scatter_mag"))} mmag` : ""],
         ["Expected", known(of("expected_scatter_mag")) ? `${figure(1000 * of("expected_scatter_mag"))} mmag` : ""],
         ["Amplitude", known(of("amplitude_mag")) && of("false_alarm") < 0.01 ? `${number(of("amplitude_mag"), 3)} mag` : ""],
-        ["Chance that it is quiet", known(of("false_alarm")) && of("false_alarm") < 0.01 ? (of("false_alarm") < 1e-6 ? "below 1 in a million" : of("false_alarm").toExponential(0)) : ""],
+        ["False alarm", known(of("false_alarm")) && of("false_alarm") < 0.01 ? difflapse.chance(of("false_alarm")) : ""],
         ["Frames", known(of("n_frames")) ? String(of("n_frames")) : ""],
         ...this.#place(of("x_pix"), of("y_pix"), of("ra_deg"), of("dec_deg")),
         ["Flags", this.#flags(of("flags"))],
       ];
       this.#begin(`Star ${number_}`, null, facts, of("x_pix"), of("y_pix"));
       await this.#curve(number_, this.ticket);
+    }
+
+    /* A star that varies by its light curve alone. */
+    async varying(star) {
+      const facts = [
+        ["Star", String(star.star)],
+        ["Amplitude", known(star.amplitude_mag) ? `${number(star.amplitude_mag, 3)} mag` : ""],
+        ["False alarm", difflapse.chance(star.false_alarm)],
+        ["Magnitude", known(star.mag) ? `${number(star.mag, 2)} (camera's own scale)` : ""],
+        ["Differences agree", known(star.borne_out) ? `correlation ${number(star.borne_out, 2)}` : ""],
+        ["Frames", known(star.n_frames) ? String(star.n_frames) : ""],
+        ...this.#place(star.x_pix, star.y_pix, star.ra_deg, star.dec_deg),
+      ];
+      this.#begin(star.name, star, facts, star.x_pix, star.y_pix);
+      await this.#curve(star.star, this.ticket);
     }
 
     async change(change) {
@@ -275,7 +332,7 @@ difflapse.Selection = (() => {
       }) : null;
       if (clip) clip.muted = true; // by script the attribute alone does not do it
       const acts = [el("button", { type: "button", onclick: () => this.lookWanted.tell(x, y, change) }, "Zoom to it")];
-      if (change) {
+      if (change && change.kind !== "star") {
         for (const [label, frame] of [["First seen", change.first_frame], ["Last seen", change.last_frame]]) {
           acts.push(el("button", { type: "button", onclick: () => this.frameWanted.tell(frame) }, label));
         }

@@ -33,7 +33,9 @@ difflapse.source = (() => {
     const until = times.length && difflapse.day(begin) !== difflapse.day(end) ? `${difflapse.day(end)}, ` : "";
     const span = times.length ? `${difflapse.day(begin)}, ${difflapse.clock(begin).slice(0, 5)} to ${until}${difflapse.clock(end).slice(0, 5)} UTC` : "";
     const how = night.meta.diff && night.meta.diff !== "none" ? `difference: ${night.meta.diff}` : "";
+    const why = night.meta.diff_note ? [el("span", { class: "quiet", title: "what was asked for, and why it was not done" }, ` · ${night.meta.diff_note}`)] : [];
     place("subtitle").textContent = [span, night.object.trim() ? night.name : "", how].filter(Boolean).join(" · ");
+    place("subtitle").append(...why);
     const rms = night.certificate && night.certificate.rms;
     const tile = (label, value) => el("div", {}, el("dt", {}, label), el("dd", {}, value));
     place("key-figures").append(
@@ -59,6 +61,7 @@ difflapse.source = (() => {
   const view = viewer(transforms);
   const selection = new difflapse.Selection(place("selection"), night, stars);
   const list = new difflapse.ChangeList(place("changes"), night);
+  const varying = new difflapse.VaryingList(place("changes"), night);
   const show = (frame) => { if (view) view.show(frame); };
   const putHead = difflapse.sections.quality(place("quality"), night, show);
   difflapse.sections.certificate(place("certificate"), night);
@@ -66,23 +69,29 @@ difflapse.source = (() => {
   difflapse.sections.how(place("how"), night);
 
   function choose(change, jump) {
-    list.select(change);
-    selection.change(change);
+    const star = change.kind === "star";
+    list.select(star ? null : change);
+    varying.select(star ? change : null);
+    if (star) selection.varying(change);
+    else selection.change(change);
     if (!view) return;
     view.select(change);
-    if (jump && (view.number < change.first_frame || view.number > change.last_frame)) show(change.first_frame);
+    if (jump && !star && (view.number < change.first_frame || view.number > change.last_frame)) show(change.first_frame);
   }
   list.picked.listen((change) => choose(change, true));
+  varying.picked.listen((star) => choose(star, true));
   selection.frameWanted.listen(show);
   if (view) {
     view.changePicked.listen((change) => choose(change, false));
     view.starPicked.listen((row) => {
       list.select(null);
+      varying.select(null);
       selection.star(row);
       view.select({ x: stars.x_pix[row], y: stars.y_pix[row] });
     });
     view.spotPicked.listen((spot, star) => {
       list.select(null);
+      varying.select(null);
       selection.spot(spot, star);
       view.select({ x: spot.x, y: spot.y });
     });

@@ -129,7 +129,7 @@ difflapse.sections = (() => {
     const columns = told && told.columns;
     const axis = columns && ["mag", "snr"].find((name) => columns[name] && new Set(columns[name].filter(known)).size > 1);
     if (!axis || !columns.completeness) {
-      place.append(el("p", { class: "empty" }, night.changesNote ? `Not measured: ${night.changesNote}.` : "No artificial stars were planted in this run, so how much was missed is not known."));
+      place.append(el("p", { class: "empty" }, night.completenessNote ? `Not measured: ${night.completenessNote}.` : "No artificial stars were planted in this run, so how much was missed is not known."));
       return;
     }
     const kinds = [...new Set(columns.kind || ["all"])];

@@ -45,7 +45,7 @@ difflapse.Spots = (() => {
       const looked = this.night.hasChanges && !this.night.changesNote;
       const what = looked
         ? ["Rings are drawn about what changed. All else in the difference is noise, or was looked at and refused: point at a spot there, or tap it, and the reason is told. ",
-          "Noise beyond 3σ is met on 1 pixel in 400."]
+          "Noise beyond 3σ is met on 1 pixel in 400. Flat or hatched specks are masked pixels: saturated, defective, or not seen."]
         : [`Nothing is ringed here, since changes were not looked for${this.night.changesNote ? `: ${this.night.changesNote}` : ""}. `,
           "Spots in the difference are changes, noise, or what the subtraction left of bright things."];
       return el("details", { class: "spots", id: "spots" },
@@ -62,6 +62,8 @@ difflapse.Spots = (() => {
       const counts = new Map();
       for (const row of rows) for (const word of this.#why(this.told.flags[row])) counts.set(word, (counts.get(word) || 0) + 1);
       const lines = [...counts].sort((a, b) => b[1] - a[1]).map(([word, n]) => el("li", {}, el("strong", {}, n.toLocaleString("en")), ` ${word}`));
+      const reasons = [...counts.values()].reduce((sum, n) => sum + n, 0);
+      if (reasons > rows.length) lines.push(el("li", { class: "quiet" }, "These are more than there are spots: a spot may have several reasons against it."));
       if (this.told && this.told.left) lines.push(el("li", { class: "quiet" }, `${plural(this.told.left, "weaker sighting")} of the night are in detections.ecsv alone.`));
       this.list.replaceChildren(...lines);
     }

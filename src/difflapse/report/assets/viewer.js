@@ -48,6 +48,9 @@ difflapse.Viewer = (() => {
       this.#controls();
     }
 
+    /* Whether anything is marked in the night. */
+    get #marked() { return this.night.changes.length + this.night.varying.stars.length > 0; }
+
     /* Row of frames.ecsv that is shown; undefined for a gap. */
     get shown() { return this.row.get(this.movie.frames[this.player.frame].file); }
 
@@ -114,7 +117,7 @@ difflapse.Viewer = (() => {
         "data-hint": `Point at the picture, or tap it, for the place ${this.night.sky ? "on the sky and " : ""}on the sensor${star}.` });
       this.present = el("div", { class: "present", role: "group", "aria-label": "Changes in this frame" });
       this.place.append(
-        el("h2", { class: "unseen" }, "Movie"), this.stage, this.night.changes.length ? this.present : "",
+        el("h2", { class: "unseen" }, "Movie"), this.stage, this.#marked ? this.present : "",
         el("div", { class: "under" }, this.readout, this.#legend()),
         this.#timeline(), this.#bar(),
         el("p", { class: "keys quiet", id: "viewer-keys" },
@@ -147,7 +150,7 @@ difflapse.Viewer = (() => {
           el("label", { class: "unseen", for: "speed" }, "Speed"), this.speeds),
         el("div", { class: "group" },
           el("label", { for: "mode", class: "quiet mode-label" }, "View"), this.modes,
-          this.night.changes.length ? this.marksButton : null),
+          this.#marked ? this.marksButton : null),
         el("div", { class: "group" },
           zoom("Zoom out", () => this.#zoomBy(1 / 1.6), "−"),
           zoom("Zoom in", () => this.#zoomBy(1.6), "+"),
@@ -376,7 +379,9 @@ difflapse.Viewer = (() => {
       const taken = seen.map(({ at: [X, Y], radius: r }) => [X - r, Y - r, X + r, Y + r]);
       pen.font = "600 12px system-ui, sans-serif";
       for (const mark of seen) {
-        if (!this.showMarks && mark.change !== this.target) continue;
+        // Stars that vary by their light curves are in no movie.
+        const shown = this.showMarks || (this.movie.marks && mark.change.kind === "star");
+        if (!shown && mark.change !== this.target) continue;
         const colour = style.getPropertyValue(`--${mark.change.kind}`) || style.getPropertyValue("--unknown");
         const { at: [X, Y], radius } = mark;
         pen.beginPath();
@@ -394,7 +399,7 @@ difflapse.Viewer = (() => {
           pen.stroke();
         }
         pen.setLineDash([]);
-        if (written && this.showMarks) this.#name(pen, port, mark.change, X, Y, radius, colour, taken);
+        if (written && shown) this.#name(pen, port, mark.change, X, Y, radius, colour, taken);
       }
     }
 
