@@ -61,8 +61,8 @@ def run(
     from difflapse.pipeline.run import run_night
 
     with terminal.progress(quiet) as listener:
-        summary = run_night(list(inputs), out, options, listener).summary()
+        night = run_night(list(inputs), out, options, listener)
     if as_json:
-        terminal.print_json(summary)
+        terminal.print_json(night.summary())
     elif not quiet:
-        print_summary(summary)
+        print_summary(night.summary())

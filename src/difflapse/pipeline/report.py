@@ -16,9 +16,9 @@ from difflapse._version import __version__
 from difflapse.errors import DifflapseError, InputError
 from difflapse.io.products import atomic, write_text
 from difflapse.pipeline.config import RunOptions, flag
+from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.folder import add_products
 from difflapse.pipeline.pool import guarded
-from difflapse.pipeline.progress import Progress
 from difflapse.pipeline.results import Night, Run, open_run
 from difflapse.pipeline.tables import read_json, read_record
 
@@ -30,6 +30,7 @@ MOST_STARS = 40_000
 MOST_SIGHTINGS = 60_000
 MOST_REFUSED = 40_000
 CLIPS, HIGHLIGHTS = "clips", "highlights.mp4"
+_TABLES = ("stars", "changes", "detections", "completeness")
 _NOT_ASKED_AGAIN = ("overwrite", "workers", "memory")
 """Options that say how a machine ran, not what was made."""
 ABOUT = {
@@ -62,16 +63,25 @@ ABOUT = {
 }
 
 
-def report_beside(place: Path, progress: Progress) -> list[str]:
+def begin_tables(desk: Desk) -> None:
+    """Begin to read the tables that the page shows, beside the making of movie and clips."""
+    desk.begin("page", _read_tables, desk.night.out)
+
+
+def report_beside(desk: Desk) -> list[str]:
     """Make the page of a night that has just been run; what goes wrong costs the page, never the night.
 
     Returns
     -------
     list of str
-        Names of the files below `place`, to be listed in its `run.toml`; empty where there is no page.
+        Names of the files below the night's folder, to be listed in its `run.toml`; empty where there is no page.
     """
+    progress = desk.progress
     progress.start("report", 1)
-    made = guarded(make_report, Night(place))
+    night, tables = Night(desk.night.out), desk.take("page")
+    if isinstance(tables, dict):
+        vars(night).update(tables)
+    made = guarded(make_report, night)
     if isinstance(made, DifflapseError):
         progress.note(f"the page was not made: {made.message}")
         made = []
@@ -180,9 +190,7 @@ def page_data(night: Night) -> dict[str, Any]:
     """All that the page shows, under the names by which its scripts ask for it; plain values and arrays."""
     frames = _frames(night)
     record = _json_or_none(night.folder / "transforms.json")
-    stars = _table(night.folder / "stars.ecsv")
-    changes = _table(night.folder / "changes.ecsv")
-    sightings = _table(night.folder / "detections.ecsv")
+    stars, changes, sightings = (_table(night, name) for name in ("stars", "changes", "detections"))
     told_changes = _changes(night.folder, changes)
     told_varying = _varying(night)
     curves, chunks = _curves(night.folder, stars, [*told_changes, *told_varying["stars"]])
@@ -208,7 +216,7 @@ def page_data(night: Night) -> dict[str, Any]:
             "hasStars": stars is not None,
             "hasChanges": changes is not None,
             "changesNote": str(changes.meta.get("note", "")) if changes is not None else "",
-            "completeness": _completeness(night.folder),
+            "completeness": _completeness(_table(night, "completeness")),
             "completenessNote": str(night.table.meta.get("not_planted", "")),
             "certificate": _certificate(night),
             "starField": night.certificate().has_stars,
@@ -420,9 +428,8 @@ def _curves(
     return curves.to_mapping(), curves.chunks
 
 
-def _completeness(folder: Path) -> dict[str, Any] | None:
+def _completeness(table: Table | None) -> dict[str, Any] | None:
     """Columns of `completeness.ecsv`, and what its header says beside them."""
-    table = _table(folder / "completeness.ecsv")
     if table is None:
         return None
     columns = {name: [_value(value) for value in table[name]] for name in table.colnames}
@@ -533,14 +540,21 @@ def _json_or_none(path: Path) -> Any:
     return read_json(path) if path.exists() else None
 
 
-def _table(path: Path) -> Table | None:
-    """An ECSV product; None where it is missing."""
+def _read_tables(folder: str) -> dict[str, Table]:
+    """The tables that a night has, as `Night` keeps them under their names once they are read."""
     from astropy.table import Table
 
+    paths = {name: Path(folder) / f"{name}.ecsv" for name in _TABLES}
+    return {name: Table.read(path, format="ascii.ecsv") for name, path in paths.items() if path.exists()}
+
+
+def _table(night: Night, name: str) -> Table | None:
+    """An ECSV product; None where it is missing."""
+    path = night.folder / f"{name}.ecsv"
     if not path.exists():
         return None
     try:
-        table = Table.read(path, format="ascii.ecsv")
+        table: Table = getattr(night, name)
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {error}", "is it the product of a finished run?") from None
     return table

@@ -307,7 +307,7 @@ def _run_sequence(
     # The options are what was asked for; this is what was done.
     record["provenance"].update({name: meta[name] for name in ("diff", "diff_note") if name in meta})
     write_toml(place / "run.toml", record)
-    products += report_beside(place, progress)
+    products += report_beside(desk)
     return _Done(sequence, tuple(products), rows, too_many or _not_precise(night, rows))
 
 

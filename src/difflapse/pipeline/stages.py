@@ -26,6 +26,7 @@ from difflapse.pipeline import (
     plant,
     products,
     reel,
+    report,
     sight,
     starlight,
     state,
@@ -117,6 +118,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("curves", Scope.NIGHT, curves.finish_curves, ("measured",), ()),
     Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed", "sighted"), (), optional=True),
     Stage("crossmatch", Scope.NIGHT, crossmatch, (), (), optional=True),
+    Stage("page", Scope.NIGHT, report.begin_tables, (), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
     Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale", "shown"), (), optional=True),
 )

@@ -44,7 +44,7 @@ def test_the_houses_own_table_is_sound() -> None:
     names = [
         "defects", "measure", "reference", "align", "lens", "interpolate", "sky", "follow", "state", "template",
         "stars", "stills", "watch", "sorts", "catalogue", "plant", "draw", "comet", "light", "tables", "learn",
-        "changes", "curves", "depth", "crossmatch", "movie", "reel",
+        "changes", "curves", "depth", "crossmatch", "page", "movie", "reel",
     ]  # fmt: skip
     assert [g.name for g in groups] == names
     assert [g.name for g in groups if not g.is_night] == ["measure", "align", "draw"]
