@@ -21,6 +21,7 @@ from difflapse.io.celestial import binned_wcs_header, read_sky
 from difflapse.io.products import (
     atomic,
     product_names,
+    read_numbers,
     sha256,
     write_image,
     write_json,
@@ -210,3 +211,27 @@ def test_rows_with_letters_are_read_back_as_astropy_would_have_written_them(tmp_
             for name in rows.dtype.names:
                 assert (found.data[name] == same.data[name]).all()
             assert found.data["name"][112] == "M1"
+
+
+def test_numbers_of_a_table_are_those_that_astropy_reads(tmp_path: Path) -> None:
+    """Of the rows that have an owner, in any place of the table, whatever stands in the text beside them."""
+    rng = np.random.default_rng(4)
+    owner = np.ma.masked_array(rng.integers(-1, 4, 40), rng.random(40) < 0.2)
+    words = [f'a "{n}" #, b' if n % 3 else "" for n in range(40)]
+    x = np.ma.masked_array(rng.normal(1000, 300, 40), rng.random(40) < 0.3)
+    table = Table({"note": words, "change": owner, "x_pix": x, "frame": np.arange(40)})
+    table.meta["comment"] = "a head of # some lines"
+    write_table(tmp_path / "t.ecsv", table)
+    found = read_numbers(tmp_path / "t.ecsv", ("change", "frame", "x_pix"))
+    theirs = Table.read(tmp_path / "t.ecsv", format="ascii.ecsv")
+    own = theirs[np.ma.filled(theirs["change"], -1) >= 0]
+    assert 5 < len(own) < 40
+    assert list(found) == ["change", "frame", "x_pix"]
+    for name, values in found.items():
+        assert values.dtype == float
+        np.testing.assert_array_equal(values, np.ma.filled(np.ma.asarray(own[name]).astype(float), np.nan))
+    nothing = table[np.ma.filled(owner, -1) < 0]
+    write_table(tmp_path / "none.ecsv", nothing)
+    assert all(len(v) == 0 for v in read_numbers(tmp_path / "none.ecsv", ("change", "x_pix")).values())
+    with pytest.raises(ValueError, match="y_pix"):
+        read_numbers(tmp_path / "t.ecsv", ("change", "y_pix"))
