@@ -327,7 +327,7 @@ def _changes(folder: Path, table: Table | None) -> list[dict[str, Any]]:
 
 def _varying(night: Night) -> dict[str, Any]:
     """Stars that vary by their light curves alone, as changes of a kind of their own that are there all night."""
-    known = night.summary()["varying"] or {"tested": 0, "false_alarms": 0, "stars": []}
+    known = night.told_varying() or {"tested": 0, "false_alarms": 0, "stars": []}
     whole = {"kind": "star", "first_frame": 0, "last_frame": len(night.frames) - 1, "clip": ""}
     told = [{**row, "change": f"star {row['star']}", **whole} for row in known["stars"]]
     return {"tested": known["tested"], "falseAlarms": known["false_alarms"], "stars": told}

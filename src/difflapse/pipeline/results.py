@@ -418,7 +418,7 @@ class Night:
             "depth_note": table.meta.get("not_planted", ""),
             "wcs": table.meta.get("wcs"),
             "changes": self._told_changes(),
-            "varying": self._told_varying(),
+            "varying": self.told_varying(),
             "camera": dict(table.meta.get("camera", {})),
             "methods": {name: methods.count(name) for name in dict.fromkeys(methods)},
         }
@@ -451,7 +451,7 @@ class Night:
             "changes": plain_rows(table),
         }
 
-    def _told_varying(self) -> dict[str, Any] | None:
+    def told_varying(self) -> dict[str, Any] | None:
         """Which stars vary by their light curves alone, as plain values; None where that is not known."""
         try:
             table = self.varying

@@ -161,7 +161,7 @@ difflapse.VaryingList = (() => {
         place.append(el("p", { class: "quiet" }, `Beside what changed, none of ${plural(tested, "star")} does.`));
         return;
       }
-      place.append(el("p", { class: "quiet" }, `No single frame shows it, the whole night's light does. Of ${plural(tested, "star")} noise would list ${falseAlarms} on average.`));
+      place.append(el("p", { class: "quiet" }, `No single difference shows it surely, the whole night's light does. Of ${plural(tested, "star")} noise would list ${falseAlarms} on average.`));
       this.table = el("table", { class: "changes" });
       place.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "varying-title" }, this.table));
       this.select(null);

@@ -45,7 +45,7 @@ difflapse.Spots = (() => {
       const looked = this.night.hasChanges && !this.night.changesNote;
       const what = looked
         ? ["Rings are drawn about what changed. All else in the difference is noise, or was looked at and refused: point at a spot there, or tap it, and the reason is told. ",
-          "Noise beyond 3σ is met on 1 pixel in 400. Flat or hatched specks are masked pixels: saturated, defective, or not seen."]
+          "Noise beyond 3σ is met on 1 pixel in 400. Small dark squares and hatched places are masked: saturated, defective, or not seen."]
         : [`Nothing is ringed here, since changes were not looked for${this.night.changesNote ? `: ${this.night.changesNote}` : ""}. `,
           "Spots in the difference are changes, noise, or what the subtraction left of bright things."];
       return el("details", { class: "spots", id: "spots" },
