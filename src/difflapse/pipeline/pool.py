@@ -12,6 +12,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -78,7 +79,14 @@ def can_fork() -> bool:
 
     The program has none. They then need no imports of their own: 1.5 s of a processor, at the start of each run.
     """
-    return sys.platform == "linux" and len(os.listdir("/proc/self/task")) == 1
+    if sys.platform != "linux" or threading.active_count() > 1:
+        return False
+    # A thread that has ended may take a moment to go.
+    for _ in range(20):
+        if len(os.listdir("/proc/self/task")) == 1:
+            return True
+        time.sleep(0.001)
+    return False
 
 
 def import_beside(names: Iterable[str]) -> None:
