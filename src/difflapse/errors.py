@@ -32,7 +32,7 @@ DISK_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 """Error numbers that mean that nothing more can be written there (Windows knows no quota)."""
 
 
-FLAGS = ("solve", "split", "grid", "reel", "injection", "overwrite")
+FLAGS = ("solve", "split", "grid", "changes", "reel", "injection", "overwrite")
 """Options that take no value on the command line."""
 _WORDS = (
     "is",

@@ -12,7 +12,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from difflapse.errors import InputError
 from difflapse.model import bits
+from difflapse.pipeline.results import open_run
 
 
 def test_names_in_any_script_and_an_empty_frame(call, small_night: Path, tmp_path: Path) -> None:
@@ -37,6 +39,31 @@ def test_names_in_any_script_and_an_empty_frame(call, small_night: Path, tmp_pat
     listed = [row["file"] for row in fits.getdata(out / "cube.fits", "FRAMES")]
     assert sum(name.startswith(r"\u661f 1/2") and r"_\u03bb" in name for name in listed) == 2
     assert len(list((out / "aligned").glob("*_λ.fits"))) == 2
+
+
+def test_movies_alone(call, small_night: Path, tmp_path: Path) -> None:
+    """Nothing is looked for, planted or measured, no empty file is written, and who asks is told why."""
+    out = tmp_path / "out"
+    result = call("run", small_night, "-o", out, "--workers", 1, "--no-changes")
+    assert result.code == 0, result.err
+    made = {path.name for path in out.iterdir()}
+    assert made == {
+        "frames.ecsv", "report.html", "report_files", "residuals.fits", "run.toml", "state.npz", "template.fits",
+        "template.png", "timelapse.json", "timelapse.mp4", "trails.png", "transforms.json",
+    }  # fmt: skip
+    assert "not looked for: only the movie was asked for" in result.out
+    assert "only the movie was asked for" in (out / "report_files" / "night.js").read_text()
+    night = open_run(out).sequences[0]
+    with pytest.raises(InputError, match="only the movie was asked for"):
+        _ = night.changes
+    with pytest.raises(InputError):
+        _ = night.varying
+    again = call("verify", out, "--frames", "3")
+    assert again.code == 0, again.err
+    for words in (["--save", "stamps"], ["--crossmatch", "vsx"], ["--inset", "best"]):
+        refused = call("run", small_night, "-o", tmp_path / "other", "--no-changes", *words)
+        assert refused.code == 2
+        assert f"{words[0]} {words[1]}".removesuffix(" vsx") in refused.err and "--no-changes" in refused.err
 
 
 def test_what_was_asked_and_what_was_done_are_told_apart(call, small_night: Path, tmp_path: Path) -> None:

@@ -156,6 +156,10 @@ class RunOptions:
         metavar="PLACE",
         separator=";",
     )
+    changes: bool = _option(
+        True,
+        "look for what changed, measure all stars and tell how deep the night was; without: movies alone",
+    )
     reel: bool = _option(True, "a clip of each change, and the best of them in highlights.mp4")
     save: tuple[str, ...] = _option((), "FITS images to keep", SAVE, many=True)
     split: bool = _option(
@@ -247,10 +251,24 @@ class RunOptions:
             )
         if self.follow:
             parse_follow(self.follow)
+        if not self.changes:
+            self._check_without_changes()
         if self.roi:
             parse_roi(self.roi)
         if self.memory:
             parse_memory(self.memory)
+
+    def _check_without_changes(self) -> None:
+        """Refuse what cannot be made where nothing that changed is looked for."""
+        asked = {
+            "--save stamps": "stamps" in self.save,
+            "--crossmatch": bool(self.crossmatch),
+            "--inset best": "best" in self.inset,
+        }
+        for name in (name for name, is_asked in asked.items() if is_asked):
+            raise OptionError(
+                f"{name} needs what changed, or the stars, but --no-changes is given", "leave out one of them"
+            )
 
     @property
     def shown_panels(self) -> tuple[str, ...]:

@@ -100,17 +100,18 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     )
     # Each star's light on each frame; even rich fields have fewer than one to 100 pixels.
     light = 4 * (2 * n_channels + 3) * min(MOST_SUMS, len(sequence.frames) * min(MOST_STARS, product // 100))
+    light *= options.changes
     scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts + light
     scratch += members * picture // 100  # the meshes of the frames, and what else is shared
     if mode != "none" and not options.follow:
         # The small pictures of the differences and of the template's frames.
         cells = 4 * product // max(1, CELL // grid.step) ** 2
-        scratch += (
-            min(len(sequence.frames), COMET_FRAMES) + (n_channels * members if members > 1 else 0)
-        ) * cells
-        # Their filtered differences, a byte a pixel.
-        scratch += min(len(sequence.frames), PLACE_FRAMES) * product
-    if options.injection and mode != "none" and not options.follow:
+        scratch += n_channels * members * cells if members > 1 else 0
+        # The filtered differences, a byte a pixel.
+        watched = min(len(sequence.frames), COMET_FRAMES) * cells
+        watched += min(len(sequence.frames), PLACE_FRAMES) * product
+        scratch += watched * options.changes
+    if options.injection and options.changes and mode != "none" and not options.follow:
         scratch += planted_bytes(product, n_channels, grid.step) * len(sequence.frames)
     latest = Pool.most_waiting(workers) * (CHUNK if mode in ("running", "rolling") else 1)
     scratch += kept_bytes(len(sequence.frames), movie_layout(grid, options), latest)

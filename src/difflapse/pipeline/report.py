@@ -215,7 +215,7 @@ def page_data(night: Night) -> dict[str, Any]:
             "curves": curves,
             "hasStars": stars is not None,
             "hasChanges": changes is not None,
-            "changesNote": str(changes.meta.get("note", "")) if changes is not None else "",
+            "changesNote": str(changes.meta.get("note", "")) if changes is not None else night.not_asked,
             "completeness": _completeness(_table(night, "completeness")),
             "completenessNote": str(night.table.meta.get("not_planted", "")),
             "certificate": _certificate(night),

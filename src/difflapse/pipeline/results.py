@@ -251,10 +251,21 @@ class Night:
         """
         return self._change_table("detections.ecsv")
 
+    @functools.cached_property
+    def not_asked(self) -> str:
+        """Why nothing that changed was looked for, where the run was not asked to; empty where it was."""
+        try:
+            asked = read_record(self.folder).get("changes", True)
+        except InputError:
+            return ""
+        return "" if asked else "only the movie was asked for"
+
     def _change_table(self, name: str) -> Table:
         from astropy.table import Table
 
         if not (self.folder / name).exists():
+            if self.not_asked:
+                raise InputError(f"{self.folder} has no {name}: {self.not_asked}", "run with changes")
             mode = self.table.meta.get("diff", "none")
             raise InputError(
                 f"{self.folder} has no {name}: the difference is {mode!r}", "run with a difference"
@@ -441,7 +452,8 @@ class Night:
     def _told_changes(self) -> dict[str, Any] | None:
         """What changed, kind by kind, as plain values; None where that was not looked for."""
         if not (self.folder / "changes.ecsv").exists():
-            return None
+            nothing: dict[str, Any] = {"false_alarms": None, "kinds": {}, "changes": []}
+            return {"note": self.not_asked, **nothing} if self.not_asked else None
         table = self.changes
         kinds = [str(kind) for kind in table["kind"]]
         return {

@@ -39,7 +39,7 @@ from difflapse.pipeline.results import Run
 from difflapse.pipeline.sensor import camera_record
 from difflapse.pipeline.sky import place_of
 from difflapse.pipeline.solving import check_solver
-from difflapse.pipeline.stages import Group, Scope, Stage, plan_groups, run_group
+from difflapse.pipeline.stages import Group, Scope, Stage, plan_groups, run_group, stages_of
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
 _TABLED = {"quality", "alignment", "scale", "digest", "told"}
@@ -85,6 +85,7 @@ def run(
     timezone: str = "",
     grid: bool = False,
     inset: str | Sequence[str] = (),
+    changes: bool = True,
     reel: bool = True,
     save: str | Sequence[str] = (),
     split: bool = False,
@@ -128,6 +129,9 @@ def run(
         The movie; `panels` may be a sequence; a `width` of 0 or ``full`` is that of the images.
     white_balance, timezone, grid, inset : str, str, bool, str or sequence of str
         What is white in it; a second clock; lines of the sky; zooms in the corners.
+    changes : bool
+        Whether to look for what changed, to measure all stars and to tell how deep the night was. Without, a run makes
+        the movie of the aligned frames and of their differences, and no clips, light curves or artificial stars.
     reel : bool
         A clip of each change, and the best of them in one movie.
     save : str or sequence of str
@@ -275,7 +279,7 @@ def _run_sequence(
     for note in sequence.notes:
         if note.startswith("wavelength: "):  # it shows in every difference
             progress.note(note)
-    too_many = run_stages(desk, plan_groups())
+    too_many = run_stages(desk, plan_groups(stages_of(options)))
     products = desk.products
     rows = tuple(_rows(desk))
     left = [tables.left_out_row(item) for item in inventory.left_out] if alone else []

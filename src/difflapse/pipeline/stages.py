@@ -32,6 +32,7 @@ from difflapse.pipeline import (
     state,
     tasks,
 )
+from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crossmatch import crossmatch
 from difflapse.pipeline.sky import find_sky
@@ -122,6 +123,19 @@ STAGES: tuple[Stage, ...] = (
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
     Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale", "shown"), (), optional=True),
 )
+
+_OF_CHANGES = frozenset(
+    (
+        "stars", "watch", "sorts", "catalogue", "plant", "sight", "residuals", "probe", "photometry",
+        "comet", "light", "learn", "changes", "curves", "depth", "crossmatch", "reel",
+    )
+)  # fmt: skip
+"""Stages for what changed, for the light of all stars, and for what is planted."""
+
+
+def stages_of(options: RunOptions) -> tuple[Stage, ...]:
+    """The stages that a run with such options goes through."""
+    return tuple(stage for stage in STAGES if options.changes or stage.name not in _OF_CHANGES)
 
 
 @dataclass(frozen=True)
