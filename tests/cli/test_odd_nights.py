@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -41,6 +44,30 @@ def test_names_in_any_script_and_an_empty_frame(call, small_night: Path, tmp_pat
     assert len(list((out / "aligned").glob("*_λ.fits"))) == 2
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are copies of the program on Linux alone")
+def test_copies_of_the_program_do_what_new_processes_do(small_night: Path, tmp_path: Path) -> None:
+    """The program's own workers, and those of a server that is used where a library may have threads."""
+    made = []
+    for threads in ("1", "2"):
+        out = tmp_path / threads
+        done = subprocess.run(
+            [sys.executable, "-m", "difflapse", "run", small_night, "-o", out, "--workers", "2", "--quiet"],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        names = (
+            "detections.ecsv",
+            "changes.ecsv",
+            "frames.ecsv",
+            "stars.ecsv",
+            "transforms.json",
+            "timelapse.mp4",
+        )
+        made.append({name: (out / name).read_bytes() for name in names})
+    assert [name for name in made[0] if made[0][name] != made[1][name]] == []
+
+
 def test_movies_alone(call, small_night: Path, tmp_path: Path) -> None:
     """Nothing is looked for, planted or measured, no empty file is written, and who asks is told why."""
     out = tmp_path / "out"
@@ -60,10 +87,16 @@ def test_movies_alone(call, small_night: Path, tmp_path: Path) -> None:
         _ = night.varying
     again = call("verify", out, "--frames", "3")
     assert again.code == 0, again.err
-    for words in (["--save", "stamps"], ["--crossmatch", "vsx"], ["--inset", "best"]):
+    plan = call("run", small_night, "-o", tmp_path / "other", "--no-changes", "--plan")
+    assert "nothing that changed is looked for" in plan.out
+    asked = (["--save", "stamps"], ["--crossmatch", "vsx"], ["--inset", "best"], ["--false-alarms", "1"])
+    for words in asked:
         refused = call("run", small_night, "-o", tmp_path / "other", "--no-changes", *words)
         assert refused.code == 2
-        assert f"{words[0]} {words[1]}".removesuffix(" vsx") in refused.err and "--no-changes" in refused.err
+        assert (
+            f"{words[0]} {words[1]}".removesuffix(" vsx").removesuffix(" 1") in refused.err
+            and "--no-changes" in refused.err
+        )
 
 
 def test_what_was_asked_and_what_was_done_are_told_apart(call, small_night: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from difflapse.measure.order import median
+from difflapse.measure.order import chosen, median
 
 _SUMS = {"contract", "reassoc", "nsz"}
 _TURNS = 4
@@ -290,7 +290,7 @@ def nearest(place: np.ndarray, among: np.ndarray, k: int) -> np.ndarray:
                 m += not away[q] > reach
             reach *= 2 * _FURTHER
         room[:m] = some[:m]
-        limit = _kth(room[:m], k - 1)
+        limit = chosen(room[:m], k - 1, False)[0]
         left = k
         for q in range(m):
             left -= some[q] < limit
@@ -303,31 +303,6 @@ def nearest(place: np.ndarray, among: np.ndarray, k: int) -> np.ndarray:
                 taken += 1
         limit = max(limit, 1e-12)
     return out
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _kth(values: np.ndarray, k: int) -> float:
-    """The k-th smallest of the values, from 0 on; they are put into another order."""
-    low, high = 0, len(values) - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while pivot < values[j]:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if k <= j:
-            high = j
-        elif k >= i:
-            low = i
-        else:
-            break
-    return float(values[k])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)

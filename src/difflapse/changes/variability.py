@@ -31,16 +31,14 @@ to 0.95, of curves that neighbours' light disturbs -0.3 to 0.3, of quiet ones 0.
 class Seen:
     """What the differences from a template show of n stars on f frames, arrays (f, n); NaN where unknown."""
 
-    share: np.ndarray
-    """Light over the template's, less 1."""
     judged: np.ndarray
-    """The same in units of the scatter that its frame shows at stars of like brightness."""
+    """Light over the template's, less 1, in units of the scatter that its frame shows at stars of like brightness."""
     passed: np.ndarray
     """bool: something moving passes the star; the frame says nothing of its light."""
 
     def on(self, frames: Sequence[int]) -> Seen:
         """Some of the frames."""
-        return Seen(self.share[frames], self.judged[frames], self.passed[frames])
+        return Seen(self.judged[frames], self.passed[frames])
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,12 +167,12 @@ def _false_alarms(
             continue
         order = some[np.argsort(-bright[some], kind="stable")]
         alone = np.minimum(_chance(rms[order]), _chance(lagged[order]))
+        alone[borne_out[order] < _BORNE_OUT] = 1.0
         chance[order] = np.minimum(2 * alone, 1.0)
         both = np.isfinite(together[order])
         if both.sum() < _FEWEST_STARS:
             continue
         order, alone = order[both], alone[both]
-        alone[borne_out[order] < _BORNE_OUT] = 1.0
         chance[order] = np.minimum(3 * np.minimum(alone, _chance(together[order])), 1.0)
     return chance
 

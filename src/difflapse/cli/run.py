@@ -57,7 +57,7 @@ def run(
     from difflapse.pipeline.pool import cores, prestart
 
     if options.workers != 1 and cores() > 1:
-        prestart()  # the workers' imports go on beside our own
+        prestart()  # where workers need imports of their own, they go on beside ours
     from difflapse.pipeline.run import run_night
 
     with terminal.progress(quiet) as listener:

@@ -35,7 +35,7 @@ def neighbours(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32
     n = len(values)
     if n <= _FEW:
         room[:n] = values
-        return _chosen(room[:n], k, k + 1 < n)
+        return chosen(room[:n], k, k + 1 < n)
     bits = values.view(np.int32)
     count = np.zeros(_BINS, np.int32)
     half = _BINS // 2
@@ -61,11 +61,11 @@ def neighbours(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32
         # Written always, counted where it belongs: nothing to guess.
         room[m] = values[i]
         m += (bin >= low) & (bin <= high)
-    return _chosen(room[:m], k - below, k + 1 < n)
+    return chosen(room[:m], k - below, k + 1 < n)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _chosen(values: np.ndarray, k: int, more: bool) -> tuple[np.float32, np.float32]:
+def chosen(values: np.ndarray, k: int, more: bool) -> tuple[np.float32, np.float32]:
     """The k-th smallest of the values and the next; they are put into another order."""
     low, high = 0, len(values) - 1
     while low < high:

@@ -142,6 +142,8 @@ class Transform:
 
         u = np.asarray((x - self.origin[0]) / self.scale)
         v = np.asarray((y - self.origin[1]) / self.scale)
+        if u.shape != v.shape:
+            u, v = (np.array(np.broadcast_to(w, np.shape(fx))) for w in (u, v))
         out = np.stack(rows).reshape(len(rows), -1)
         # Always of the same types and layout: it is compiled once.
         add_polynomial(

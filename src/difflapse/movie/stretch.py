@@ -245,7 +245,7 @@ def sampled_every(shape: tuple[int, ...]) -> int:
 
 
 def _sample(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """Good pixels, half a million or so at most, as (c, n) float64."""
+    """Good pixels, as (c, n) float64; of large images some half a million or a little more."""
     skip = sampled_every(image.shape[1:])
     some = _good(image[:, ::skip, ::skip], None if mask is None else np.asarray(mask)[..., ::skip, ::skip])
     flat = some.reshape(len(image), -1)

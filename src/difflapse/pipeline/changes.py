@@ -52,7 +52,8 @@ _COMA_LINE = 12.0
 _LEAST_MAG = 0.005
 """Amplitude below which nothing is a variable: flat field and air do as much to the brightest stars of a field."""
 _BORNE_OUT = 0.01
-"""Chance that noise makes a star's light curve, below which it bears out what the differences say of that star."""
+"""Chance that noise makes what a star's light curve and the differences show together, below which the star varies
+though no frame shows it by itself."""
 _COMA_IN_CURVES = 1.5
 """Widths of a comet within which its light falls into a star's circle, or into the ring that tells its sky."""
 _IN_CIRCLE = 1.3
@@ -137,7 +138,7 @@ def judge_night(
         passed[k] |= _passed(
             catalogue.x, catalogue.y, k, [*moving, *comets], sightings, times, watch.fwhm, _COMA_IN_CURVES
         )
-    shown = (share, judged) if scene.mode == "template" else (np.full_like(share, np.nan),) * 2
+    shown = judged if scene.mode == "template" else np.full_like(judged, np.nan)
     finish_curves(desk, _seen_of(catalogue, stars, sorted(given), shown, passed, 0.8 * watch.fwhm))
     if len(stars) and len(used):
         variation = find_variation(share, judged, _suspects(night, x, y, 0.8 * watch.fwhm))
@@ -148,7 +149,7 @@ def judge_night(
             np.flatnonzero(at_star & (nearest == s) & ~claimed & sightings.believed) for s in variation.star
         ]
         if night.has("variability"):
-            # What no frame shows by itself is borne out by the light on native pixels, or it is the subtraction's.
+            # What no frame shows by itself must show in the light on native pixels too, or it is the subtraction's.
             told = np.array([len(own) > 0 for own in members], bool)
             told |= _loud(night, x, y, 0.8 * watch.fwhm, _BORNE_OUT)[variation.star]
             variation, members = variation.take(told), [m for m, ok in zip(members, told, strict=True) if ok]
@@ -429,23 +430,22 @@ def _seen_of(
     catalogue: Catalogue,
     stars: Starlight,
     frames: list[int],
-    light: tuple[np.ndarray, np.ndarray],
+    light: np.ndarray,
     passed: np.ndarray,
     reach: float,
 ) -> Seen:
     """What the differences show of the stars whose light curves are made.
 
-    `light` is what they show of their own stars on some of the night's frames: relative to their light, and judged.
+    `light` is what they show of their own stars on some of the night's frames.
     """
     n = len(catalogue)
     nothing, none = np.zeros(n), np.zeros(n, int)
     there = Sightings(none, catalogue.x, catalogue.y, nothing, nothing, none)
     at_star, nearest = _nearest(there, stars.x, stars.y, reach)
     own = np.flatnonzero(at_star)
-    share, judged = np.full((2, *passed.shape), np.nan, np.float32)
-    where = np.ix_(np.array(frames, int), own)
-    share[where], judged[where] = (values[:, nearest[own]] for values in light)
-    return Seen(share, judged, passed)
+    judged = np.full(passed.shape, np.nan, np.float32)
+    judged[np.ix_(np.array(frames, int), own)] = light[:, nearest[own]]
+    return Seen(judged, passed)
 
 
 def _are_there(

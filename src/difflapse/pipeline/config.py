@@ -264,6 +264,7 @@ class RunOptions:
             "--save stamps": "stamps" in self.save,
             "--crossmatch": bool(self.crossmatch),
             "--inset best": "best" in self.inset,
+            "--false-alarms": self.false_alarms != RunOptions.false_alarms,
         }
         for name in (name for name, is_asked in asked.items() if is_asked):
             raise OptionError(

@@ -200,7 +200,7 @@ def _write_stars(
         "ra_deg": (np.round(catalogue.ra_deg, 6), "deg", "ICRS"),
         "dec_deg": (np.round(catalogue.dec_deg, 6), "deg", ""),
         "mag": (np.round(mag, 4), "mag", "-2.5 log10 of adu/s, green or only channel"),
-        "colour_mag": (np.round(colour, 3), "mag", "blue minus red, instrumental"),
+        "colour_mag": (np.round(colour, 3), "mag", "blue minus red, on the camera's own scale"),
         "scatter_mag": (np.round(1.0857 * 1.4826 * _middle(deviation), 5), "mag", "robust, of a frame"),
         "expected_scatter_mag": (
             np.round(1.0857 * np.sqrt(_middle(photon**2)), 5), "mag", "photon and read noise alone",

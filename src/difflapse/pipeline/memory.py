@@ -27,6 +27,8 @@ SMALL_NIGHT = 30_000_000
 _PROCESS = 250_000_000
 """A process with its libraries loaded."""
 _DEFAULT = 3_000_000_000
+_JUDGED = 150
+"""Bytes for each star on each frame while light curves are judged."""
 _COMET_COPIES = 6
 """Of the small pictures that a comet is looked for on."""
 
@@ -84,7 +86,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     picture = 4 * n_channels * product
     worker = _PROCESS + 2 * raw + 4 * native + 2 * picture + 30 * product
     worker += neighbours_kept(mode, options) * (picture + product)
-    sensor = min(len(sequence.frames), DEFECT_FRAMES) * raw + 2 * 4 * native
+    sensor = min(len(sequence.frames), DEFECT_FRAMES) * raw + native
     template = (2 * picture + product) if mode == "template" else 0
     sorts = 2 * product if mode != "none" else 0
     worker += 8 * product  # the difference in sigma, filtered
@@ -92,15 +94,15 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
         # What it keeps for the next frame's arrays fits them only in part.
         worker += min(KEPT, 4 * (worker - _PROCESS) // 5)
     waiting = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
-    main = _PROCESS + 100_000_000 + picture + waiting
+    sums = min(MOST_SUMS, len(sequence.frames) * min(MOST_STARS, product // 100)) * options.changes
+    main = _PROCESS + max(100_000_000, _JUDGED * sums) + picture + waiting
     if options.follow == ("comet",):
         main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
     peak = (
         max(workers * worker, workers * _PROCESS + sensor) if workers > 1 else max(worker - _PROCESS, sensor)
     )
     # Each star's light on each frame; even rich fields have fewer than one to 100 pixels.
-    light = 4 * (2 * n_channels + 3) * min(MOST_SUMS, len(sequence.frames) * min(MOST_STARS, product // 100))
-    light *= options.changes
+    light = 4 * (2 * n_channels + 3) * sums
     scratch = members * (picture + (2 if members > 1 else 1) * product) + template + sorts + light
     scratch += members * picture // 100  # the meshes of the frames, and what else is shared
     if mode != "none" and not options.follow:

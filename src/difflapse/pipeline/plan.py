@@ -151,11 +151,11 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
         2 * image + image // 4 + int(_PICTURE_BYTES * n_channels * ny * nx) if diff == "template" else 0
     )
     # The map of the model error and its mask; the night's trails.
-    judged = 5 * ny * nx if diff != "none" else 0
+    judged = 5 * ny * nx if options.changes and diff != "none" else 0
     judged += int(_PICTURE_BYTES * 3 * layout.width * layout.height / len(layout.names))
     stars = min(MOST_STARS, MOST_SUMS // n, ny * nx // 100)
-    tables = stars * (n * n_channels * _SUM_BYTES + _STAR_BYTES)
-    reel = _REEL_BYTES if options.reel and diff != "none" else 0
+    tables = stars * (n * n_channels * _SUM_BYTES + _STAR_BYTES) * options.changes
+    reel = _REEL_BYTES if options.changes and options.reel and diff != "none" else 0
     steps = (
         f"find hot and dead pixels of the sensor from {min(n, DEFECT_FRAMES)} frames",
         f"measure stars, sky and noise of {n} frames",
@@ -169,6 +169,11 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
         else f"{diff} difference, no template",
         f"movie of {layout.width}x{layout.height} pixels at {options.fps:g} frames/s, "
         f"panels {', '.join(layout.names)} of {nx}x{ny} product pixels",
+        *(
+            []
+            if options.changes
+            else ["nothing that changed is looked for, no star is followed, no clip is made"]
+        ),
         *([f"save {', '.join(options.save)}"] if options.save else []),
     )
     return SequencePlan(

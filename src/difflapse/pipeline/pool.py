@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib
 import os
 import platform
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -24,7 +26,7 @@ from typing import Any
 from difflapse.errors import DISK_FULL, DifflapseError, FrameError, OutputError
 
 _HAS_FORK_SERVER = sys.platform != "win32"
-_PRELOAD = "difflapse.pipeline.preload"
+_PRELOAD, _FREEZE = "difflapse.pipeline.preload", "difflapse.pipeline.freeze"
 KEPT = 600_000_000
 """Bytes at the end of its heap that a worker does not hand back."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -62,7 +64,7 @@ def prestart() -> None:
         return
     from multiprocessing import forkserver
 
-    get_context("forkserver").set_forkserver_preload([_PRELOAD])
+    get_context("forkserver").set_forkserver_preload([_PRELOAD, _FREEZE])
     # Ctrl-C reaches the whole group: the server must not die of it before it has set its own handling.
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main else None
@@ -75,17 +77,21 @@ def prestart() -> None:
 
 
 def can_fork() -> bool:
-    """Whether workers can be copies of this process: on Linux, where it has no thread but this one.
+    """Whether workers can be copies of this process: on Linux, where it has no thread but this one, nor has a library
+    that may start some.
 
     The program has none. They then need no imports of their own: 1.5 s of a processor, at the start of each run.
     """
     if sys.platform != "linux" or threading.active_count() > 1:
         return False
-    # A thread that has ended may take a moment to go.
-    for _ in range(20):
-        if len(os.listdir("/proc/self/task")) == 1:
-            return True
-        time.sleep(0.001)
+    if any(os.environ.get(name) != value for name, value in _SETTINGS.items()):
+        return False
+    with contextlib.suppress(OSError):
+        # A thread that has ended may take a moment to go.
+        for _ in range(20):
+            if len(os.listdir("/proc/self/task")) == 1:
+                return True
+            time.sleep(0.001)
     return False
 
 
@@ -131,6 +137,21 @@ def _hidden_main() -> Iterator[None]:
         main.__dict__.update(kept)
 
 
+def _copies(workers: int) -> ProcessPoolExecutor | None:
+    """Workers that are copies of this process, made at once; None where what they need has brought threads with it."""
+    importlib.import_module(_PRELOAD)
+    if not can_fork():
+        return None
+    executor = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_prepare_worker)
+    # What is loaded stays: the collector need not look through it in the workers, whose own copy it would become.
+    gc.freeze()
+    try:
+        executor.submit(os.getpid)
+    finally:
+        gc.unfreeze()
+    return executor
+
+
 class Pool:
     """Runs tasks in worker processes, or in this process where one worker is enough.
 
@@ -150,18 +171,13 @@ class Pool:
         self._beside: Generator[None] | None = None
         self._failure: Exception | None = None
         if workers > 1:
-            forks = can_fork()
-            if forks:
-                importlib.import_module(_PRELOAD)
-            else:
+            self._executor = _copies(workers) if can_fork() else None
+            if self._executor is None:
                 prestart()
-            method = "fork" if forks else "forkserver" if _HAS_FORK_SERVER else "spawn"
-            self._executor = ProcessPoolExecutor(
-                workers, mp_context=get_context(method), initializer=_prepare_worker
-            )
-            if forks:
-                # Now, before there is any thread.
-                self._executor.submit(os.getpid)
+                method = "forkserver" if _HAS_FORK_SERVER else "spawn"
+                self._executor = ProcessPoolExecutor(
+                    workers, mp_context=get_context(method), initializer=_prepare_worker
+                )
 
     @staticmethod
     def most_waiting(workers: int) -> int:
@@ -343,6 +359,8 @@ def _prepare_worker() -> None:
     # Ctrl-C reaches the whole group; the main process decides what to do, workers finish their frame.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _keep_memory()
+    if os.environ.get("PYTHONWARNINGS") == "ignore":  # a copy has what the program told itself, not this
+        warnings.simplefilter("ignore")
     import cv2
 
     cv2.setNumThreads(1)

@@ -190,7 +190,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     check_crossmatch(options)
     check_codec(options.codec)
     if options.workers != 1 and cores() > 1:
-        prestart()  # imports beside the reading of headers; a small night may turn out not to need it
+        prestart()  # a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
     check_reference(inventory, options)
     check_follow(inventory, options)
@@ -246,7 +246,7 @@ def _is_compiled() -> bool:
     """Whether an earlier run left its compiled functions where this one looks for them."""
     from difflapse.measure.order import median
 
-    kept = median.stats.cache_path
+    kept = median.stats.cache_path if hasattr(median, "stats") else None
     return kept is None or any(Path(kept).glob("*.nbi"))
 
 

@@ -60,6 +60,8 @@ class Stage:
     """Its values are too large to be kept for all frames: made again where they are needed again."""
     optional: bool = False
     """Of the night: what goes wrong in it is told, and the night goes on without its products."""
+    seeks: bool = False
+    """It serves what changed, the light of all stars, or what is planted: left out where none of it is asked for."""
 
 
 STAGES: tuple[Stage, ...] = (
@@ -74,12 +76,12 @@ STAGES: tuple[Stage, ...] = (
     Stage("follow", Scope.NIGHT, follow.follow_target, ("alignment", "quality", "scale"), ("canvas",)),
     Stage("state", Scope.NIGHT, state.write_state, ("quality", "alignment", "scale"), ()),
     Stage("template", Scope.NIGHT, night_stages.make_template, ("quality", "alignment", "scale"), ("scene",)),
-    Stage("stars", Scope.NIGHT, starlight.begin_catalogue, (), ()),
+    Stage("stars", Scope.NIGHT, starlight.begin_catalogue, (), (), seeks=True),
     Stage("stills", Scope.NIGHT, products.begin_stills, (), ()),
-    Stage("watch", Scope.NIGHT, sight.prepare_watch, ("stars", "quality", "alignment"), ()),
-    Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), ()),
-    Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), ()),
-    Stage("plant", Scope.NIGHT, plant.plant, ("quality", "alignment", "scale"), ()),
+    Stage("watch", Scope.NIGHT, sight.prepare_watch, ("stars", "quality", "alignment"), (), seeks=True),
+    Stage("sorts", Scope.NIGHT, learn.prepare_sorts, ("quality",), (), seeks=True),
+    Stage("catalogue", Scope.NIGHT, starlight.find_catalogue, ("quality",), (), seeks=True),
+    Stage("plant", Scope.NIGHT, plant.plant, ("quality", "alignment", "scale"), (), seeks=True),
     Stage(
         "warp", Scope.EACH, tasks.warp, ("pixels", "alignment", "quality", "scale"), ("warped",), large=True
     ),
@@ -91,17 +93,30 @@ STAGES: tuple[Stage, ...] = (
         ("science", "difference"),
         large=True,
     ),
-    Stage("sight", Scope.EACH, sight.sight, ("pixels", "difference", "alignment", "scale"), ("sighted",)),
-    Stage("residuals", Scope.EACH, learn.residuals, ("difference",), ("scatter",)),
+    Stage(
+        "sight",
+        Scope.EACH,
+        sight.sight,
+        ("pixels", "difference", "alignment", "scale"),
+        ("sighted",),
+        seeks=True,
+    ),
+    Stage("residuals", Scope.EACH, learn.residuals, ("difference",), ("scatter",), seeks=True),
     Stage(
         "probe",
         Scope.EACH,
         depth.probe,
         ("pixels", "difference", "sighted", "alignment", "scale"),
         ("probed",),
+        seeks=True,
     ),
     Stage(
-        "photometry", Scope.EACH, starlight.measure_light, ("pixels", "alignment", "quality"), ("measured",)
+        "photometry",
+        Scope.EACH,
+        starlight.measure_light,
+        ("pixels", "alignment", "quality"),
+        ("measured",),
+        seeks=True,
     ),
     Stage("save", Scope.EACH, tasks.save, ("science", "difference", "alignment", "quality"), ("saved",)),
     Stage(
@@ -111,31 +126,39 @@ STAGES: tuple[Stage, ...] = (
         ("science", "difference", "quality", "alignment", "scale"),
         ("shown", "told"),
     ),
-    Stage("comet", Scope.NIGHT, changes.begin_comet, ("sighted",), (), optional=True),
-    Stage("light", Scope.NIGHT, curves.begin_curves, ("quality", "measured"), (), optional=True),
+    Stage("comet", Scope.NIGHT, changes.begin_comet, ("sighted",), (), optional=True, seeks=True),
+    Stage("light", Scope.NIGHT, curves.begin_curves, ("quality", "measured"), (), optional=True, seeks=True),
     Stage("tables", Scope.NIGHT, products.write_products, ("alignment", "saved"), ()),
-    Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), (), optional=True),
-    Stage("changes", Scope.NIGHT, changes.find_changes, ("sighted", "alignment", "scale"), (), optional=True),
-    Stage("curves", Scope.NIGHT, curves.finish_curves, ("measured",), ()),
-    Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed", "sighted"), (), optional=True),
-    Stage("crossmatch", Scope.NIGHT, crossmatch, (), (), optional=True),
+    Stage("learn", Scope.NIGHT, learn.learn_model_error, ("scatter",), (), optional=True, seeks=True),
+    Stage(
+        "changes",
+        Scope.NIGHT,
+        changes.find_changes,
+        ("sighted", "alignment", "scale"),
+        (),
+        optional=True,
+        seeks=True,
+    ),
+    Stage("curves", Scope.NIGHT, curves.finish_curves, ("measured",), (), seeks=True),
+    Stage("depth", Scope.NIGHT, depth.measure_depth, ("probed", "sighted"), (), optional=True, seeks=True),
+    Stage("crossmatch", Scope.NIGHT, crossmatch, (), (), optional=True, seeks=True),
     Stage("page", Scope.NIGHT, report.begin_tables, (), ()),
     Stage("movie", Scope.NIGHT, encode.encode_movie, ("shown",), ()),
-    Stage("reel", Scope.NIGHT, reel.make_reel, ("alignment", "quality", "scale", "shown"), (), optional=True),
+    Stage(
+        "reel",
+        Scope.NIGHT,
+        reel.make_reel,
+        ("alignment", "quality", "scale", "shown"),
+        (),
+        optional=True,
+        seeks=True,
+    ),
 )
-
-_OF_CHANGES = frozenset(
-    (
-        "stars", "watch", "sorts", "catalogue", "plant", "sight", "residuals", "probe", "photometry",
-        "comet", "light", "learn", "changes", "curves", "depth", "crossmatch", "reel",
-    )
-)  # fmt: skip
-"""Stages for what changed, for the light of all stars, and for what is planted."""
 
 
 def stages_of(options: RunOptions) -> tuple[Stage, ...]:
     """The stages that a run with such options goes through."""
-    return tuple(stage for stage in STAGES if options.changes or stage.name not in _OF_CHANGES)
+    return tuple(stage for stage in STAGES if options.changes or not stage.seeks)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def varying_stars(stars: Table, changes: Table, false_alarms: float) -> Table:
     Table
         Rows and columns of `stars` with a `name`, strongest first. Of stars whose circles overlap only the strongest is
         listed, as its light is in the circles of the others; for the same reason a star flagged as blended is only
-        listed where the differences bear its curve out.
+        listed where the differences tell of it too, which `false_alarm` then counts.
     """
     chance, agreed = (_floats(stars, name) for name in ("false_alarm", "borne_out"))
     blended = (np.ma.filled(np.ma.asarray(stars["flags"]), 0).astype(int) & BLENDED) != 0

@@ -290,9 +290,9 @@ def test_halves_are_odd_unbiased_and_bounded() -> None:
     for parts in (1, 4, 8):
         top = 3 * parts
         cells = (2 * np.floor(np.clip(rng.normal(size=(601, 803)) * parts, -top, top - 0.1) / 2) + 1).astype(
-            np.int16
+            np.int8
         )
-        out = np.empty((300, 401), np.int16)
+        out = np.empty((300, 401), np.int8)
         cells_room._halved(cells, np.int32(81), out)
         assert np.all(out % 2 == 1)
         whole = cells[:600, :802].astype(int).reshape(300, 2, 401, 2).sum(axis=(1, 3)) / 2
@@ -301,14 +301,26 @@ def test_halves_are_odd_unbiased_and_bounded() -> None:
         assert abs((out - whole).mean()) < 4 * error
         for along in (out - whole).mean(axis=0), (out - whole).mean(axis=1):
             assert np.abs(along).max() < 6 * error * np.sqrt(len(along))
-    bright = np.full((4, 6), 23, np.int16)
+    bright = np.full((4, 6), 23, np.int8)
     bright[:2, :2] = 0
     bright[2, 0] = bright[2, 1] = bright[3, 0] = 0
-    out = np.empty((2, 3), np.int16)
+    out = np.empty((2, 3), np.int8)
     cells_room._halved(bright, np.int32(31), out)
     assert out.tolist() == [[0, 31, 31], [11, 31, 31]]
     cells_room._halved(-bright, np.int32(31), out)
     assert out.tolist() == [[0, -31, -31], [-11, -31, -31]]
+
+
+@pytest.mark.parametrize("shape, most", [((9, 7), 127), ((800, 11), 81)])
+def test_sums_of_bright_cells_stay_within_their_bytes(shape: tuple[int, int], most: int) -> None:
+    """Those of a small picture within a byte, those of a tall one so that a whole column of them is 16 bits."""
+    bright = np.full(shape, 119, np.int8)
+    for sign in (1, -1):
+        upright, turned = cells_room.halves_of(sign * bright)
+        assert upright.shape == (shape[0] // 2, shape[1] // 2)
+        assert np.array_equal(turned, upright.T)
+        assert (upright == sign * most).all()
+        assert abs(int(upright[:, 0].sum())) <= 32767
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -25,13 +25,13 @@ def told(curves, seen=None):
     return judge(curves, np.zeros((f, n), bool), np.zeros(n, bool), np.zeros(n), np.zeros(n), seen)
 
 
-def differences(curves, seed=7, share=0.4, scatter=0.01):
+def differences(curves, seed=7, share=0.4):
     """What differences show of quiet stars: some of the same photons' noise, and as much of their own."""
     rng = np.random.default_rng(seed)
     f, n = curves[0].rel.shape
     noise = np.mean([one.rel - 1 for one in curves], axis=0)
     judged = share * noise / noise.std() + np.sqrt(1 - share**2) * rng.standard_normal((f, n))
-    return Seen(judged * scatter, judged, np.zeros((f, n), bool))
+    return Seen(judged, np.zeros((f, n), bool))
 
 
 def test_quiet_stars_fall_below_a_probability_as_often_as_it_says():
@@ -90,7 +90,6 @@ def test_a_disturbed_curve_that_no_difference_bears_out_is_no_variable():
     slow = 0.04 * np.sin(np.arange(30) / 4.0)
     for one in curves:
         one.rel[:, 40:60:10] += slow[:, None]
-    seen.share[:, 50] += slow
     seen.judged[:, 50] += slow / 0.01
     assert (told(curves).false_alarm[[40, 50]] < 1e-5).all()
     found = told(curves, seen)
@@ -125,6 +124,23 @@ def test_frames_on_which_something_passes_say_nothing_in_curve_nor_difference():
 def test_where_differences_know_nothing_of_a_star_its_curve_counts_as_without_them():
     curves = quiet()
     nothing = np.full((30, 3000), np.nan)
-    found = told(curves, Seen(nothing, nothing, np.zeros((30, 3000), bool)))
+    found = told(curves, Seen(nothing, np.zeros((30, 3000), bool)))
     assert np.isnan(found.borne_out).all()
     assert np.array_equal(found.false_alarm, told(curves).false_alarm)
+
+
+def test_a_disturbed_curve_does_not_count_where_the_differences_know_few_of_its_kind():
+    """Of 60 blended stars they know 25: a curve that they do not bear out counts for nothing all the same."""
+    curves = quiet()
+    seen = differences(curves)
+    blended = np.zeros(3000, bool)
+    blended[1000:1060] = True
+    seen.judged[:, 1025:1060] = np.nan
+    slow = 0.04 * np.sin(np.arange(30) / 4.0)
+    for one in curves:
+        one.rel[:, [1010, 1040]] += slow[:, None]
+    f, n = seen.judged.shape
+    found = judge(curves, np.zeros((f, n), bool), blended, np.zeros(n), np.zeros(n), seen)
+    assert found.borne_out[1010] < 0.4 and found.false_alarm[1010] == 1.0
+    # Of this one they know nothing.
+    assert np.isnan(found.borne_out[1040]) and found.false_alarm[1040] < 0.05

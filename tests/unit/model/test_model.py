@@ -71,6 +71,15 @@ def test_scalars_and_arrays_of_any_shape_are_welcome() -> None:
     assert np.allclose([u, v], [x[3, 2], y[3, 2]], atol=1e-10)
 
 
+def test_an_array_and_a_number_go_together() -> None:
+    x, y = np.linspace(10, 900, 700), np.linspace(20, 600, 5)
+    transform = folded()
+    for u, v in ((x, 300.0), (300.0, y), (x[:6, None], y[None, :])):
+        whole = [np.broadcast_to(w, np.broadcast_shapes(np.shape(u), np.shape(v))).copy() for w in (u, v)]
+        for one, other in zip(transform(u, v), transform(*whole), strict=True):
+            assert np.array_equal(one, other, equal_nan=True)
+
+
 def test_the_jacobian_is_the_derivative() -> None:
     rng = np.random.default_rng(8)
     matrix = np.array([[1.1, 0.2, 3.0], [-0.1, 0.9, 8.0], [2e-5, -3e-5, 1.0]])
