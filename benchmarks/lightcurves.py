@@ -214,9 +214,7 @@ def measure_transit(folder: Path, out: Path, figure: str | None) -> None:
         f"  scatter   {robust:.1f} mmag a frame (robust), {steps:.1f} from frame to frame; "
         f"{1085.7 * binned.std():.1f} in means of 10"
     )
-    print(
-        f"  sky and read noise alone {photon:.1f} mmag; the header has no gain, so that photons are not in it"
-    )
+    print(f"  photon and read noise alone {photon:.1f} mmag, by the gain that the frames show")
     if figure:
         draw(Path(figure), hours, flux, error, v, (bjd[0], utc.iso[:10]))
 

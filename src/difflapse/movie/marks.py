@@ -21,6 +21,7 @@ _SHOWN = 24
 _NAMED = ("difference", "split", "blink", "aligned")
 """Panels where changes are named, the first that is there; elsewhere they are only ringed."""
 _RINGED = ("aligned", "difference", "split", "blink", "red", "green", "blue")
+_AXES = ("x_pix", "y_pix")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def mark(
     -----
     Rings are open, wider than a star and thinner than a letter, so that what they show stays free; movers and comets
     draw a tail of dots through where they were seen before, which ends at the ring; streaks lie between two lines.
-    Between two sightings a mover's ring is where a straight track has it. A name takes the first of eight places
+    Between two sightings a mover's ring is where a straight track has it; a comet's keeps to its track throughout. A name takes the first of eight places
     about its ring where it covers neither another ring or streak nor another name; where there is none, the ring stays
     unnamed. Where a thing was not sighted in the frame itself, its ring is dimmer. 20 changes: about 3 ms a frame.
     """
@@ -131,7 +132,17 @@ def _seen(
             own = np.flatnonzero((owner == number) & np.isfinite(x) & np.isfinite(y))
             own = own[np.argsort(when[own], kind="stable")]
             now = kind == "streak" or bool((when[own] == frame).any())
-            if len(own) and kind in ("mover", "comet"):
+            if kind == "comet" and "x_end_pix" in _names(changes):
+                # Of a coma single frames say little: the ring keeps to the track that all of them have.
+                ends = np.array([first[n], last[n]])
+                track = [
+                    [_column(changes, a)[n], _column(changes, a.replace("_pix", "_end_pix"))[n]]
+                    for a in _AXES
+                ]
+                at = np.array([np.interp(frame, ends, v) for v in track])
+                earlier = when[own][when[own] < frame]
+                tail = np.column_stack([np.interp(earlier, ends, v) for v in track])
+            elif len(own) and kind in ("mover", "comet"):
                 at = np.array([np.interp(frame, when[own], v[own]) for v in (x, y)])
                 tail = np.column_stack([x[own], y[own]])[when[own] < frame]
             elif len(own) and (when[own] == frame).any():

@@ -10,6 +10,7 @@ import numpy as np
 
 from difflapse.errors import InputError, MissingDependencyError, OptionError
 from difflapse.io.products import CREATOR
+from difflapse.pipeline.tables import read_record
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -30,6 +31,8 @@ def read_stars(folder: Path) -> Table:
 
     path = folder / "stars.ecsv"
     if not path.exists():
+        if (folder / "run.toml").exists() and not read_record(folder).get("changes", True):
+            raise InputError(f"{folder} has no stars.ecsv: only the movie was asked for", "run with changes")
         raise InputError(
             f"{folder} has no stars.ecsv: no star was measured, or an older version ran",
             "frames.ecsv says how many stars each frame has",

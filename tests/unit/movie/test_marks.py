@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from difflapse.movie import Caption, compose, hatched_panel, make_layout
+from difflapse.movie import Caption, compose, hatched_panel, make_layout, marks
 from difflapse.movie.marks import INK, best_places, mark
 
 SHAPE = (400, 611)
@@ -177,3 +177,19 @@ def test_a_name_keeps_off_the_streaks_of_others(layout, picture, monkeypatch):
     at, line = (float(matrix[0] @ (x, 0, 1)) - layout.panel("difference").x for x in (500, 560))
     assert far[0] > at and near[1] < at  # right of its ring; then left of it
     assert far[0] < line < far[1]
+
+
+def test_a_comets_ring_keeps_to_its_track_whatever_single_frames_show():
+    """Its sightings scatter by ten pixels; a mover's ring goes from one to the next."""
+    changes = {
+        "change": [0, 1], "kind": ["comet", "mover"], "first_frame": [0, 0], "last_frame": [20, 20], "snr": [9.0, 8.0],
+        "x_pix": [100.0, 300.0], "y_pix": [50.0, 60.0], "x_end_pix": [140.0, 340.0], "y_end_pix": [60.0, 80.0],
+    }  # fmt: skip
+    seen = {
+        "change": [0, 0, 1, 1], "frame": [5, 15, 5, 15], "x_pix": [122.0, 121.0, 309.0, 331.0],
+        "y_pix": [44.0, 66.0, 65.0, 76.0],
+    }  # fmt: skip
+    comet, mover = marks._seen(changes, seen, 10, (2.0, -1.0))
+    assert (comet.x, comet.y) == pytest.approx((118.0, 56.0))
+    assert comet.tail == pytest.approx(np.array([[108.0, 53.5]]))
+    assert (mover.x, mover.y) == pytest.approx((318.0, 71.5))

@@ -53,7 +53,7 @@ difflapse.ChangeList = (() => {
       this.kinds = [...new Set(night.changes.map((change) => change.kind))].sort();
       this.hiddenKinds = new Set();
       place.append(el("div", { class: "heading" },
-        el("h2", { id: "changes-title" }, "What changed ", el("span", { class: "count" }, String(night.changes.length))),
+        el("h2", { id: "changes-title" }, "What changed ", el("span", { class: "count" }, night.changesNote || !night.hasChanges ? "–" : String(night.changes.length))),
         night.highlights ? el("a", { href: difflapse.source(night.highlights) }, "Highlights, a movie") : ""));
       if (!night.changes.length) {
         place.append(el("p", { class: "empty" }, night.changesNote ? `Not looked for: ${night.changesNote}.` : night.hasChanges
@@ -161,7 +161,7 @@ difflapse.VaryingList = (() => {
         place.append(el("p", { class: "quiet" }, `Beside what changed, none of ${plural(tested, "star")} does.`));
         return;
       }
-      place.append(el("p", { class: "quiet" }, `No single difference shows it surely, the whole night's light does. Of ${plural(tested, "star")} noise would list ${falseAlarms} on average.`));
+      place.append(el("p", { class: "quiet" }, `What single differences show there is too little or too uneven to be listed as a change, but its light through the whole night departs from that of stars like it. Of ${plural(tested, "star")} noise would list ${falseAlarms} on average.`));
       this.table = el("table", { class: "changes" });
       place.append(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "varying-title" }, this.table));
       this.select(null);

@@ -3,7 +3,7 @@
 /* What a spot without a ring is: noise, or a sighting that was looked at and refused, and why. */
 difflapse.Spots = (() => {
   const { el, Event, plural } = difflapse;
-  const NOTHING = "nothing speaks against it, but it is too weak, or was seen too seldom, to be believed";
+  const NOTHING = "nothing speaks against it, but it was seen too seldom, or is too weak, to be believed: what a single frame shows may be anything";
 
   class Spots {
     /* Sightings came, or are to be marked, or no more. */
