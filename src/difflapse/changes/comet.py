@@ -38,7 +38,7 @@ _PART = (0.4, 2.0)
 _LEAST_ALONE = (10.0, 3.0)
 """Of all frames, and of each half of the night by itself, beside what its surroundings show along the same track: the
 edge of a sensor that drifted through a field had 3.7 and 1.1, ridges have up to 9.7; of 25 simulated comets, as faint
-as are found, the least had 15 and 4."""
+as are found, the least had 15 and 5.7."""
 _CANDIDATES = 8
 _BAND = 24
 """Rows of the sum along a motion that are made for all motions, then the next."""
