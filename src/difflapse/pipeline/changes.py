@@ -173,6 +173,8 @@ def judge_night(
     for c in link(sightings, times, reach, claimed, moving=False):
         if c.kind == "transient" and refuse.rests_on_sensor(sightings, c.members):
             sightings = _flagged(sightings, c.members, HOT)
+        elif c.kind == "transient" and refuse.lacks_light(sightings, c.members):
+            sightings = _flagged(sightings, c.members, STAR)
         else:
             changes.append(c)
     single = [c for c in changes if c.kind == "unknown"]

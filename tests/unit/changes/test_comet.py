@@ -93,6 +93,47 @@ def test_a_light_of_half_the_night_is_none() -> None:
         find_comet(sky(3) + light, t)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_ridge_that_moves_is_none(seed: int) -> None:
+    """It is no brighter than its surroundings along the same track: an edge, or stray light."""
+    t = times(seed)
+    gy, gx = np.indices(SHAPE)
+    x = 47 + 6 * (t - t.mean()) / np.ptp(t)
+    ridge = 5 * np.exp(-0.5 * ((gx - x[:, None, None]) / 1.3) ** 2 - 0.5 * ((gy - 30) / 14) ** 2)
+    with pytest.raises(InputError, match="beside what its surroundings show"):
+        find_comet((sky(seed) + ridge).astype(np.float32), t)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_light_that_grows_beside_a_shade_is_none(seed: int) -> None:
+    """From the middle of the night on: the first half by itself shows nothing that moves."""
+    t = times(seed)
+    grown = np.clip((t - t[10]) / (t[-1] - t[10]), 0, 1)[:, None, None]
+    still = np.full(N, 30.0)
+    pictures = sky(seed) + grown * (coma(still + 19, still, peak=30.0) - coma(still + 15, still, peak=30.0))
+    with pytest.raises(InputError, match="in one half of the night by itself"):
+        find_comet(pictures.astype(np.float32), t)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 7])
+def test_a_slow_one_is_found_less_than_its_width_from_where_it_began(seed: int) -> None:
+    t = times(seed)
+    x, y = moving(seed, t)
+    x, y = (v.mean() + 0.3 * (v - v.mean()) for v in (x, y))
+    found = find_comet(sky(seed) + coma(x, y, peak=30.0), t)
+    assert np.hypot(*(np.array(found.at(t)) - (x, y))).max() < 3.5 * found.uncertainty
+    assert np.hypot(found.rate_x, found.rate_y) * np.ptp(t) < 3.4
+
+
+@pytest.mark.parametrize("peak", [12.0, 30.0])
+def test_a_wide_one_does_not_hide_itself_from_its_surroundings(peak: float) -> None:
+    t = times(0)
+    x, y = moving(0, t)
+    found = find_comet(sky(0) + coma(x, y, peak=peak, width=12.0), t)
+    assert found.width > 5
+    assert np.hypot(*(np.array(found.at(t)) - (x, y))).max() < 4.5 * found.uncertainty
+
+
 def test_a_satellite_does_not_hide_it() -> None:
     t = times(4)
     x, y = moving(4, t)

@@ -245,6 +245,27 @@ def test_two_sightings_that_fit_one_pixel_and_no_place_of_the_sky_are_the_sensor
     assert not refuse.rests_on_sensor(star, at)
 
 
+@pytest.mark.parametrize(
+    "snr, flux, lacks",
+    [
+        ((5.8, 6.3), (5.0, -243.0), True),  # a bright star's wing
+        ((5.8, 6.3), (610.0, -80.0), False),  # one of two spoilt, by a star in its ring
+        ((-5.8, -6.3), (31.0, 480.0), True),  # darker, and brighter in its own pixels
+        ((-5.8, -6.3), (-500.0, -480.0), False),
+        ((5.8, -6.3), (5.0, -243.0), False),  # it shines and fades: no sign is its own
+        ((5.8, 6.3), (np.nan, np.nan), False),
+        ((5.8, 6.3), (np.nan, -243.0), True),
+    ],
+)
+def test_what_its_own_pixels_contradict_lacks_light(
+    snr: tuple[float, float], flux: tuple[float, float], lacks: bool
+) -> None:
+    """Among others, that are not asked."""
+    place = points((20, 30, 5.0), (200, 30, snr[0]), (200, 30, snr[1]), (90, 90, -7.0))
+    told = replace(place, flux=np.array([700.0, *flux, 900.0]), flux_err=np.array([90.0, 88.7, 91.5, 85.0]))
+    assert refuse.lacks_light(told, np.array([1, 2])) == lacks
+
+
 def test_how_sharp_a_point_is_its_own_pixels_tell_and_not_a_star_beside_it() -> None:
     """A pixel 4 px from a star ten times as bright."""
     data = native()
