@@ -302,7 +302,8 @@ def test_a_spot_without_a_ring_says_why_it_was_refused(
         "1 within a star's error",
         "1 a hot pixel: it stays",
         "1 a <b>cosmic</b> ray",
-        "1 nothing speaks against it, but it was seen too seldom, or is too weak, to be believed: what a single frame shows may be anything",
+        "1 nothing speaks against it, but it was seen too seldom, or is too weak, to be believed: "
+        "what a single frame shows may be anything",
         "These are more than there are spots: a spot may have several reasons against it.",
     ]
     page.get_by_label("View").select_option("one:1")

@@ -71,9 +71,10 @@ def mark(
     -----
     Rings are open, wider than a star and thinner than a letter, so that what they show stays free; movers and comets
     draw a tail of dots through where they were seen before, which ends at the ring; streaks lie between two lines.
-    Between two sightings a mover's ring is where a straight track has it; a comet's keeps to its track throughout. A name takes the first of eight places
-    about its ring where it covers neither another ring or streak nor another name; where there is none, the ring stays
-    unnamed. Where a thing was not sighted in the frame itself, its ring is dimmer. 20 changes: about 3 ms a frame.
+    Between two sightings a mover's ring is where a straight track has it; a comet's keeps to its track throughout. A
+    name takes the first of eight places about its ring where it covers neither another ring or streak nor another
+    name; where there is none, the ring stays unnamed. Where a thing was not sighted in the frame itself, its ring is
+    dimmer. 20 changes: about 3 ms a frame.
     """
     if layout.labels != "full":
         return
