@@ -462,9 +462,8 @@ def _are_there(
         away = np.hypot(sightings.x[rows] - x[s], sightings.y[rows] - y[s])
         near = rows[away < 2.0 * fwhm]
         if len(near) >= 2:
-            weight = sightings.snr[near] ** 2
-            mx = float((weight * sightings.x[near]).sum() / weight.sum())
-            my = float((weight * sightings.y[near]).sum() / weight.sum())
+            # Not their mean: one strong particle beside a star would be a changing thing there.
+            mx, my = float(np.median(sightings.x[near])), float(np.median(sightings.y[near]))
             if np.hypot(mx - x[s], my - y[s]) > _BESIDE * fwhm:
                 continue
         keep.append(i)

@@ -34,6 +34,13 @@ def test_a_star_varies_where_its_change_is_seen_and_not_beside_it() -> None:
     assert kept(sightings(1.9, -1.5, 40.0)) == []
 
 
+def test_one_particle_beside_a_star_does_not_make_it_another_things_light() -> None:
+    """It outshines all sightings of the star together."""
+    seen = sightings(0.1, 0.1, 9.0)
+    seen.x[2], seen.snr[2] = 302.9, 60.0
+    assert kept(seen) == [0]
+
+
 def test_weak_or_refused_sightings_do_not_tell_whose_a_change_is() -> None:
     assert kept(sightings(1.9, -1.5, 6.0)) == [0]
     assert kept(sightings(1.9, -1.5, 40.0, COSMIC)) == [0]
