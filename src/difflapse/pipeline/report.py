@@ -191,7 +191,7 @@ def page_data(night: Night) -> dict[str, Any]:
     frames = _frames(night)
     record = _json_or_none(night.folder / "transforms.json")
     stars, changes, sightings = (_table(night, name) for name in ("stars", "changes", "detections"))
-    told_changes = _changes(night.folder, changes)
+    told_changes = _changes(night.folder, changes, sightings)
     told_varying = _varying(night)
     curves, chunks = _curves(night.folder, stars, [*told_changes, *told_varying["stars"]])
     data: dict[str, Any] = {
@@ -311,16 +311,23 @@ def _palette() -> dict[str, Any]:
     }
 
 
-def _changes(folder: Path, table: Table | None) -> list[dict[str, Any]]:
-    """Rows of `changes.ecsv`, each with the name of its clip where there is one."""
+def _changes(folder: Path, table: Table | None, sightings: Table | None) -> list[dict[str, Any]]:
+    """Rows of `changes.ecsv`, each with the name of its clip where there is one, and the frames on which it was sighted
+    first and last: what varies all night is in the table for all of it.
+    """
     if table is None:
         return []
+    owner, frame = (
+        np.asarray([] if sightings is None else sightings[name], int) for name in ("change", "frame")
+    )
     told = []
     for row in table:
         item = {name: _value(row[name]) for name in table.colnames}
         number, kind = int(item["change"]), str(item.get("kind") or "unknown")
         name = str(item.get("name") or f"{kind} {number}")
-        item.update(change=number, kind=kind, name=name, clip=_clip(folder, number, name))
+        own = frame[owner == number]
+        seen = [int(own.min()), int(own.max())] if len(own) else [item["first_frame"], item["last_frame"]]
+        item.update(change=number, kind=kind, name=name, clip=_clip(folder, number, name), seen=seen)
         told.append(item)
     return told
 

@@ -76,6 +76,18 @@ def test_changing_stars_keep_their_curves_first(run: Path) -> None:
     told = data["night"]
     assert told["changes"][0]["clip"] == "clips/variable-0.mp4"
     assert told["changes"][0]["name"] == "variable 0"
+    assert told["changes"][0]["seen"] == [0, 4]
+    seen = {
+        "change": [0, -1, 0, 0],
+        "frame": [3, 0, 1, 2],
+        "x_pix": [9.0] * 4,
+        "y_pix": [9.0] * 4,
+        "snr": [8.0] * 4,
+    }
+    Table({**seen, "flux_adu": [1.0] * 4, "flux_err_adu": [1.0] * 4, "flags": [0] * 4}).write(
+        run / "detections.ecsv", format="ascii.ecsv", overwrite=True
+    )
+    assert page_data(Night(run))["night"]["changes"][0]["seen"] == [1, 3]
     # The variable, then the flagged one, then by brightness.
     assert told["curves"]["stars"][:3].tolist() == [7, 2, 0]
     assert data["stars"]["x_pix"][1] == 11.25

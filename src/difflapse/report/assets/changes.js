@@ -11,6 +11,12 @@ difflapse.marks = (night) => {
   });
   for (const own of sightings.values()) own.sort((a, b) => a.frame - b.frame);
 
+  /* Where a comet's track has it: of a coma single frames say little. */
+  function onTrack(change, frame) {
+    const share = (frame - change.first_frame) / Math.max(change.last_frame - change.first_frame, 1);
+    return { x: change.x_pix + share * (change.x_end_pix - change.x_pix), y: change.y_pix + share * (change.y_end_pix - change.y_pix) };
+  }
+
   /* A place for a frame between sightings: on the line between them for what moves, else where it was. */
   function placed(change, own, frame) {
     const after = own.findIndex((one) => one.frame > frame);
@@ -27,7 +33,8 @@ difflapse.marks = (night) => {
     const within = frame >= change.first_frame && frame <= change.last_frame;
     if (!seen && !within && !["variable", "star"].includes(change.kind)) return [];
     if (frame < 0) return [];
-    const place = seen || placed(change, own, frame);
+    const tracked = change.kind === "comet" && known(change.x_end_pix);
+    const place = tracked ? onTrack(change, frame) : seen || placed(change, own, frame);
     let end = seen && known(seen.end[0]) ? seen.end : null;
     if (!end && change.kind === "streak" && known(change.x_end_pix) && frame === change.first_frame) {
       end = [change.x_end_pix, change.y_end_pix];
@@ -83,8 +90,8 @@ difflapse.ChangeList = (() => {
         : known(c.rate_pix_per_hour) ? `${figure(c.rate_pix_per_hour)} px/h` : "");
       return [
         { key: "name", label: "Name", of: (c) => difflapse.shortName(c) },
-        { key: "first_frame", label: "Seen", of: (c) => c.first_frame,
-          text: (c) => (c.first_frame === c.last_frame ? time(c.first_frame) : `${time(c.first_frame)}–${time(c.last_frame)}`) },
+        { key: "seen", label: "Seen", of: (c) => c.seen[0],
+          text: ({ seen: [first, last] }) => (first === last ? time(first) : `${time(first)}–${time(last)}`) },
         { key: "n_detections", label: "Sighted", of: (c) => c.n_detections, text: (c) => String(c.n_detections || ""), number: true, wide: true },
         { key: "snr", label: "S/N", of: (c) => Math.abs(c.snr), text: (c) => number(c.snr, 1), number: true },
         { key: "amplitude_mag", label: "Ampl.", of: (c) => c.amplitude_mag, text: (c) => (known(c.amplitude_mag) ? `${number(c.amplitude_mag, 2)} mag` : ""), number: true, wide: true },
@@ -333,7 +340,7 @@ difflapse.Selection = (() => {
       if (clip) clip.muted = true; // by script the attribute alone does not do it
       const acts = [el("button", { type: "button", onclick: () => this.lookWanted.tell(x, y, change) }, "Zoom to it")];
       if (change && change.kind !== "star") {
-        for (const [label, frame] of [["First seen", change.first_frame], ["Last seen", change.last_frame]]) {
+        for (const [label, frame] of [["First seen", change.seen[0]], ["Last seen", change.seen[1]]]) {
           acts.push(el("button", { type: "button", onclick: () => this.frameWanted.tell(frame) }, label));
         }
       }

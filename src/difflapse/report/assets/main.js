@@ -76,7 +76,7 @@ difflapse.source = (() => {
     else selection.change(change);
     if (!view) return;
     view.select(change);
-    if (jump && !star && (view.number < change.first_frame || view.number > change.last_frame)) show(change.first_frame);
+    if (jump && !star && (view.number < change.seen[0] || view.number > change.seen[1])) show(change.seen[0]);
   }
   list.picked.listen((change) => choose(change, true));
   varying.picked.listen((star) => choose(star, true));
