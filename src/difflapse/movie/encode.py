@@ -57,7 +57,7 @@ class Codec:
 
 _FASTSTART = {"movflags": "+faststart"}
 # Noise does not move by parts of a pixel, for the frames are aligned. Arithmetic coding would take a third more time to
-# make the file an eighth smaller. Colour is coded finer than is usual, or a tint spreads over grey from where a star is.
+# make the file an eighth smaller. Colour is coded finer than is usual, or tints spread over grey from where a star is.
 _X264 = "me=dia:subme=0:partitions=none:weightp=0:cabac=0:chroma-qp-offset=-6"
 _STILL = {
     # What stays needs no looking ahead to be found, nor to be smoothed: the same likeness in the same room.
