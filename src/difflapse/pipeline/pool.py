@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from types import TracebackType
 from typing import Any
 
@@ -358,12 +358,21 @@ def _turn_to(task: str) -> None:
 def _prepare_worker() -> None:
     # Ctrl-C reaches the whole group; the main process decides what to do, workers finish their frame.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _keep_memory()
     if os.environ.get("PYTHONWARNINGS") == "ignore":  # a copy has what the program told itself, not this
         warnings.simplefilter("ignore")
     import cv2
 
     cv2.setNumThreads(1)
+
+
+def _end_with_parent() -> None:
+    """Wait until the main process is gone, however it ended, and go too: nobody else would ever end this one."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _keep_memory() -> None:

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -191,6 +192,48 @@ def test_workers_keep_the_memory_of_arrays(two: Pool) -> None:
 def test_libraries_of_workers_have_no_threads_of_their_own(two: Pool) -> None:
     name = "OPENBLAS_NUM_THREADS"
     assert dict(two.run(chores.environment, [(name,)])) == {0: os.environ.get(name, "1")}
+
+
+_KILLED = """
+import os, signal, sys
+import chores
+from difflapse.pipeline.pool import Pool
+
+pool = Pool(2)
+print(*{pid for _, pid in pool.run(chores.who, [(k,) for k in range(40)])}, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_workers_go_with_a_process_that_is_killed(threads: str, tmp_path: Path) -> None:
+    """They would wait for work for ever, and keep a gigabyte each."""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    quiet = {f"{library}_NUM_THREADS": threads for library in ("OPENBLAS", "MKL", "OMP")}
+    with (tmp_path / "told").open("w") as file:  # a pipe would end with the last worker
+        told = subprocess.run(
+            [sys.executable, "-c", _KILLED], env={**os.environ, **quiet, "PYTHONPATH": path},
+            stdout=file, timeout=300, check=False,
+        )  # fmt: skip
+    workers = [int(pid) for pid in (tmp_path / "told").read_text().split()]
+    assert workers and told.returncode == -9
+    for _ in range(200):
+        left = [pid for pid in workers if _lives(pid)]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert left == []
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # One that ended may wait for somebody to ask how.
+    state = Path(f"/proc/{pid}/stat")
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
 
 
 _PARENTS = """
