@@ -134,7 +134,7 @@ def test_stars_behind_a_mover_are_not_its_own_light(
     light = 10 ** (-0.4 * float(row["mag"])) * 120  # adu in the run's own, wider or narrower, circle
     assert light > 2000
     known = np.isfinite(curve.flux)
-    assert known.sum() >= 7
+    assert known.sum() >= 6  # half of the frames: in the others it is too near this star or another
     pull = curve.flux[known] / curve.error[known]
     assert np.abs(curve.flux[known]).max() < 0.25 * light
     assert np.abs(pull).max() < 5

@@ -27,8 +27,6 @@ SMALL_NIGHT = 30_000_000
 _PROCESS = 250_000_000
 """A process with its libraries loaded."""
 _DEFAULT = 3_000_000_000
-_JUDGED = 150
-"""Bytes for each star on each frame while light curves are judged."""
 _COMET_COPIES = 6
 """Of the small pictures that a comet is looked for on."""
 
@@ -95,7 +93,7 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
         worker += min(KEPT, 4 * (worker - _PROCESS) // 5)
     waiting = 25_000_000 * (workers + 1) * (CHUNK if mode in ("running", "rolling") and workers > 1 else 1)
     sums = min(MOST_SUMS, len(sequence.frames) * min(MOST_STARS, product // 100)) * options.changes
-    main = _PROCESS + max(100_000_000, _JUDGED * sums) + picture + waiting
+    main = _PROCESS + 100_000_000 + picture + waiting
     if options.follow == ("comet",):
         main += _COMET_COPIES * 4 * COMET_FRAMES * native // CELL**2
     peak = (

@@ -48,7 +48,7 @@ def test_the_faint_stars_that_are_kept_are_those_that_look_variable():
     chance[[3, 80, 99]] = 1e-6
     chance[90] = np.nan
     none = np.zeros(n)
-    judged = Variability(np.arange(n), none, none, chance, none, none, none, none, 99)
+    judged = Variability(np.arange(n), none, none, chance, none, none, none, none, none, 99)
     assert list(kept_stars(judged, 10, 105)) == [*range(10), 80, 99]
 
 
