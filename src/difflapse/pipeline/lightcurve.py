@@ -10,7 +10,7 @@ import numpy as np
 
 from difflapse.errors import InputError, MissingDependencyError, OptionError
 from difflapse.io.products import CREATOR
-from difflapse.pipeline.tables import read_record
+from difflapse.pipeline.tables import why_not_asked
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -31,8 +31,8 @@ def read_stars(folder: Path) -> Table:
 
     path = folder / "stars.ecsv"
     if not path.exists():
-        if (folder / "run.toml").exists() and not read_record(folder).get("changes", True):
-            raise InputError(f"{folder} has no stars.ecsv: only the movie was asked for", "run with changes")
+        if reason := why_not_asked(folder):
+            raise InputError(f"{folder} has no stars.ecsv: {reason}", "run with changes")
         raise InputError(
             f"{folder} has no stars.ecsv: no star was measured, or an older version ran",
             "frames.ecsv says how many stars each frame has",

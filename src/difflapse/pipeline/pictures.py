@@ -75,11 +75,8 @@ def kept(night: Night, k: int) -> np.ndarray:
 def difference_bytes(frames: int, shape: tuple[int, int], options: RunOptions) -> int:
     """What the differences take on scratch: one byte a pixel; 0 where no clips are made, or it would be too much."""
     size = frames * shape[0] * shape[1]
-    return (
-        size
-        if options.changes and options.reel and options.diff != "none" and size <= MOST_DIFFERENCES
-        else 0
-    )
+    clips = options.changes and options.reel and options.diff != "none"
+    return size if clips and size <= MOST_DIFFERENCES else 0
 
 
 def keep_difference(night: Night, k: int, result: Difference | None, vmax: float) -> None:

@@ -13,7 +13,14 @@ import numpy as np
 from difflapse.errors import DifflapseError, InputError
 from difflapse.model import Transform
 from difflapse.pipeline.config import RunOptions
-from difflapse.pipeline.tables import read_json, read_products, read_record, read_transform, tell_depth
+from difflapse.pipeline.tables import (
+    read_json,
+    read_products,
+    read_record,
+    read_transform,
+    tell_depth,
+    why_not_asked,
+)
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData
@@ -254,11 +261,7 @@ class Night:
     @functools.cached_property
     def not_asked(self) -> str:
         """Why nothing that changed was looked for, where the run was not asked to; empty where it was."""
-        try:
-            asked = read_record(self.folder).get("changes", True)
-        except InputError:
-            return ""
-        return "" if asked else "only the movie was asked for"
+        return why_not_asked(self.folder)
 
     def _change_table(self, name: str) -> Table:
         from astropy.table import Table

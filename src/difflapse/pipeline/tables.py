@@ -284,6 +284,15 @@ def read_products(folder: Path) -> list[str]:
     return list(read_record(folder).get("provenance", {}).get("products", []))
 
 
+def why_not_asked(folder: Path) -> str:
+    """Why nothing that changed was looked for, where the run was not asked to; empty where it was."""
+    try:
+        asked = read_record(folder).get("changes", True)
+    except InputError:
+        return ""
+    return "" if asked else "only the movie was asked for"
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """A folder's `run.toml`; raises InputError where that cannot be read."""
     import tomllib
