@@ -25,7 +25,7 @@ def stage_costs(source: Path, out: Path) -> dict[str, float]:
 
     import difflapse
     from difflapse.pipeline import report, stages
-    from difflapse.pipeline import run as running
+    from difflapse.pipeline import sequences as running
 
     cv2.setNumThreads(1)
     spent: dict[str, float] = {}
@@ -42,7 +42,7 @@ def stage_costs(source: Path, out: Path) -> dict[str, float]:
 
     table = tuple(dataclasses.replace(s, work=timed(s.name, s.work)) for s in stages.STAGES)
     plan = running.plan_groups
-    running.plan_groups = lambda: plan(table)
+    running.plan_groups = lambda *_: plan(table)
     try:
         shutil.rmtree(out, ignore_errors=True)
         difflapse.run(source, out, workers=1)

@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from difflapse.pipeline.report import remake
-from difflapse.pipeline.tables import read_json
+from difflapse.pipeline.written import read_json
 
 from .conftest import MID, SHAPE, grey
 from .marionette import Firefox

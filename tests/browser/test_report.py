@@ -17,7 +17,7 @@ from astropy.wcs import WCS
 from PIL import Image
 
 from difflapse.pipeline.report import remake
-from difflapse.pipeline.tables import read_json
+from difflapse.pipeline.written import read_json
 
 pytestmark = pytest.mark.browser
 

@@ -52,7 +52,7 @@ def test_the_same_movie_comes_out_again_and_nothing_is_found(
 
     for module, name in [
         (tasks, "find_stars"), (tasks, "locate"), (tasks, "scale_from_stars"),
-        (night_stages, "measure_defects"), (night_stages, "one_lens"),
+        (night_stages, "search_sensor"), (night_stages, "one_lens"),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, never)
     path = make_movie(finished.out, {"workers": 1})

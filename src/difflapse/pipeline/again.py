@@ -30,8 +30,8 @@ from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Canvas, Reference, SkyPlace
 from difflapse.pipeline.stages import STAGES, Group, plan_groups
 from difflapse.pipeline.state import NAME, SECOND_PASS, State, load_state
-from difflapse.pipeline.tables import read_record
 from difflapse.pipeline.tasks import forget_pictures
+from difflapse.pipeline.written import read_record
 
 _CROP = ("center", "size", "roi")
 NAMED = ("reference", "template")
@@ -110,7 +110,7 @@ class Again:
 
     def run(self, stages: Sequence[str], only: Sequence[int] | None = None) -> None:
         """Take its frames (or `only` some) through the named stages; raises what a run would raise."""
-        from difflapse.pipeline.run import each
+        from difflapse.pipeline.sequences import each
 
         desk = self.desk
         before = dict(desk.failed)

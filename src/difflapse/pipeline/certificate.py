@@ -25,7 +25,7 @@ from difflapse.errors import OutputError, PrecisionError
 from difflapse.io.products import atomic
 from difflapse.model import Alignment, FrameFacts, Stars
 from difflapse.pipeline.folder import add_products
-from difflapse.pipeline.tables import read_record
+from difflapse.pipeline.written import read_record
 
 if TYPE_CHECKING:
     from astropy.table import Table

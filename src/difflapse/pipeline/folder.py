@@ -12,7 +12,7 @@ from pathlib import Path
 from difflapse.errors import DISK_FULL, InputError, OutputError
 from difflapse.io.products import write_toml
 from difflapse.io.source import is_url
-from difflapse.pipeline.tables import read_json, read_products, read_record
+from difflapse.pipeline.written import read_json, read_products, read_record
 
 STAGING = ".difflapse-part-"
 _FIXED = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from difflapse.errors import InputError, MissingDependencyError, OptionError
 from difflapse.io.products import CREATOR
-from difflapse.pipeline.tables import why_not_asked
+from difflapse.pipeline.written import why_not_asked
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -12,9 +12,10 @@ from difflapse.model import Inventory, Sequence
 from difflapse.mosaic import channels
 from difflapse.pipeline.config import RunOptions, parse_memory
 from difflapse.pipeline.crop import typical_frame
+from difflapse.pipeline.defects import DEFECT_FRAMES
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import CELL, COMET_FRAMES
-from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, mode_for
+from difflapse.pipeline.night_stages import TEMPLATE_FRAMES, mode_for
 from difflapse.pipeline.pictures import difference_bytes, kept_bytes, movie_layout
 from difflapse.pipeline.plant import planted_bytes
 from difflapse.pipeline.pool import KEPT, Pool, cores

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,12 +13,10 @@ from difflapse.align.lens import one_lens
 from difflapse.difference import Noise, fit_offset
 from difflapse.difference.noise import joint_correlation
 from difflapse.errors import FrameError, InputError, OptionError
-from difflapse.io.fits import compact, read_frame
-from difflapse.measure import Defects, common_clip_level, is_plausible, saturation_of
-from difflapse.measure import find_defects as measure_defects
+from difflapse.measure import Defects
 from difflapse.measure.mesh import constant, mean
-from difflapse.measure.transfer import Transfer, photon_transfer
-from difflapse.model import Frame, Inventory, Quality
+from difflapse.measure.transfer import Transfer
+from difflapse.model import Inventory, Quality
 from difflapse.mosaic import channels
 from difflapse.movie.diverging import ENDS, VMAX
 from difflapse.pipeline import cube, encode, moving, pictures, sensor, tasks
@@ -27,6 +24,7 @@ from difflapse.pipeline import foreign as foreign_template
 from difflapse.pipeline.config import OF_TEMPLATE, RunOptions
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.crop import cut_note, product_grid, without_crop
+from difflapse.pipeline.defects import search_sensor
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.drawing import night_stretch, sky_level
 from difflapse.pipeline.external import external_of, frame_named, lay_on_external
@@ -38,7 +36,6 @@ from difflapse.pipeline.tasks import CHUNK
 
 TEMPLATE_FRAMES = 12
 """Frames in a template at most: more add cost, and hardly any depth to a difference."""
-DEFECT_FRAMES = 6
 FEWEST_FOR_TEMPLATE = 4
 _FEW_STARS = 10
 """Stars on the frame that has most, below which a night has none."""
@@ -47,13 +44,13 @@ _STARLESS = 5.0
 
 
 def find_defects(desk: Desk) -> None:
-    """Find hot and dead pixels from a few frames spread over the night.
+    """Find hot and dead pixels from a few frames spread over the night, unless that was begun already.
 
     In threads of this process: it has nothing else to do, and workers may still be busy with their imports.
     """
     night = desk.night
     desk.progress.start("sensor", 1)
-    result = guarded(_defects_task, night, desk.pool.workers)
+    result = desk.take("sensor") or guarded(search_sensor, night.frames, desk.pool.workers)
     if isinstance(result, FrameError):
         desk.progress.note(f"hot and dead pixels were not looked for: {result.message}")
         result = Defects.none(), Transfer(reason=result.message)
@@ -246,36 +243,6 @@ def make_template(desk: Desk) -> None:
             "carried",
             {k: {name: desk.value(name, k) for name in ("alignment", "quality", "scale")} for k in used},
         )
-
-
-def _defects_task(night: Night, threads: int) -> tuple[Defects, Transfer]:
-    """Read a few frames and compare them, for defects and noise; frames that cannot be read do not count."""
-    n = len(night.frames)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, DEFECT_FRAMES)).round().astype(int))
-    with ThreadPoolExecutor(threads) as pool:
-        read = [frame for frame in pool.map(lambda k: _readable(night, k), chosen) if frame is not None]
-    facts = night.frames[0]
-    defects = measure_defects(read, facts.mosaic, threads=threads)
-    # A hot pixel is not saturated, nor is a column that is stuck.
-    cut = common_clip_level(read, np.unique(defects.y * facts.shape[1] + defects.x))
-    defects = replace(defects, cut_adu=cut, header_holds=is_plausible(facts, read))
-    saturation = saturation_of(facts, cut, defects.header_holds)
-    return defects, photon_transfer(read, facts.mosaic, facts.bias_adu, saturation)
-
-
-def _readable(night: Night, k: int) -> np.ndarray | None:
-    """A frame's pixels; None if it cannot be read or has too many bad ones."""
-    try:
-        frame = read_frame(night.frames[k])
-    except FrameError:
-        return None
-    return _filled(frame) if frame.mask is None or frame.mask.mean() < 0.1 else None
-
-
-def _filled(frame: Frame) -> np.ndarray:
-    """A frame's pixels in a small type, bad ones at the median."""
-    data = compact(frame.data)
-    return data if frame.mask is None else np.where(frame.mask, np.median(data), data).astype(data.dtype)
 
 
 def _ranked(desk: Desk, alive: list[int]) -> list[int]:

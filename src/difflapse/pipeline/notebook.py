@@ -127,7 +127,7 @@ def _image(night: Night, kind: str, frame: int | None) -> tuple[np.ndarray, str]
 
 def _mark(ax: Any, night: Night, frame: int | None) -> None:
     """Rings about changes, where they were first seen, with their kind and number."""
-    from difflapse.pipeline.tables import read_json
+    from difflapse.pipeline.written import read_json
 
     changes = _changes(night)
     if changes is None:

@@ -17,7 +17,7 @@ from difflapse.io.source import is_url
 from difflapse.model import Frame, bits
 from difflapse.mosaic import bin_image, superpixels
 from difflapse.pipeline.results import Night, RunFrame
-from difflapse.pipeline.tables import read_json, read_record
+from difflapse.pipeline.written import read_json, read_record
 
 if TYPE_CHECKING:
     from difflapse.pipeline.certificate import Certificate

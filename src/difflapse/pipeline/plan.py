@@ -16,12 +16,13 @@ from difflapse.pipeline import folder, stamps
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.crossmatch import check_crossmatch
+from difflapse.pipeline.defects import DEFECT_FRAMES
 from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.foreign import check_template
 from difflapse.pipeline.memory import choose_workers, foresee
-from difflapse.pipeline.night_stages import DEFECT_FRAMES, TEMPLATE_FRAMES, check_reference, mode_for
+from difflapse.pipeline.night_stages import TEMPLATE_FRAMES, check_reference, mode_for
 from difflapse.pipeline.pictures import movie_layout
 from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS

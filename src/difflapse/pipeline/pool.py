@@ -35,6 +35,13 @@ _OLD_LIBRARY = (2, 35)
 """Before this version the C library heeds no larger threshold than 32 MiB."""
 
 
+LOST = (
+    "a worker process was ended from outside, most likely for lack of memory",
+    "try fewer --workers, or a smaller --memory",
+)
+"""What is said of it, and what to try."""
+
+
 def _threshold() -> int:
     """Bytes from which on an array is not taken from the heap."""
     version = re.match(r"(\d+)\.(\d+)", platform.libc_ver()[1])
@@ -306,10 +313,7 @@ def _whole() -> Iterator[None]:
     try:
         yield
     except BrokenProcessPool:
-        raise DifflapseError(
-            "a worker process was ended from outside, most likely for lack of memory",
-            "try fewer --workers, or a smaller --memory",
-        ) from None
+        raise DifflapseError(*LOST) from None
 
 
 def guarded(task: Callable[..., Any], *job: Any) -> Any:
@@ -355,11 +359,16 @@ def _turn_to(task: str) -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
-def _prepare_worker() -> None:
+def prepare_copy() -> None:
+    """Make this process one that works for another."""
     # Ctrl-C reaches the whole group; the main process decides what to do, workers finish their frame.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _keep_memory()
+
+
+def _prepare_worker() -> None:
+    prepare_copy()
     if os.environ.get("PYTHONWARNINGS") == "ignore":  # a copy has what the program told itself, not this
         warnings.simplefilter("ignore")
     import cv2

@@ -20,7 +20,7 @@ from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.folder import add_products
 from difflapse.pipeline.pool import guarded
 from difflapse.pipeline.results import Night, Run, open_run
-from difflapse.pipeline.tables import read_json, read_record
+from difflapse.pipeline.written import read_json, read_record
 
 if TYPE_CHECKING:
     from astropy.table import Table

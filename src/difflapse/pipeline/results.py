@@ -13,14 +13,8 @@ import numpy as np
 from difflapse.errors import DifflapseError, InputError
 from difflapse.model import Transform
 from difflapse.pipeline.config import RunOptions
-from difflapse.pipeline.tables import (
-    read_json,
-    read_products,
-    read_record,
-    read_transform,
-    tell_depth,
-    why_not_asked,
-)
+from difflapse.pipeline.tables import read_transform, tell_depth
+from difflapse.pipeline.written import read_json, read_products, read_record, why_not_asked
 
 if TYPE_CHECKING:
     from astropy.nddata import CCDData

@@ -28,7 +28,7 @@ from difflapse.pipeline.products import wait_for_files
 from difflapse.pipeline.progress import Progress, Silence
 from difflapse.pipeline.records import Scene
 from difflapse.pipeline.state import NAME, SECOND_PASS, load_state
-from difflapse.pipeline.tables import read_json, read_record
+from difflapse.pipeline.written import read_json, read_record
 
 SIGMAS = 1e-3
 """By how much pixels may differ, in units of their own noise: what another machine's rounding may do."""

@@ -17,7 +17,7 @@ from difflapse.errors import InputError, OutputError, PrecisionError
 from difflapse.io.products import write_json, write_table, write_toml
 from difflapse.model import Alignment, HeldOut, ProductGrid, Quality, Stars, Transform
 from difflapse.pipeline import certificate as module
-from difflapse.pipeline import tables
+from difflapse.pipeline import tables, written
 from difflapse.pipeline.certificate import judge_precision, residuals_table
 from difflapse.pipeline.folder import add_products
 
@@ -290,7 +290,7 @@ def test_figures_do_not_replace_files_of_others(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"night\.png"):
         difflapse.open_run(folder).certificate().save()
     assert (folder / "certificate" / "night.png").read_text() == "mine"
-    assert "certificate/night.png" not in tables.read_products(folder)
+    assert "certificate/night.png" not in written.read_products(folder)
 
 
 def test_tiles_of_pixels_are_no_stars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

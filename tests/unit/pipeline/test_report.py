@@ -14,7 +14,7 @@ import difflapse
 from difflapse.errors import InputError
 from difflapse.pipeline.report import page_data, remake
 from difflapse.pipeline.results import Night
-from difflapse.pipeline.tables import read_products
+from difflapse.pipeline.written import read_products
 
 
 @pytest.fixture(scope="module")

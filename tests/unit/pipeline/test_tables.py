@@ -13,7 +13,7 @@ from difflapse.errors import InputError
 from difflapse.io.products import write_table
 from difflapse.model import Alignment, LeftOut, ProductGrid, Quality, Transform
 from difflapse.model.transform import powers
-from difflapse.pipeline import tables
+from difflapse.pipeline import tables, written
 
 from .conftest import SHAPE, facts
 
@@ -154,12 +154,12 @@ def test_a_damaged_json_product_is_an_input_error(tmp_path: Path, content: str |
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=r"transforms\.json"):
-        tables.read_json(path)
+        written.read_json(path)
 
 
 def test_a_missing_run_toml_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run\.toml"):
-        tables.read_products(tmp_path)
+        written.read_products(tmp_path)
 
 
 @pytest.mark.parametrize(
