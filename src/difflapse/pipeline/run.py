@@ -16,6 +16,7 @@ from difflapse.pipeline.defects import search_sensor
 from difflapse.pipeline.early import in_copy
 from difflapse.pipeline.pool import cores, prestart
 from difflapse.pipeline.progress import Progress, Silence
+from difflapse.pipeline.solving import check_solver
 
 if TYPE_CHECKING:
     from difflapse.pipeline.results import Run
@@ -159,6 +160,7 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     started = time.monotonic()
     target = Path(out) if out is not None else folder.default_out(inputs)
     folder.check_free(target, options.overwrite)
+    _check_at_hand(options)
     several = options.workers != 1 and cores() > 1
     if several:
         prestart()  # a small night may turn out not to need it
@@ -174,6 +176,19 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
         from difflapse.pipeline.sequences import run_sequences
 
         return run_sequences(inventory, target, options, progress, sensor, started)
+
+
+def _check_at_hand(options: RunOptions) -> None:
+    """Tell before anything is read what is asked for and not there; only what is asked for is loaded to see that."""
+    check_solver(options)
+    if options.crossmatch:
+        from difflapse.pipeline.crossmatch import check_crossmatch
+
+        check_crossmatch(options)
+    if options.codec != RunOptions.codec:
+        from difflapse.movie.encode import check_codec
+
+        check_codec(options.codec)
 
 
 def _is_compiled() -> bool:

@@ -18,7 +18,6 @@ from difflapse.pipeline import folder, pictures, tables
 from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
-from difflapse.pipeline.crossmatch import check_crossmatch
 from difflapse.pipeline.desk import Desk
 from difflapse.pipeline.drawing import check_panels
 from difflapse.pipeline.external import external_of
@@ -37,7 +36,6 @@ from difflapse.pipeline.report import report_beside, write_index
 from difflapse.pipeline.results import Run
 from difflapse.pipeline.sensor import camera_record
 from difflapse.pipeline.sky import place_of
-from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.stages import Group, Scope, Stage, plan_groups, run_group, stages_of
 from difflapse.pipeline.tasks import CHUNK, forget_pictures
 
@@ -60,8 +58,6 @@ def run_sequences(
     `sensor` waits for what the first of them shows of its sensor, where that is looked for already. `started` is the
     time on `time.monotonic`.
     """
-    check_solver(options)
-    check_crossmatch(options)
     check_codec(options.codec)
     check_reference(inventory, options)
     check_follow(inventory, options)
