@@ -15,7 +15,7 @@ from difflapse.pipeline.crop import typical_frame
 from difflapse.pipeline.defects import DEFECT_FRAMES
 from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import CELL, COMET_FRAMES
-from difflapse.pipeline.night_stages import TEMPLATE_FRAMES, mode_for
+from difflapse.pipeline.night_stages import mode_for, template_size
 from difflapse.pipeline.pictures import difference_bytes, kept_bytes, movie_layout
 from difflapse.pipeline.plant import planted_bytes
 from difflapse.pipeline.pool import KEPT, Pool, cores
@@ -76,7 +76,9 @@ def foresee(sequence: Sequence, options: RunOptions, workers: int) -> Need:
     grid = foreseen_grid(sequence.frames, options)
     n_channels = len(channels(facts.mosaic))
     mode = mode_for(options, len(sequence.frames))
-    members = min(len(sequence.frames), TEMPLATE_FRAMES) if mode == "template" and not options.template else 1
+    members = (
+        template_size(len(sequence.frames), options) if mode == "template" and not options.template else 1
+    )
     native = facts.shape[0] * facts.shape[1]
     product = grid.shape[0] * grid.shape[1]
     if options.follow == ("comet",):

@@ -34,8 +34,10 @@ from difflapse.pipeline.signs import read_signs
 from difflapse.pipeline.sky import solve_alone
 from difflapse.pipeline.tasks import CHUNK
 
-TEMPLATE_FRAMES = 12
-"""Frames in a template at most: more add cost, and hardly any depth to a difference."""
+TEMPLATE_FRAMES = (8, 12)
+"""Frames in the template of a short night and of a long one: more cost time, and add hardly any depth."""
+_TO_A_MEMBER = 6
+"""Frames of a night to each of its template's, in between."""
 FEWEST_FOR_TEMPLATE = 4
 _FEW_STARS = 10
 """Stars on the frame that has most, below which a night has none."""
@@ -289,6 +291,14 @@ def check_reference(inventory: Inventory, options: RunOptions) -> None:
         )
 
 
+def template_size(frames: int, options: RunOptions) -> int:
+    """How many of a number of frames the template is made of at most; of a target that is followed it is the picture,
+    and as deep as it can be.
+    """
+    least, most = TEMPLATE_FRAMES
+    return min(frames, most if options.follow else max(least, min(most, frames // _TO_A_MEMBER)))
+
+
 def mode_for(options: RunOptions, frames: int) -> str:
     """The mode of the difference in force for a number of frames: too few make no template and no window."""
     if options.diff in ("template", "rolling") and frames < FEWEST_FOR_TEMPLATE and not options.template:
@@ -309,7 +319,7 @@ def _mode(desk: Desk, used: list[int]) -> str:
 
 
 def _choose(desk: Desk, used: list[int]) -> tuple[int, ...]:
-    """The best frame of each of `TEMPLATE_FRAMES` stretches of the night, the reference among them."""
+    """The best frame of each of `template_size` stretches of the night, the reference among them."""
     reference: Reference = desk.night.shared("reference")
     quality = {k: desk.value("quality", k) for k in used}
     brightness = {}
@@ -328,7 +338,7 @@ def _choose(desk: Desk, used: list[int]) -> tuple[int, ...]:
 
     limit = 1.6 * float(np.median([badness(k) for k in used]))
     good = [k for k in used if badness(k) <= limit or k == reference.frame]
-    parts = np.array_split(np.array(good), min(TEMPLATE_FRAMES, len(good)))
+    parts = np.array_split(np.array(good), template_size(len(good), desk.night.options))
     chosen = {reference.frame if reference.frame in part else min(part, key=badness) for part in parts}
     return tuple(sorted(int(k) for k in chosen))
 

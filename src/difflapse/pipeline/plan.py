@@ -22,7 +22,7 @@ from difflapse.pipeline.external import foreseen_grid
 from difflapse.pipeline.follow import check_follow
 from difflapse.pipeline.foreign import check_template
 from difflapse.pipeline.memory import choose_workers, foresee
-from difflapse.pipeline.night_stages import TEMPLATE_FRAMES, check_reference, mode_for
+from difflapse.pipeline.night_stages import check_reference, mode_for, template_size
 from difflapse.pipeline.pictures import movie_layout
 from difflapse.pipeline.solving import check_solver
 from difflapse.pipeline.starlight import MOST_STARS, MOST_SUMS
@@ -135,7 +135,7 @@ def _plan_sequence(sequence: FrameSequence, options: RunOptions, workers: int) -
     n = len(sequence.frames)
     facts = typical_frame(sequence.frames, options)
     diff = mode_for(options, n)
-    members = min(n, TEMPLATE_FRAMES) if diff == "template" and not options.template else 0
+    members = template_size(n, options) if diff == "template" and not options.template else 0
     grid = foreseen_grid(sequence.frames, options)
     layout = movie_layout(grid, options)
     n_channels = len(channels(facts.mosaic))

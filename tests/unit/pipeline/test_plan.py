@@ -17,7 +17,7 @@ from difflapse.model import Inventory, ProductGrid, Sequence
 from difflapse.pipeline import pictures
 from difflapse.pipeline.follow import COMET_FRAMES
 from difflapse.pipeline.memory import choose_workers, foresee
-from difflapse.pipeline.night_stages import TEMPLATE_FRAMES
+from difflapse.pipeline.night_stages import template_size
 from difflapse.pipeline.sight import PLACE_FRAMES
 from difflapse.pipeline.starlight import MOST_SUMS
 
@@ -86,6 +86,13 @@ def test_memory_does_not_grow_with_the_night() -> None:
     assert many == few
 
 
+def test_a_short_night_has_a_smaller_template_and_a_target_that_is_followed_a_deep_one() -> None:
+    sizes = [template_size(n, RunOptions()) for n in (4, 8, 24, 48, 60, 72, 500)]
+    assert sizes == [4, 8, 8, 8, 10, 12, 12]
+    followed = [template_size(n, RunOptions(follow=("comet",))) for n in (4, 24, 500)]
+    assert followed == [4, 12, 12]
+
+
 def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
     options = RunOptions(injection=False)
     product = FULL[0] * FULL[1] // 4
@@ -101,9 +108,10 @@ def test_scratch_space_is_bounded_by_the_template_and_the_stars() -> None:
 
     scratch = beside_pictures(500, options)
     light = 4 * 9 * MOST_SUMS
-    cells = (COMET_FRAMES + 3 * TEMPLATE_FRAMES) * 4 * product // 16
+    members = template_size(500, options)
+    cells = (COMET_FRAMES + 3 * members) * 4 * product // 16
     places = PLACE_FRAMES * product  # a byte for each pixel of as many filtered differences
-    assert scratch - places == pytest.approx((TEMPLATE_FRAMES + 2) * 12 * product + cells + light, rel=0.15)
+    assert scratch - places == pytest.approx((members + 2) * 12 * product + cells + light, rel=0.15)
     running = beside_pictures(500, RunOptions(diff="running", injection=False))
     assert places < running < places + (scratch - places) / 4
     # What is planted is kept for each frame: the light alone.
