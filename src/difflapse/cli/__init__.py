@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 
@@ -10,4 +11,6 @@ def main(args: Sequence[str] | None = None) -> None:
     from difflapse.cli import app
 
     app.prepare_process()
-    raise SystemExit(app.main(args))
+    code = app.main(args)
+    gc.freeze()  # it ends: to look through all of it for what may be let go of takes a third of a second
+    raise SystemExit(code)
