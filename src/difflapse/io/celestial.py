@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -197,11 +198,13 @@ def binned_wcs_header(
     return _with_planes(header, planes) if planes else header
 
 
+Cards = dict[str, Any]
+"""Keywords and values: a `Header` looks its settings up at every card."""
+
+
 def _cleaned(header: fits.Header, shape: tuple[int, int]) -> tuple[fits.Header, list[str]]:
-    clean = fits.Header()
     notes: list[str] = []
-    clean["NAXIS"] = 2
-    clean["NAXIS1"], clean["NAXIS2"] = shape[1], shape[0]
+    clean: Cards = {"NAXIS": 2, "NAXIS1": shape[1], "NAXIS2": shape[0]}
     for key in dict.fromkeys(header.keys()):
         if WCS_CARD.fullmatch(key) and (value := card(header, key)) is not None:
             clean[key] = value
@@ -228,10 +231,10 @@ def _cleaned(header: fits.Header, shape: tuple[int, int]) -> tuple[fits.Header, 
         # SCAMP wrote TPV polynomials under RA---TAN before TPV had a name.
         clean["CTYPE1"], clean["CTYPE2"] = (kind.removesuffix("-TAN") + "-TPV" for kind in kinds)
         notes.append("wcs: PV terms with TAN are read as TPV")
-    return clean, notes
+    return fits.Header(clean.items()), notes
 
 
-def _repair_equinox(clean: fits.Header, header: fits.Header, notes: list[str]) -> None:
+def _repair_equinox(clean: Cards, header: fits.Header, notes: list[str]) -> None:
     raw = card(header, "EQUINOX") or card(header, "EPOCH")
     year = number(str(raw).upper().lstrip("JB")) if raw is not None else None
     if "EQUINOX" in clean and not isinstance(clean["EQUINOX"], int | float):
@@ -254,7 +257,7 @@ def _checked(clean: fits.Header, notes: list[str], shape: tuple[int, int]) -> Sk
         if not wcs.has_celestial:
             return Sky("", note="wcs: not on the sky, and not used")
         centre = wcs.all_pix2world([[0.5 * (nx - 1), 0.5 * (ny - 1)]], 0)[0]
-        scales = proj_plane_pixel_scales(wcs.celestial)
+        scales = proj_plane_pixel_scales(wcs)  # there are no other axes
     except Exception as error:
         # wcslib has a dozen exceptions for headers that make no sense; none of them may stop a night.
         return Sky("", note=f"wcs: does not work and is not used ({' '.join(str(error).split())[:80]})")
