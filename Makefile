@@ -47,6 +47,7 @@ docs: $(VENV)/with-dev
 	@$(RUN) pytest -q tests/house/test_docs.py
 
 bench: $(VENV)/with-bench $(VENV)/kernels
+	@$(RUN) compileall -q src
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 # Half an hour on two quiet cores, and 4 GB of disk: 28 nights, each removed when it is scored. Interrupt it and go on as you like.
@@ -63,6 +64,7 @@ $(VENV)/with-base: $(VENV)/made-in $(PINS)
 	@echo 'installing difflapse into $(VENV) ...'
 	@$(PIP) hatchling editables
 	@$(PIP) --no-build-isolation -e .
+	@$(RUN) compileall -q src
 	@echo 'compiling its fast parts, once ...'
 	@$(RUN) difflapse demo -o $(VENV)/first-demo --frames 6 --quiet && rm -rf $(VENV)/first-demo
 	@touch $@
