@@ -27,6 +27,7 @@ from difflapse.errors import DISK_FULL, DifflapseError, FrameError, OutputError
 
 _HAS_FORK_SERVER = sys.platform != "win32"
 _PRELOAD, _FREEZE = "difflapse.pipeline.preload", "difflapse.pipeline.freeze"
+_KERNELS = "difflapse.pipeline.kernels"
 KEPT = 600_000_000
 """Bytes at the end of its heap that a worker does not hand back."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -147,6 +148,7 @@ def _hidden_main() -> Iterator[None]:
 def _copies(workers: int) -> ProcessPoolExecutor | None:
     """Workers that are copies of this process, made at once; None where what they need has brought threads with it."""
     importlib.import_module(_PRELOAD)
+    importlib.import_module(_KERNELS).load()
     if not can_fork():
         return None
     executor = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_prepare_worker)

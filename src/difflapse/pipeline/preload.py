@@ -14,8 +14,8 @@ import difflapse.pipeline.stages  # noqa: F401  (to have it loaded is the purpos
 
 
 @numba.njit(cache=True)
-def _nothing() -> None:
-    pass
+def nothing() -> None:
+    """Do nothing, compiled."""
 
 
-_nothing()
+nothing()

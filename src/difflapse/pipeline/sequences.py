@@ -14,7 +14,7 @@ from difflapse.io.products import sha256, write_json, write_table, write_toml
 from difflapse.model import Inventory
 from difflapse.model import Sequence as FrameSequence
 from difflapse.movie.encode import check_codec
-from difflapse.pipeline import folder, pictures, tables
+from difflapse.pipeline import folder, kernels, pictures, tables
 from difflapse.pipeline.certificate import judge_precision, residuals_table, told_frames
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night, forget
@@ -90,6 +90,9 @@ def run_sequences(
                     shutil.rmtree(place / ".scratch", ignore_errors=True)
                     forget_pictures()
                     forget_planted()
+            used = pool.start(kernels.in_use)()
+        if not isinstance(used, FrameError):
+            kernels.remember(kernels.in_use() | used)
         if failed and not done:
             raise failed[0][1]
         seconds = time.monotonic() - started
