@@ -252,8 +252,6 @@ class _Stamps:
     template: np.ndarray
     variance: np.ndarray
     """Of their difference."""
-    sky: np.ndarray
-    """(2, c, n): of the stamps of the science frame and of the template, the median of their rim."""
     reach: int
     """Rim that only a kernel looks at."""
     x: np.ndarray
@@ -278,7 +276,6 @@ class _Stamps:
         here = np.stack([at_places(mesh, shape, x, y) for mesh in meshes])
         side = 2 * (radius + reach) + 1
         stamps = np.empty((3, len(template.data), len(x), side, side))
-        sky = np.empty((2, len(template.data), len(x)))
         _cut(
             np.asarray(science.data),
             np.asarray(template.data),
@@ -288,9 +285,8 @@ class _Stamps:
             here,
             1 - 2 * own,
             stamps,
-            sky,
         )
-        return cls(stamps[0], stamps[1], stamps[2], sky, reach, x, y, (shape[0], shape[1]))
+        return cls(stamps[0], stamps[1], stamps[2], reach, x, y, (shape[0], shape[1]))
 
     def inner(self, stamps: np.ndarray) -> np.ndarray:
         """Stamps without the rim."""
@@ -300,8 +296,8 @@ class _Stamps:
     def sharpness(self) -> float:
         """How much more of its light the science frame has in few pixels: 1 where both are alike."""
         share = [
-            np.square(self.inner(a - level[..., None, None])).sum(axis=(0, 2, 3))
-            for a, level in zip((self.science, self.template), self.sky, strict=True)
+            np.square(self.inner(a - _level(a, 0)[..., None, None])).sum(axis=(0, 2, 3))
+            for a in (self.science, self.template)
         ]
         return float(np.median(share[0] / np.maximum(share[1], 1e-9)))
 
@@ -330,14 +326,12 @@ def _cut(
     here: np.ndarray,
     own: float,
     stamps: np.ndarray,
-    sky: np.ndarray,
 ) -> None:
-    """Fill stamps (3, c, n, m, m) about pixels (i, j) of images (c, ny, nx), and the `sky` (2, c, n) of the two; `here`
-    (6, c, n) is scale, offset, level, and the noise's sky, photon and flat at each.
+    """Fill stamps (3, c, n, m, m) about pixels (i, j) of images (c, ny, nx); `here` (6, c, n) is scale, offset, level,
+    and the noise's sky, photon and flat at each.
     """
     c, ny, nx = template.shape
     side = stamps.shape[3]
-    rim = np.empty(4 * (side - 1))
     for a in range(c):
         for k in range(len(i)):
             scale, offset, level = here[0, a, k], here[1, a, k], here[2, a, k]
@@ -353,12 +347,25 @@ def _cut(
                     stamps[2, a, k, v, u] = (
                         variance[a, row, column] + (empty + (photon + flat * signal) * signal) * own
                     )
-            for b in range(2):
-                stamp, m = stamps[b, a, k], side - 1
-                rim[:m], rim[m : 2 * m] = stamp[0, :m], stamp[m, 1:]
-                rim[2 * m : 3 * m], rim[3 * m :] = stamp[1:, 0], stamp[:m, m]
-                low, high = chosen(rim, 2 * m - 1, True)
-                sky[b, a, k] = 0.5 * (low + high)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _level(stamps: np.ndarray, reach: int) -> np.ndarray:
+    """Sky of each stamp (c, n, m, m) without its outermost `reach` pixels: the median of the rim, (c, n)."""
+    c, n, side, _ = stamps.shape
+    out = np.empty((c, n))
+    first, last = reach, side - 1 - reach
+    m = last - first
+    rim = np.empty(4 * m)
+    for a in range(c):
+        for k in range(n):
+            stamp = stamps[a, k]
+            for q in range(m):
+                rim[q], rim[m + q] = stamp[first, first + q], stamp[last, first + 1 + q]
+                rim[2 * m + q], rim[3 * m + q] = stamp[first + 1 + q, first], stamp[first + q, last]
+            low, high = chosen(rim, 2 * m - 1, True)
+            out[a, k] = 0.5 * (low + high)
+    return out
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -389,14 +396,16 @@ def _sigma(
 
 def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
     """The kernel for one of the two directions, its strength and degree chosen at held-out stars."""
-    sharp, blunt, sky = stamps.science, stamps.template, stamps.sky[1]
+    sharp, blunt = stamps.science, stamps.template
     if not convolve_science:
-        sharp, blunt, sky = blunt, sharp, stamps.sky[0]
+        sharp, blunt = blunt, sharp
     start, target, variance = (stamps.inner(a) for a in (sharp, blunt, stamps.variance))
     c, n = sharp.shape[:2]
     size = 2 * stamps.reach + 1
     middle = size * size // 2
-    weight = 1 / (variance + np.square(_GRAIN * np.maximum(target - sky[..., None, None], 0)))
+    weight = 1 / (
+        variance + np.square(_GRAIN * np.maximum(target - _level(blunt, stamps.reach)[..., None, None], 0))
+    )
     rest = _centred(target - start, weight).reshape(c, n, -1)
     weight = weight.reshape(c, n, -1)
     # What a tap takes the middle one gives: the photometric scale stays that of the stars' whole light.
