@@ -58,8 +58,10 @@ def resample(
     room = np.empty((size, size))
     half = len(even)
     even32, odd32 = even.astype(np.float32), odd.astype(np.float32)
-    fx = np.empty(nx + 2 * half + 4, np.float32)
-    fy = np.empty(nx + 2 * half + 4, np.float32)
+    # A row for each node, and one before the first for the columns there.
+    fx, fy = np.empty((nodes + 2, SPACING), np.float32), np.empty((nodes + 2, SPACING), np.float32)
+    steps = np.arange(SPACING).astype(np.float32)
+    flat_x, flat_y = fx.reshape(-1), fy.reshape(-1)
     tmp = np.empty(nx + 2 * half + 4, np.float32)
     # A few rows of each plane, as they come: what is written for all of a frame would have to be fetched again.
     ring = np.empty((n_sites, 2 * half + 4, mx if runs else 0), np.float32)
@@ -106,15 +108,19 @@ def resample(
                 if lo < hi:
                     n = hi - lo
                     wide = n + 2 * half - 1
-                    _fractions(node_x, node_y, slope_x, slope_y, ox + bx, oy + by, lo, hi, half, fx, fy)
+                    _fractions(
+                        steps, node_x, node_y, slope_x, slope_y, ox + bx, oy + by, lo, hi, half, fx, fy
+                    )
                     c0, top = lo + bx - half + 1, j + by - half + 1
                     for r in range(top, top + 2 * half):
                         if held[s, r % len(held[s])] != r:
                             _lay_row(native, step, s, r, my, signs, bias, ring, held)
-                    _down(ring[s], top, c0, fy[:wide], even32, odd32, tmp[:wide])
+                    column = SPACING + lo - half + 1
+                    _down(ring[s], top, c0, flat_y[column : column + wide], even32, odd32, tmp[:wide])
                     _along(
-                        tmp[:wide], fx[half - 1 : half - 1 + n], even32, odd32, share[s], first[s], row[lo:hi]
-                    )
+                        tmp[:wide], flat_x[SPACING + lo : SPACING + hi], even32, odd32, share[s], first[s],
+                        row[lo:hi],
+                    )  # fmt: skip
                 i = stop
         for b in range(len(edge)):
             if edge[b]:  # some sites may reach where others do not
@@ -223,6 +229,7 @@ def _run(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _fractions(
+    steps: np.ndarray,
     node_x: np.ndarray,
     node_y: np.ndarray,
     slope_x: np.ndarray,
@@ -235,29 +242,22 @@ def _fractions(
     fx: np.ndarray,
     fy: np.ndarray,
 ) -> None:
-    """Phases along a run, `half` - 1 more on its left and `half` on its right for the columns' own."""
-    left = half - 1
-    for q in range((lo - left) // SPACING, (hi + half - 1) // SPACING + 1):
+    """Phases along a run, `half` - 1 more on its left and `half` on its right for the columns' own, and those beside
+    them up to the next nodes. Row k + 1 of `fx` and `fy` belongs to node k and the `steps` from it to the next.
+    """
+    for q in range((lo - half + 1) // SPACING, (hi + half - 1) // SPACING + 1):
         k = min(max(q, 0), len(node_x) - 2)
         sx, sy = slope_x[k], slope_y[k]
         zx = np.float32(node_x[k] - x0)
         # Columns lie a fraction to the left of their pixel: where the field turns, so does y.
         zy = np.float32(node_y[k] - y0) - sy * zx
         sy -= sy * sx
-        start, past = max(lo - left, q * SPACING), min(hi + half, (q + 1) * SPACING)
-        at = start - lo + left
-        if past - start == SPACING and q == k:
-            # As many as the compiler can count.
-            to_x, to_y = fx[at : at + SPACING], fy[at : at + SPACING]
-            for g in range(SPACING):
-                to_x[g] = zx + sx * np.float32(g)
-            for g in range(SPACING):
-                to_y[g] = zy + sy * np.float32(g)
-        else:
-            for g in range(start, past):
-                z = np.float32(g - k * SPACING)
-                fx[g - lo + left] = zx + sx * z
-                fy[g - lo + left] = zy + sy * z
+        first = np.float32((q - k) * SPACING)
+        # Of steps that it could count beforehand the compiler would take one after the other.
+        for g in range(len(steps)):
+            fx[q + 1, g] = zx + sx * (first + steps[g])
+        for g in range(len(steps)):
+            fy[q + 1, g] = zy + sy * (first + steps[g])
 
 
 @numba.njit(
