@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from difflapse.align.kernels import KERNELS
-from difflapse.align.warp import warp
+from difflapse.align.warp import Unsplit, warp
 from difflapse.model import ProductGrid, Transform
 from difflapse.model.transform import powers
 from difflapse.mosaic import sites, split
@@ -32,8 +32,9 @@ def main() -> None:
 def cost(shape: tuple[int, int], pattern: str, repeats: int) -> None:
     """The kernels take turns, so that what else the machine does meets all alike; the least of each counts."""
     rng = np.random.default_rng(0)
-    planes = split(rng.normal(3000, 30, shape).astype(np.float32), pattern)
+    frame = rng.normal(3000, 30, shape).astype(np.uint16)
     grid = ProductGrid.whole(shape, pattern)
+    planes = Unsplit(frame, pattern, 0.0, split(frame, pattern))
     out = np.empty((3 if pattern else 1, *grid.shape), np.float32)
     for name, transform in transforms(shape).items():
         spent: dict[str, float] = dict.fromkeys(KERNELS, np.inf)

@@ -18,7 +18,10 @@ _EDGE = 1e-5
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def resample(
-    planes: np.ndarray,
+    planes: tuple[np.ndarray, ...],
+    native: np.ndarray,
+    signs: tuple[float, float],
+    bias: np.float32,
     offsets: np.ndarray,
     channel: np.ndarray,
     share: np.ndarray,
@@ -34,23 +37,36 @@ def resample(
     size: int,
     out: np.ndarray,
     coverage: np.ndarray,
+    outside: np.ndarray,
 ) -> bool:
     """Fill `out` and `coverage` (0 or 1; -1 where a value is not finite); returns whether any is not finite.
 
-    `px`, `py` are native positions at the nodes, `width` (2, nodes) by how much the kernel is stretched, `size` the
-    largest footprint. With `runs` the map is nearly a shift; with `quads` weights are areas, else the kernel's.
+    Where coverage is 0, `outside`, False at first, is set to True.
+
+    `planes` are the images (my, mx) of the sites, of any real type, `bias` to be taken off. `px`, `py` are native
+    positions at the nodes, `width` (2, nodes) by how much the kernel is stretched, `size` the largest footprint. With
+    `runs` the map is nearly a shift, and `planes` are views of the frame's own pixels, `native`, gone through
+    backwards where one of the `signs` (x, y) is -1; with `quads` weights are areas, else the kernel's.
     """
-    n_sites, my, mx = planes.shape
+    n_sites, (my, mx) = len(planes), planes[0].shape
     n_channels, ny, nx = out.shape
     nodes = px.shape[1]
     node_x, node_y = np.empty(nodes), np.empty(nodes)
+    slope_x, slope_y = np.empty(nodes, np.float32), np.empty(nodes, np.float32)
+    edge = np.empty((nx + _BLOCK - 1) // _BLOCK, np.bool_)
     corners = np.empty((2, 2, nx + 1 if quads else 0))
     room = np.empty((size, size))
     half = len(even)
     even32, odd32 = even.astype(np.float32), odd.astype(np.float32)
-    fx = np.empty(nx + 2 * half + 4, np.float32)
-    fy = np.empty(nx + 2 * half + 4, np.float32)
+    # A row for each node, and one before the first for the columns there.
+    fx, fy = np.empty((nodes + 2, SPACING), np.float32), np.empty((nodes + 2, SPACING), np.float32)
+    steps = np.arange(SPACING).astype(np.float32)
+    flat_x, flat_y = fx.reshape(-1), fy.reshape(-1)
     tmp = np.empty(nx + 2 * half + 4, np.float32)
+    # A few rows of each plane, as they come: what is written for all of a frame would have to be fetched again.
+    ring = np.empty((n_sites, 2 * half + 4, mx if runs else 0), np.float32)
+    held = np.full(ring.shape[:2], -1)
+    out_bits = out.view(np.int32)
     broken = False
     for j in range(ny):
         _line(px, j, step, node_x)
@@ -58,10 +74,14 @@ def resample(
         for k in range(nodes):
             node_x[k] -= k * SPACING
             node_y[k] -= j
+        for k in range(nodes - 1):
+            slope_x[k] = (node_x[k + 1] - node_x[k]) / SPACING
+            slope_y[k] = (node_y[k + 1] - node_y[k]) / SPACING
         if quads:
             _corner_line(px, py, j, step, corners[0])
             _corner_line(px, py, j + 1, step, corners[1])
         coverage[j] = 1
+        edge[:] = False
         a = j // SPACING
         for s in range(n_sites):
             ox, oy = offsets[s, 0] / step, offsets[s, 1] / step
@@ -80,31 +100,78 @@ def resample(
                 for side in range(2):
                     c, d = (i, lo) if side == 0 else (hi, stop)
                     if c < d:
+                        edge[c // _BLOCK : (d - 1) // _BLOCK + 1] = True
                         _one_by_one(
-                            plane, ox, oy, share[s], first[s], node_x, node_y, j, c, d, width[:, a],
+                            plane, bias, ox, oy, share[s], first[s], node_x, node_y, j, c, d, width[:, a],
                             even, odd, corners, room, row, coverage[j],
                         )  # fmt: skip
                 if lo < hi:
                     n = hi - lo
                     wide = n + 2 * half - 1
-                    _fractions(node_x, node_y, ox + bx, oy + by, lo, hi, half, fx, fy)
-                    c0, top = lo + bx - half + 1, j + by - half + 1
-                    _down(plane[top : top + 2 * half], c0, fy[:wide], even32, odd32, tmp[:wide])
-                    _along(
-                        tmp[:wide], fx[half - 1 : half - 1 + n], even32, odd32, share[s], first[s], row[lo:hi]
+                    _fractions(
+                        steps, node_x, node_y, slope_x, slope_y, ox + bx, oy + by, lo, hi, half, fx, fy
                     )
+                    c0, top = lo + bx - half + 1, j + by - half + 1
+                    for r in range(top, top + 2 * half):
+                        if held[s, r % len(held[s])] != r:
+                            _lay_row(native, step, s, r, my, signs, bias, ring, held)
+                    column = SPACING + lo - half + 1
+                    _down(ring[s], top, c0, flat_y[column : column + wide], even32, odd32, tmp[:wide])
+                    _along(
+                        tmp[:wide], flat_x[SPACING + lo : SPACING + hi], even32, odd32, share[s], first[s],
+                        row[lo:hi],
+                    )  # fmt: skip
                 i = stop
-        for b in range(0, nx, _BLOCK):
-            e = min(nx, b + _BLOCK)
-            if _sum(coverage[j, b:e]) < e - b:  # some sites may reach where others do not
-                for i in range(b, e):
+        for b in range(len(edge)):
+            if edge[b]:  # some sites may reach where others do not
+                for i in range(b * _BLOCK, min(nx, (b + 1) * _BLOCK)):
                     if coverage[j, i] == 0:
-                        out[:, j, i] = 0
+                        outside[j, i] = True
+                        for c in range(n_channels):
+                            out[c, j, i] = 0
         for c in range(n_channels):
-            total = _sum(out[c, j])
-            if total - total != 0:
+            if not _all_finite(out_bits[c, j]):
                 broken |= _clear(out[:, j], coverage[j])
     return broken
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _lay_row(
+    native: np.ndarray,
+    step: int,
+    s: int,
+    row: int,
+    my: int,
+    signs: tuple[float, float],
+    bias: np.float32,
+    ring: np.ndarray,
+    held: np.ndarray,
+) -> None:
+    """Lay row `row` of plane `s` into its `ring`, and that of the other site which lies in the same native row."""
+    at = row % ring.shape[1]
+    y = row if signs[1] > 0 else my - 1 - row
+    mx = ring.shape[2]
+    if step == 1:
+        line, to = native[y], ring[s, at]
+        if signs[0] > 0:
+            for i in range(mx):
+                to[i] = np.float32(line[i]) - bias
+        else:
+            for i in range(mx):
+                to[mx - 1 - i] = np.float32(line[i]) - bias
+        held[s, at] = row
+        return
+    line = native[2 * y + s // 2]
+    left, right = ring[s // 2 * 2, at], ring[s // 2 * 2 + 1, at]
+    if signs[0] > 0:
+        for i in range(mx):
+            left[i] = np.float32(line[2 * i]) - bias
+            right[i] = np.float32(line[2 * i + 1]) - bias
+    else:
+        for i in range(mx):
+            left[mx - 1 - i] = np.float32(line[2 * i]) - bias
+            right[mx - 1 - i] = np.float32(line[2 * i + 1]) - bias
+    held[s // 2 * 2, at] = held[s // 2 * 2 + 1, at] = row
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -146,7 +213,7 @@ def _run(
         last = (end - 1) / SPACING - k
         ex = node_x[k] + last * (node_x[k + 1] - node_x[k]) - ox
         ey = node_y[k] + last * (node_y[k + 1] - node_y[k]) - oy
-        if int(np.floor(ex)) == bx and int(np.floor(ey)) == by:
+        if bx <= ex and ex < bx + 1 and by <= ey and ey < by + 1:
             stop = end
             continue
         while stop < end:
@@ -162,8 +229,11 @@ def _run(
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _fractions(
+    steps: np.ndarray,
     node_x: np.ndarray,
     node_y: np.ndarray,
+    slope_x: np.ndarray,
+    slope_y: np.ndarray,
     x0: float,
     y0: float,
     lo: int,
@@ -172,37 +242,46 @@ def _fractions(
     fx: np.ndarray,
     fy: np.ndarray,
 ) -> None:
-    """Phases along a run, `half` - 1 more on its left and `half` on its right for the columns' own."""
-    left = half - 1
-    for q in range((lo - left) // SPACING, (hi + half - 1) // SPACING + 1):
+    """Phases along a run, `half` - 1 more on its left and `half` on its right for the columns' own, and those beside
+    them up to the next nodes. Row k + 1 of `fx` and `fy` belongs to node k and the `steps` from it to the next.
+    """
+    for q in range((lo - half + 1) // SPACING, (hi + half - 1) // SPACING + 1):
         k = min(max(q, 0), len(node_x) - 2)
-        sx = np.float32((node_x[k + 1] - node_x[k]) / SPACING)
-        sy = np.float32((node_y[k + 1] - node_y[k]) / SPACING)
+        sx, sy = slope_x[k], slope_y[k]
         zx = np.float32(node_x[k] - x0)
         # Columns lie a fraction to the left of their pixel: where the field turns, so does y.
         zy = np.float32(node_y[k] - y0) - sy * zx
         sy -= sy * sx
-        for g in range(max(lo - left, q * SPACING), min(hi + half, (q + 1) * SPACING)):
-            z = np.float32(g - k * SPACING)
-            fx[g - lo + left] = zx + sx * z
-            fy[g - lo + left] = zy + sy * z
+        first = np.float32((q - k) * SPACING)
+        # Of steps that it could count beforehand the compiler would take one after the other.
+        for g in range(len(steps)):
+            fx[q + 1, g] = zx + sx * (first + steps[g])
+        for g in range(len(steps)):
+            fy[q + 1, g] = zy + sy * (first + steps[g])
 
 
 @numba.njit(
     cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
 )
 def _down(
-    rows: np.ndarray, c0: int, fraction: np.ndarray, even: np.ndarray, odd: np.ndarray, out: np.ndarray
+    ring: np.ndarray,
+    top: int,
+    c0: int,
+    fraction: np.ndarray,
+    even: np.ndarray,
+    odd: np.ndarray,
+    out: np.ndarray,
 ) -> None:
-    """Interpolation between rows, from column `c0` on, each column at its own fraction."""
-    half, c1 = len(even), c0 + len(out)
+    """Interpolation between rows from `top` on, from column `c0` on, each column at its own fraction."""
+    half, c1, n = len(even), c0 + len(out), len(ring)
     if half != 2:
         for p in range(half):
-            left, right = rows[half - 1 - p, c0:c1], rows[half + p, c0:c1]
+            left, right = ring[(top + half - 1 - p) % n, c0:c1], ring[(top + half + p) % n, c0:c1]
             _pair(left, right, fraction, even[p], odd[p], np.float32(1), p > 0, out)
         return
     # The one kernel of four taps is Keys' cubic (a = -1/2): in Horner's form it takes half the time.
-    r0, r1, r2, r3 = rows[0, c0:c1], rows[1, c0:c1], rows[2, c0:c1], rows[3, c0:c1]
+    r0, r1 = ring[top % n, c0:c1], ring[(top + 1) % n, c0:c1]
+    r2, r3 = ring[(top + 2) % n, c0:c1], ring[(top + 3) % n, c0:c1]
     h, one, two = np.float32(0.5), np.float32(1), np.float32(2)
     for i in range(len(out)):
         f = fraction[i]
@@ -278,14 +357,13 @@ def _pair(
             out[i] = a * (right[i] + left[i]) + b * (right[i] - left[i])
 
 
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def _sum(row: np.ndarray) -> np.float32:
-    total = np.float32(0)
-    for i in range(len(row)):
-        total += row[i]
-    return total
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _all_finite(bits: np.ndarray) -> bool:
+    """Whether floats, given as int32, are all finite: their exponents say so, and whole numbers are compared faster."""
+    most = np.int32(0)
+    for i in range(len(bits)):
+        most = max(most, bits[i] & np.int32(0x7FFFFFFF))
+    return bool(most < 0x7F800000)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -304,6 +382,7 @@ def _clear(row: np.ndarray, coverage: np.ndarray) -> bool:
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _one_by_one(
     plane: np.ndarray,
+    bias: np.float32,
     ox: float,
     oy: float,
     share: np.float32,
@@ -348,16 +427,16 @@ def _one_by_one(
                     for q in range(h):
                         for m in range(w):
                             room[q, m] = wy[q] * wx[m]
-                value, inside = _at_edge(plane, r0, c0, h, w, room)
+                value, inside = _at_edge(plane, bias, r0, c0, h, w, room)
             elif quads:
                 for q in range(h):
                     for m in range(w):
-                        value += room[q, m] * plane[r0 + q, c0 + m]
+                        value += room[q, m] * (np.float32(plane[r0 + q, c0 + m]) - bias)
             else:
                 for q in range(h):
                     part = 0.0
                     for m in range(w):
-                        part += wx[m] * plane[r0 + q, c0 + m]
+                        part += wx[m] * (np.float32(plane[r0 + q, c0 + m]) - bias)
                     value += wy[q] * part
         if not inside:
             coverage[i] = 0
@@ -369,7 +448,9 @@ def _one_by_one(
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _at_edge(plane: np.ndarray, r0: int, c0: int, h: int, w: int, weight: np.ndarray) -> tuple[float, bool]:
+def _at_edge(
+    plane: np.ndarray, bias: np.float32, r0: int, c0: int, h: int, w: int, weight: np.ndarray
+) -> tuple[float, bool]:
     """A pixel whose footprint reaches out of the frame: what lies inside stands for all, if it is most."""
     my, mx = plane.shape
     value = total = kept = kept_x = kept_y = 0.0
@@ -382,7 +463,7 @@ def _at_edge(plane: np.ndarray, r0: int, c0: int, h: int, w: int, weight: np.nda
             kept_y += weight[q, m] * y_in
             if x_in and y_in:
                 kept += weight[q, m]
-                value += weight[q, m] * plane[r0 + q, c0 + m]
+                value += weight[q, m] * (np.float32(plane[r0 + q, c0 + m]) - bias)
     lost = max(abs(total - kept_x), abs(total - kept_y))
     if kept == 0 or not lost <= MOST_LOST * total:
         return 0.0, False

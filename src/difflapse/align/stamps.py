@@ -105,8 +105,8 @@ def warp_stamps(
     data = np.empty((n_channels, n * pitch, side), np.float32)
     coverage = np.empty(data.shape[1:], np.float32)
     resample(
-        planes, offsets, channel, share, first, step, px, py, width, chosen.even, chosen.odd, False, False,
-        size, data, coverage,
+        tuple(planes), planes[0], (1.0, 1.0), np.float32(0), offsets, channel, share, first, step, px, py, width,
+        chosen.even, chosen.odd, False, False, size, data, coverage, np.zeros(coverage.shape, bool),
     )  # fmt: skip
     out = data.reshape(n_channels, n, pitch, side)[:, :, :side].transpose(1, 0, 2, 3)
     out = np.ascontiguousarray(out)

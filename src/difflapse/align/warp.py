@@ -18,7 +18,7 @@ import numpy as np
 from difflapse.align._resample import MOST_LOST, SPACING, mark, multiply, resample, squares
 from difflapse.align.kernels import Kernel, kernel_of
 from difflapse.model import ProductGrid, Transform, bits
-from difflapse.mosaic import Site
+from difflapse.mosaic import Site, native_order, split
 
 _TILT = 0.125
 """Samples by which the phase may run away from a run's own over half a kernel."""
@@ -71,8 +71,22 @@ class BadPixels:
     bit: np.ndarray
 
 
+@dataclass(frozen=True, eq=False)
+class Unsplit:
+    """A frame whose planes are sampled where they lie among its pixels, unless the map asks for more than that."""
+
+    data: np.ndarray
+    """(ny, nx): native pixels, bad ones already filled; uint16, int16 or float32."""
+    pattern: str
+    """The mosaic in array order; empty for monochrome."""
+    bias: float = 0.0
+    """Level to subtract."""
+    room: np.ndarray | None = None
+    """Buffer for the planes, where they are needed; see `difflapse.mosaic.split`."""
+
+
 def warp(
-    planes: np.ndarray,
+    planes: np.ndarray | Unsplit,
     sites: Sequence[Site],
     transform: Transform,
     grid: ProductGrid,
@@ -86,9 +100,9 @@ def warp(
 
     Parameters
     ----------
-    planes : ndarray, shape (s, my, mx), float32
-        The planes of the mosaic's sites as `difflapse.mosaic.split` gives them, bad pixels already filled.
-        Sampled each at its own sites' phase.
+    planes : ndarray, shape (s, my, mx), float32, or Unsplit
+        The planes of the mosaic's sites as `difflapse.mosaic.split` gives them, bad pixels already filled, or the
+        frame that they are of: the same values at less cost. Sampled each at its own sites' phase.
     sites : sequence of Site
         Place and channel of each plane.
     transform : Transform
@@ -138,7 +152,7 @@ def warp(
     step = 2 if len(sites) == 4 else 1
     n_channels = max(site.channel for site in sites) + 1
     data = np.empty((n_channels, *grid.shape), np.float32) if out is None else out
-    coverage = np.empty(grid.shape, np.float32)
+    coverage, outside = np.empty(grid.shape, np.float32), np.zeros(grid.shape, bool)
     offsets = np.array([(site.x, site.y) for site in sites], float)
     channel = np.array([site.channel for site in sites])
     first = np.array([k == list(channel).index(channel[k]) for k in range(len(sites))])
@@ -149,23 +163,23 @@ def warp(
     field = _Field.of(inverse, step, chosen, signs is not None)
     px, py = field.px, field.py
     turned = offsets.copy()
+    views, native, bias = _views(planes, step, signs)
     if signs is not None:
         # native' = last - native; each plane keeps its own phase in the turned coordinates.
-        ny, nx = planes.shape[1:]
+        my, mx = views[0].shape
         if signs[0] < 0:
-            turned[:, 0], px = step - 1 - offsets[:, 0], step * nx - 1 - px
+            turned[:, 0], px = step - 1 - offsets[:, 0], step * mx - 1 - px
         if signs[1] < 0:
-            turned[:, 1], py = step - 1 - offsets[:, 1], step * ny - 1 - py
-        if min(signs) < 0:
-            planes = np.ascontiguousarray(planes[:, :: int(signs[1]), :: int(signs[0])])
+            turned[:, 1], py = step - 1 - offsets[:, 1], step * my - 1 - py
     where = (px, py, field.width, chosen.even, chosen.odd)
     broken = resample(
-        planes, turned, channel, share.astype(np.float32), first, step, *where, signs is not None, field.quads,
-        field.size, data, coverage,
+        views, native, signs or (1.0, 1.0), bias, turned, channel, share.astype(np.float32), first, step, *where,
+        signs is not None, field.quads, field.size, data, coverage, outside,
     )  # fmt: skip
     if chosen.keeps_flux and not field.quads:
         multiply(data, field.area)
-    mask = np.where(coverage < 0.999, np.uint8(bits.OUTSIDE), np.uint8(0))
+    mask = outside.view(np.uint8)
+    mask *= np.uint8(bits.OUTSIDE)
     if broken:
         mask[coverage < 0] = bits.BLANK
         np.maximum(coverage, 0, out=coverage)
@@ -215,6 +229,28 @@ def warp(
     spread = area if chosen.keeps_flux else 1 / np.maximum(area, 1e-3)
     correlation = np.sqrt(np.bincount(channel, share**2) * spread.mean() / factor.mean(axis=(1, 2)))
     return Warped(data, mask, coverage, factor, correlation, area, chosen.keeps_flux)
+
+
+def _views(
+    planes: np.ndarray | Unsplit, step: int, signs: tuple[float, float] | None
+) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.float32]:
+    """The planes, the pixels that they are views of where the map is nearly a shift, and what is to be taken off."""
+    if signs is None:
+        if isinstance(planes, Unsplit):
+            planes = split(planes.data, planes.pattern, planes.bias, planes.room)
+        return tuple(planes), planes[0], np.float32(0)
+    if isinstance(planes, Unsplit):
+        native, bias = native_order(planes.data), np.float32(planes.bias)
+    else:
+        native, bias = planes[0], np.float32(0)
+        if step == 2:
+            native = np.empty((2 * planes.shape[1], 2 * planes.shape[2]), np.float32)
+            for s, plane in enumerate(planes):
+                native[s // 2 :: 2, s % 2 :: 2] = plane
+    my, mx = (n // step for n in native.shape)
+    turn = np.s_[:: int(signs[1]), :: int(signs[0])]
+    views = tuple(native[y::step, x::step][:my, :mx][turn] for y in range(step) for x in range(step))
+    return views, native, bias
 
 
 class _InverseMap:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import numba
 import numpy as np
@@ -20,13 +21,14 @@ _FARTHEST = 17.0
 """... up to so many cells away."""
 
 
-def coma_strength(pictures: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
+def coma_strength(pictures: Sequence[np.ndarray] | np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
     """How many sigma the ring about a track is brighter than the same ring elsewhere; for tracks, not for stars.
 
     Parameters
     ----------
-    pictures : ndarray, shape (n, ny, nx), float32
+    pictures : sequence of n ndarrays, shape (ny, nx), float32
         Small pictures of differences on one grid, each cell a median so that points hardly count; NaN where unknown.
+        They may be mapped from a file: only what lies about the track is read.
     x, y : ndarray, shape (n,)
         Where it is on each of them, cells.
 
@@ -42,11 +44,11 @@ def coma_strength(pictures: np.ndarray, x: np.ndarray, y: np.ndarray) -> float:
     edge = math.ceil(_FARTHEST + _RING[1]) + 1
     (i0, i1), (j0, j1) = (
         (max(0, math.floor(at.min()) - edge), min(size, math.ceil(at.max()) + edge + 1))
-        for at, size in ((x, pictures.shape[2]), (y, pictures.shape[1]))
+        for at, size in ((x, pictures[0].shape[1]), (y, pictures[0].shape[0]))
     )
     if i1 <= i0 or j1 <= j0:
         return 0.0
-    near = np.ascontiguousarray(pictures[:, j0:j1, i0:i1], np.float32)
+    near = np.stack([np.asarray(picture[j0:j1, i0:i1], np.float32) for picture in pictures])
     values = np.full((len(dx), len(near)), np.nan)
     _rings(near, _middles(near), np.asarray(x - i0, float), np.asarray(y - j0, float), dx, dy, values)
     with warnings.catch_warnings():

@@ -165,7 +165,7 @@ def _still(sightings: Sightings, options: LinkOptions, free: np.ndarray) -> np.n
         return out
     tree = cKDTree(np.column_stack([sightings.x[rows], sightings.y[rows]]))
     for n, near in enumerate(tree.query_ball_point(tree.data, 0.8 * options.fwhm)):
-        out[rows[n]] = len(np.unique(sightings.frame[rows[near]])) >= 3
+        out[rows[n]] = len(near) >= 3 and len(np.unique(sightings.frame[rows[near]])) >= 3
     return out
 
 
@@ -360,7 +360,7 @@ def find_places(sightings: Sightings, options: LinkOptions, free: np.ndarray) ->
         strengths = np.sort(sightings.snr[rows][sightings.snr[rows] > 0])
     found = []
     for n, near in enumerate(tree.query_ball_point(tree.data, _SAME * options.fwhm)):
-        if gone[n]:
+        if gone[n] or len(near) < 2:
             continue
         own = np.array([m for m in near if not gone[m]], int)
         # One of each frame: the strongest.

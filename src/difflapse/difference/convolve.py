@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 
+import numba
 import numpy as np
 from scipy.linalg import toeplitz
 
@@ -18,6 +19,8 @@ from difflapse.model import bits
 
 _BLOCK = 64
 """Pixels along each axis over which the kernel stays the same."""
+_REGIONS = np.uint8(bits.OUTSIDE | bits.SATURATED | bits.BLANK | bits.NO_TEMPLATE)
+"""Bits of what grows by all of a kernel's reach."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,17 +114,29 @@ def shared_part(kernel: Kernel, correlation: np.ndarray | float) -> float:
 
 def grown(mask: np.ndarray, reach: int) -> np.ndarray:
     """A mask whose regions grow by `reach` pixels, its single defects (filled from their neighbours) by one."""
-    import cv2
-
-    out, largest = mask.copy(), mask.max(initial=0)
-    for bit in (bits.OUTSIDE, bits.SATURATED, bits.DEFECT, bits.BLANK, bits.NO_TEMPLATE):
-        if bit > largest:
-            break
-        here = mask & np.uint8(bit)
-        if here.any():
-            r = 1 if bit == bits.DEFECT else reach
-            out |= cv2.dilate(here, np.ones((2 * r + 1, 2 * r + 1), np.uint8))
+    out = mask.copy()
+    _grow(np.flatnonzero(mask != 0), mask, reach, out)
     return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _grow(places: np.ndarray, mask: np.ndarray, reach: int, out: np.ndarray) -> None:
+    """Add to `out` what grows about these pixels of a mask, counted row by row; those of one kind in a row together."""
+    ny, nx = mask.shape
+    k = 0
+    while k < len(places):
+        j, start = places[k] // nx, places[k] % nx
+        value, past = mask[j, start], start + 1
+        k += 1
+        while k < len(places) and places[k] == j * nx + past and past < nx and mask[j, past] == value:
+            past += 1
+            k += 1
+        for r, which in ((reach, _REGIONS), (1, np.uint8(bits.DEFECT))):
+            bit = np.uint8(value & which)
+            if bit:
+                for row in range(max(0, j - r), min(ny, j + r + 1)):
+                    for column in range(max(0, start - r), min(nx, past + r)):
+                        out[row, column] |= bit
 
 
 def neighbours(correlation: float) -> np.ndarray:
@@ -165,9 +180,25 @@ def _factors(
     for n, each in enumerate(np.broadcast_to(correlation, c)):
         joint = _correlations(kernel.size, float(each))
         # Not by a library: it wakes threads for this.
-        factor[n] = (np.einsum("sk,kl->sl", local[n], joint) * local[n]).sum(axis=1)
+        factor[n] = _squares(local[n], joint)
         overlap[n] = np.einsum("sk,k->s", local[n], joint[len(joint) // 2])
     return factor.reshape(c, *x.shape), overlap.reshape(c, *x.shape)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _squares(local: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """Variance (s,) of what kernels (s, k) make of pixels of this correlation matrix (k, k) and variance 1."""
+    n, k = local.shape
+    out, row = np.zeros(n), np.empty(k)
+    for s in range(n):
+        row[:] = 0
+        for p in range(k):
+            f = local[s, p]
+            for q in range(k):
+                row[q] += f * joint[p, q]
+        for q in range(k):
+            out[s] += row[q] * local[s, q]
+    return out
 
 
 def blocks(shape: tuple[int, ...], windows: Windows | None = None) -> tuple[int, np.ndarray, np.ndarray]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+_ONE, _TWO, _THREE, _FOUR = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
+
 
 @dataclass(frozen=True, eq=False)
 class Convolution:
@@ -40,7 +42,7 @@ def correlate(image: np.ndarray, kernels: np.ndarray, block: int, apart: bool, o
 
     Notes
     -----
-    4.5 Mpx and 5x5 taps take some 9 ms.
+    4.5 Mpx and 5x5 taps take some 6 ms.
     """
     _correlate(image, kernels, block, apart, out)
 
@@ -84,6 +86,16 @@ def correlate_row(
             to[r : r + nx] = source
             to[r + nx :] = source[nx - 1]
             held[row % n] = row
+    if n == 5:
+        q0, q1, q2, q3, q4 = (
+            ring[min(max(j - 2, first), last) % 5],
+            ring[min(max(j - 1, first), last) % 5],
+            ring[j % 5],
+            ring[min(max(j + 1, first), last) % 5],
+            ring[min(max(j + 2, first), last) % 5],
+        )
+        _five_by_five(kernels[j // block], block, q0, q1, q2, q3, q4, out)
+        return
     for b in range(kernels.shape[1]):
         i0 = b * block
         m = min(i0 + block, nx) - i0
@@ -124,3 +136,39 @@ def _add_rest(
                 k0, s = taps[p], line[i0 + p : i0 + p + m]
                 for i in range(m):
                     part[i] += k0 * s[i]
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
+def _five_by_five(
+    kernels: np.ndarray,
+    block: int,
+    a: np.ndarray,
+    b: np.ndarray,
+    c: np.ndarray,
+    d: np.ndarray,
+    e: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """A row under the commonest kernels (bx, 5, 5), from five rows with their margins: all taps stay in registers.
+
+    Blocks are short: to go through each of them row by row, or to cut arrays for it, takes longer than the arithmetic.
+    Unsigned places need no check for negative ones.
+    """
+    for k in range(len(kernels)):
+        t = kernels[k]
+        a0, a1, a2, a3, a4 = t[0, 0], t[0, 1], t[0, 2], t[0, 3], t[0, 4]
+        b0, b1, b2, b3, b4 = t[1, 0], t[1, 1], t[1, 2], t[1, 3], t[1, 4]
+        c0, c1, c2, c3, c4 = t[2, 0], t[2, 1], t[2, 2], t[2, 3], t[2, 4]
+        d0, d1, d2, d3, d4 = t[3, 0], t[3, 1], t[3, 2], t[3, 3], t[3, 4]
+        e0, e1, e2, e3, e4 = t[4, 0], t[4, 1], t[4, 2], t[4, 3], t[4, 4]
+        for i in range(np.uint64(k * block), np.uint64(min((k + 1) * block, len(out)))):
+            p, q, r, s = i + _ONE, i + _TWO, i + _THREE, i + _FOUR
+            out[i] = (
+                (a0 * a[i] + a1 * a[p] + a2 * a[q] + a3 * a[r] + a4 * a[s])
+                + (b0 * b[i] + b1 * b[p] + b2 * b[q] + b3 * b[r] + b4 * b[s])
+                + (c0 * c[i] + c1 * c[p] + c2 * c[q] + c3 * c[r] + c4 * c[s])
+                + (d0 * d[i] + d1 * d[p] + d2 * d[q] + d3 * d[r] + d4 * d[s])
+                + (e0 * e[i] + e1 * e[p] + e2 * e[q] + e3 * e[r] + e4 * e[s])
+            )

@@ -144,24 +144,26 @@ def _cell_medians(
         width = 0
         for b in range(cells):
             width = max(width, (edges_x[b + 1] - edges_x[b]) // stride + 1)
-        values = np.empty((cells, height * width), np.float32)
-        room = np.empty(height * width, np.float32)
+        size = height * width
+        values, room = np.empty(cells * size, np.float32), np.empty(size, np.float32)
         count = np.zeros(cells, np.int64)
         tried = np.zeros(cells, np.int64)
         for n, j in enumerate(range(edges_y[a], edges_y[a + 1], stride)):
             if n % 4 == 0:
                 line(inverse_scale, float(j), ny, row)
             for b in range(cells):
+                tried[b] += (edges_x[b + 1] - edges_x[b] + stride - 1) // stride
+                first = b * size
+                m = first + count[b]
                 for i in range(edges_x[b], edges_x[b + 1], stride):
-                    tried[b] += 1
-                    if not mask[j, i]:
-                        x = science[j, i] * row[i] - template[j, i]
-                        if np.isfinite(x):
-                            values[b, count[b]] = x
-                            count[b] += 1
+                    x = science[j, i] * row[i] - template[j, i]
+                    # Written always, counted where it is good: nothing to guess.
+                    values[m] = x
+                    m += (not mask[j, i]) & (x - x == 0)
+                count[b] = m - first
         for b in range(cells):
             if count[b] >= 20 and count[b] >= 0.2 * tried[b]:
-                out[a, b] = median(values[b, : count[b]], room)
+                out[a, b] = median(values[b * size : b * size + count[b]], room)
 
 
 def _carried_on(values: np.ndarray) -> np.ndarray:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
 from difflapse.difference.subtract import Science
 from difflapse.difference.template import Template
 from difflapse.errors import FrameError
+from difflapse.measure.mesh import at_places
+from difflapse.measure.order import chosen
 
 FEWEST = 12
 """Good stars from which a kernel is solved."""
@@ -133,22 +133,40 @@ def good_stars(
         np.clip((x[index] * _CELLS / nx).astype(int), 0, _CELLS - 1),
         np.clip((y[index] * _CELLS / ny).astype(int), 0, _CELLS - 1),
     )
-    tree = cKDTree(np.column_stack([x, y]))
-    taken = np.zeros((_CELLS, _CELLS), int)
-    chosen = []
-    for k, a, b in zip(index, i, j, strict=True):
-        if taken[b, a] >= _MOST / _CELLS**2:
-            continue
-        near = [n for n in tree.query_ball_point((x[k], y[k]), 1.5 * reach) if n != k]
-        if near and flux[near].max() > 0.1 * flux[k]:
-            continue
-        r = int(reach)
-        p, q = int(round(x[k])), int(round(y[k]))
-        if bad[q - r : q + r + 1, p - r : p + r + 1].any():
-            continue
-        taken[b, a] += 1
-        chosen.append(k)
-    return np.array(chosen, int)
+    lone = _alone(x, y, flux, 1.5 * reach)[index]
+    index, i, j = index[lone], i[lone], j[lone]
+    whole = _whole(bad, np.rint(x[index]).astype(int), np.rint(y[index]).astype(int), int(reach))
+    index, cell = index[whole], (j * _CELLS + i)[whole]
+    return index[_rank(cell) < _MOST / _CELLS**2]
+
+
+def _alone(x: np.ndarray, y: np.ndarray, flux: np.ndarray, radius: float) -> np.ndarray:
+    """Whether no other star of a tenth of the light lies within `radius` of each."""
+    pairs = cKDTree(np.column_stack([x, y])).query_pairs(radius, output_type="ndarray")
+    brightest = np.full(len(x), -np.inf)
+    for one, other in (pairs.T, pairs.T[::-1]):
+        np.maximum.at(brightest, one, flux[other])
+    return ~(brightest > 0.1 * flux)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _whole(bad: np.ndarray, i: np.ndarray, j: np.ndarray, r: int) -> np.ndarray:
+    """Whether no pixel within `r` columns and rows of each place, which lies further in, is bad."""
+    good = np.ones(len(i), np.bool_)
+    for k in range(len(i)):
+        for row in range(j[k] - r, j[k] + r + 1):
+            for column in range(i[k] - r, i[k] + r + 1):
+                if bad[row, column]:
+                    good[k] = False
+    return good
+
+
+def _rank(cell: np.ndarray) -> np.ndarray:
+    """How many before each are in the same cell."""
+    order = np.argsort(cell, kind="stable")
+    rank = np.empty(len(cell), int)
+    rank[order] = np.arange(len(cell)) - np.searchsorted(cell[order], cell[order])
+    return rank
 
 
 def solve_kernel(
@@ -252,28 +270,23 @@ class _Stamps:
         own: float,
     ) -> _Stamps:
         """Both images on one brightness and background."""
-        ny, nx = template.data.shape[1:]
-        i, j = np.rint(x).astype(int), np.rint(y).astype(int)
-        step = np.arange(-radius - reach, radius + reach + 1)
-        rows = np.clip(j[:, None, None] + step[None, :, None], 0, ny - 1)
-        columns = np.clip(i[:, None, None] + step[None, None, :], 0, nx - 1)
-        s, t, v = (
-            np.asarray(a[:, rows, columns], float) for a in (science.data, template.data, template.variance)
-        )
-
-        def here(mesh: np.ndarray) -> np.ndarray:
-            my, mx = mesh.shape[1:]
-            at = (y * (my - 1) / max(ny - 1, 1), x * (mx - 1) / max(nx - 1, 1))
-            return np.stack([map_coordinates(m, at, order=1, mode="nearest") for m in mesh])[:, :, None, None]
-
-        s = s * here(science.inverse_scale) - here(science.offset)
-        signal = np.maximum(t - here(template.sky), 0)
+        shape = template.data.shape[1:]
         noise = science.noise
-        own_variance = here(noise.sky) + here(noise.photon) * signal
-        if noise.response is not None:
-            own_variance += here(noise.response) * signal**2
-        v += own_variance * (1 - 2 * own)
-        return cls(s, t, v, reach, x, y, (ny, nx))
+        meshes = (science.inverse_scale, science.offset, template.sky, noise.sky, noise.photon, noise.flat)
+        here = np.stack([at_places(mesh, shape, x, y) for mesh in meshes])
+        side = 2 * (radius + reach) + 1
+        stamps = np.empty((3, len(template.data), len(x), side, side))
+        _cut(
+            np.asarray(science.data),
+            np.asarray(template.data),
+            np.asarray(template.variance),
+            np.rint(x).astype(int),
+            np.rint(y).astype(int),
+            here,
+            1 - 2 * own,
+            stamps,
+        )
+        return cls(stamps[0], stamps[1], stamps[2], reach, x, y, (shape[0], shape[1]))
 
     def inner(self, stamps: np.ndarray) -> np.ndarray:
         """Stamps without the rim."""
@@ -283,21 +296,102 @@ class _Stamps:
     def sharpness(self) -> float:
         """How much more of its light the science frame has in few pixels: 1 where both are alike."""
         share = [
-            np.square(self.inner(a - _level(a))).sum(axis=(0, 2, 3)) for a in (self.science, self.template)
+            np.square(self.inner(a - _level(a, 0)[..., None, None])).sum(axis=(0, 2, 3))
+            for a in (self.science, self.template)
         ]
         return float(np.median(share[0] / np.maximum(share[1], 1e-9)))
 
-    def sigma(self, rest: np.ndarray) -> np.ndarray:
-        """Root of the reduced chi square of each star's residual, all colours in one as in a difference."""
-        v = self.inner(self.variance)
-        together = (rest / v).sum(0) / np.sqrt((1 / v).sum(0))
-        together -= together.mean(axis=(-2, -1), keepdims=True)
-        return np.asarray(np.sqrt(np.square(together).sum(axis=(-2, -1)) / (together[0].size - 1)))
+    def sigma(self, rest: np.ndarray, modelled: np.ndarray | None = None) -> np.ndarray:
+        """Root of the reduced chi square of each star's residual (c, n, p), less what is modelled of it, all colours
+        in one as in a difference.
+        """
+        return _sigma(
+            rest, rest if modelled is None else modelled, modelled is not None, self.variance, self.reach
+        )
 
     def plain(self) -> tuple[float, np.ndarray]:
         """Median residual with the scale alone, and each star's."""
-        each = self.sigma(self.inner(self.science - self.template))
+        rest = self.inner(self.science - self.template)
+        each = self.sigma(rest.reshape(*rest.shape[:2], -1))
         return float(np.median(each)), each
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _cut(
+    science: np.ndarray,
+    template: np.ndarray,
+    variance: np.ndarray,
+    i: np.ndarray,
+    j: np.ndarray,
+    here: np.ndarray,
+    own: float,
+    stamps: np.ndarray,
+) -> None:
+    """Fill stamps (3, c, n, m, m) about pixels (i, j) of images (c, ny, nx); `here` (6, c, n) is scale, offset, level,
+    and the noise's sky, photon and flat at each.
+    """
+    c, ny, nx = template.shape
+    side = stamps.shape[3]
+    for a in range(c):
+        for k in range(len(i)):
+            scale, offset, level = here[0, a, k], here[1, a, k], here[2, a, k]
+            empty, photon, flat = here[3, a, k], here[4, a, k], here[5, a, k]
+            for v in range(side):
+                row = min(max(j[k] + v - side // 2, 0), ny - 1)
+                for u in range(side):
+                    column = min(max(i[k] + u - side // 2, 0), nx - 1)
+                    t = float(template[a, row, column])
+                    signal = max(t - level, 0.0)
+                    stamps[0, a, k, v, u] = science[a, row, column] * scale - offset
+                    stamps[1, a, k, v, u] = t
+                    stamps[2, a, k, v, u] = (
+                        variance[a, row, column] + (empty + (photon + flat * signal) * signal) * own
+                    )
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _level(stamps: np.ndarray, reach: int) -> np.ndarray:
+    """Sky of each stamp (c, n, m, m) without its outermost `reach` pixels: the median of the rim, (c, n)."""
+    c, n, side, _ = stamps.shape
+    out = np.empty((c, n))
+    first, last = reach, side - 1 - reach
+    m = last - first
+    rim = np.empty(4 * m)
+    for a in range(c):
+        for k in range(n):
+            stamp = stamps[a, k]
+            for q in range(m):
+                rim[q], rim[m + q] = stamp[first, first + q], stamp[last, first + 1 + q]
+                rim[2 * m + q], rim[3 * m + q] = stamp[first + 1 + q, first], stamp[first + q, last]
+            low, high = chosen(rim, 2 * m - 1, True)
+            out[a, k] = 0.5 * (low + high)
+    return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _sigma(
+    rest: np.ndarray, modelled: np.ndarray, less: bool, variance: np.ndarray, reach: int
+) -> np.ndarray:
+    """`_Stamps.sigma`: residuals (c, n, p), variances (c, n, m, m) with a rim; with `less`, of `rest` - `modelled`."""
+    c, n, p = rest.shape
+    side = variance.shape[2] - 2 * reach
+    out, value, weight = np.empty(n), np.empty(p), np.empty(p)
+    for k in range(n):
+        value[:], weight[:] = 0, 0
+        for a in range(c):
+            for v in range(side):
+                for u in range(side):
+                    q = v * side + u
+                    w = 1 / variance[a, k, v + reach, u + reach]
+                    d = rest[a, k, q] - modelled[a, k, q] if less else rest[a, k, q]
+                    value[q] += d * w
+                    weight[q] += w
+        value /= np.sqrt(weight)
+        mean, total = value.mean(), 0.0
+        for q in range(p):
+            total += (value[q] - mean) ** 2
+        out[k] = np.sqrt(total / (p - 1))
+    return out
 
 
 def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
@@ -309,45 +403,54 @@ def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
     c, n = sharp.shape[:2]
     size = 2 * stamps.reach + 1
     middle = size * size // 2
-    weight = 1 / (variance + np.square(_GRAIN * np.maximum(target - _level(target), 0)))
+    weight = 1 / (
+        variance + np.square(_GRAIN * np.maximum(target - _level(blunt, stamps.reach)[..., None, None], 0))
+    )
     rest = _centred(target - start, weight).reshape(c, n, -1)
-    w = weight.reshape(c, n, 1, -1)
+    weight = weight.reshape(c, n, -1)
     # What a tap takes the middle one gives: the photometric scale stays that of the stars' whole light.
-    design = sliding_window_view(sharp, start.shape[2:], axis=(2, 3)) - start[:, :, None, None]
-    design = np.delete(design.reshape(c, n, size * size, -1), middle, axis=2)
-    design -= np.einsum("cnkp,cnp->cnk", design, w[:, :, 0])[..., None] / w.sum(-1, keepdims=True)
-    normal, right = _normal_equations(design, w[:, :, 0], rest)
+    design = _design(sharp, weight, stamps.reach)
+    normal, right = _normal_equations(design, weight, rest)
     halves = np.arange(n) % 2
 
-    def held_out(basis: np.ndarray, strength: float, keep: np.ndarray) -> np.ndarray:
-        off = np.empty_like(rest)
+    def sums(basis: np.ndarray, keep: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [_summed(normal, right, basis, keep & (halves == half)) for half in (0, 1)]
+
+    def held_out(
+        basis: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]], strength: float
+    ) -> np.ndarray:
+        modelled = np.empty_like(rest)
         for half in (0, 1):
-            taps, _ = _solved(normal, right, basis, keep & (halves != half), strength)
-            _modelled(design, np.einsum("st,ctk->csk", basis, taps), half, off)
-        off -= rest
-        off = -off if convolve_science else off
-        return stamps.sigma(off.reshape(c, n, *start.shape[2:]))
+            taps, _ = _solved(*parts[1 - half], basis.shape[1], strength)
+            _modelled(design, np.einsum("st,ctk->csk", basis, taps), half, modelled)
+        return stamps.sigma(rest, modelled)
 
     before, plain = stamps.plain()
     keep = np.ones(n, bool)
-    sigma, strength, count = plain, _STRENGTHS[-1], 1
-    best = np.inf
+    sigma, strength = plain, _STRENGTHS[-1]
+    constant = terms(stamps.x, stamps.y, stamps.shape, 1)
+    parts = sums(constant, keep)
+    count, best, taken = 1, np.inf, parts
     tries = [(1, s) for s in _STRENGTHS] + [(t, 0.0) for t, needed in ((3, 30), (6, 60)) if n >= needed]
     for t, tried in tries:
-        basis = terms(stamps.x, stamps.y, stamps.shape, t)
-        now = held_out(basis, tried or strength, keep)
+        basis = constant if t == 1 else terms(stamps.x, stamps.y, stamps.shape, t)
+        if t > 1:
+            parts = sums(basis, keep)
+        now = held_out(basis, parts, tried or strength)
         if t == 1 and keep.all():
             keep = now < _CLIP * np.median(now)
+            parts = taken = parts if keep.all() else sums(basis, keep)
         score = float(np.sqrt(np.mean(np.square(now[keep])))) if keep.any() else np.inf
         if score < 0.998 * best:
-            best, sigma, strength, count = score, now, tried or strength, t
+            best, sigma, strength, count, taken = score, now, tried or strength, t, parts
     if keep.sum() < FEWEST or not np.isfinite(best):
         raise FrameError(
             f"{keep.sum()} stars agree on a kernel; {FEWEST} are needed",
             "",
             {"found": int(keep.sum()), "needed": FEWEST},
         )
-    taps, condition = _solved(normal, right, terms(stamps.x, stamps.y, stamps.shape, count), keep, strength)
+    (left, x), (more, y) = taken
+    taps, condition = _solved(left + more, x + y, count, strength)
     taps = np.insert(taps, middle, -taps.sum(axis=2), axis=2)
     taps[:, 0, middle] += 1
     gain = np.log(plain[keep] / sigma[keep])
@@ -358,20 +461,43 @@ def _solve(stamps: _Stamps, convolve_science: bool) -> Kernel:
     )
 
 
-def _level(stamps: np.ndarray) -> np.ndarray:
-    """Sky of each stamp: the median of its rim."""
-    n = stamps.shape[-1]
-    rim = np.ones((n, n), bool)
-    rim[1:-1, 1:-1] = False
-    return np.asarray(np.median(stamps[..., rim], axis=-1))[..., None, None]
-
-
 def _centred(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Stamps less their weighted mean: each has a background of its own."""
     return np.asarray(
         values
         - (values * weight).sum(axis=(-2, -1), keepdims=True) / weight.sum(axis=(-2, -1), keepdims=True)
     )
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _design(sharp: np.ndarray, weight: np.ndarray, reach: int) -> np.ndarray:
+    """What each tap but the middle one adds to each star's stamp, (c, n, k, p), less its mean by weights (c, n, p): the
+    sharper stamp (c, n, m, m) moved, less the one where it is.
+    """
+    c, n, m, _ = sharp.shape
+    size, side = 2 * reach + 1, m - 2 * reach
+    p = side * side
+    out = np.empty((c, n, size * size - 1, p))
+    for a in range(c):
+        for b in range(n):
+            stamp, w = sharp[a, b], weight[a, b]
+            whole = w.sum()
+            k = 0
+            for tap in range(size * size):
+                if tap == size * size // 2:
+                    continue
+                to, total = out[a, b, k], 0.0
+                dy, dx = tap // size, tap % size
+                for v in range(side):
+                    for u in range(side):
+                        d = stamp[v + dy, u + dx] - stamp[v + reach, u + reach]
+                        to[v * side + u] = d
+                        total += d * w[v * side + u]
+                total /= whole
+                for q in range(p):
+                    to[q] -= total
+                k += 1
+    return out
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
@@ -413,48 +539,57 @@ def _modelled(design: np.ndarray, local: np.ndarray, half: int, out: np.ndarray)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
-def _solved(
-    normal: np.ndarray, right: np.ndarray, basis: np.ndarray, keep: np.ndarray, strength: float
+def _summed(
+    normal: np.ndarray, right: np.ndarray, basis: np.ndarray, keep: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Taps (c, t, k) and condition numbers from stars' own normal equations (c, n, k, k) and (c, n, k).
-
-    By Cholesky's way, here: a library wakes threads that then wait for each other, at the cost of the other workers.
+    """Normal equations (c, t * k, t * k), their lower triangle, and (c, t * k) of all that are kept of stars whose own
+    are (c, n, k, k) and (c, n, k).
     """
     c, n, k, _ = normal.shape
     t = basis.shape[1]
     m = t * k
-    taps, condition = np.zeros((c, t, k)), np.ones(c)
+    left, x = np.zeros((c, m, m)), np.zeros((c, m))
     for a in range(c):
-        left, x = np.zeros((m, m)), np.zeros(m)
         for b in range(n):
-            if keep[b]:
-                for u in range(t):
+            if not keep[b]:
+                continue
+            for u in range(t):
+                for q in range(k):
+                    x[a, u * k + q] += basis[b, u] * right[a, b, q]
+                for v in range(u + 1):
+                    f = basis[b, u] * basis[b, v]
                     for q in range(k):
-                        x[u * k + q] += basis[b, u] * right[a, b, q]
-                    for v in range(u + 1):
-                        f = basis[b, u] * basis[b, v]
-                        for q in range(k):
-                            row, own = left[u * k + q, v * k : (v + 1) * k], normal[a, b, q]
-                            for r in range(k):
-                                row[r] += f * own[r]
+                        for r in range(k):
+                            left[a, u * k + q, v * k + r] += f * normal[a, b, q, r]
+    return left, x
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
+def _solved(normal: np.ndarray, right: np.ndarray, t: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Taps (c, t, k) and condition numbers from normal equations as `_summed` gives them.
+
+    By Cholesky's way, here: a library wakes threads that then wait for each other, at the cost of the other workers.
+    """
+    c, m, _ = normal.shape
+    taps, condition = np.zeros((c, t, m // t)), np.ones(c)
+    for a in range(c):
+        left, x = normal[a].copy(), right[a].copy()
         held = strength * np.trace(left) / m
         for i in range(m):
             left[i, i] += held
-            row = left[i]
             for j in range(i + 1):
-                other = left[j]
-                total = row[j]
+                total = left[i, j]
                 for q in range(j):
-                    total -= row[q] * other[q]
-                row[j] = total / other[j] if j < i else np.sqrt(max(total, 1e-300))
+                    total -= left[i, q] * left[j, q]
+                left[i, j] = total / left[j, j] if j < i else np.sqrt(max(total, 1e-300))
             for q in range(i):
-                x[i] -= row[q] * x[q]
-            x[i] /= row[i]
+                x[i] -= left[i, q] * x[q]
+            x[i] /= left[i, i]
         for i in range(m - 1, -1, -1):
             x[i] /= left[i, i]
             for q in range(i):
                 x[q] -= left[i, q] * x[i]
         diagonal = np.diag(left)
         condition[a] = (diagonal.max() / diagonal.min()) ** 2
-        taps[a] = x.reshape(t, k)
+        taps[a] = x.reshape(t, m // t)
     return taps, condition

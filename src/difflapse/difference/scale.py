@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 from scipy.spatial import cKDTree
 
 from difflapse.measure.mesh import nodes
+from difflapse.measure.order import chosen
 from difflapse.model import ProductGrid, Stars, Transform
 
 _MIN_STARS = 5
@@ -205,8 +207,7 @@ def _fit_surface(u: np.ndarray, v: np.ndarray, z: np.ndarray, weight: np.ndarray
         keep = np.abs(z - _evaluate(best, u, v)) < 4 * max(spread, 1e-6)
         coefficients = np.zeros(design.shape[1])
         for _ in range(4):
-            root = np.sqrt(weight[keep])
-            coefficients, *_ = np.linalg.lstsq(design[keep] * root[:, None], z[keep] * root, rcond=None)
+            coefficients = _solved(design[keep], z[keep], weight[keep])
             residual = z - design @ coefficients
             keep = np.abs(residual) < 3.5 * max(_width(residual), 1e-6)
         new = _width(z - design @ coefficients)
@@ -216,6 +217,17 @@ def _fit_surface(u: np.ndarray, v: np.ndarray, z: np.ndarray, weight: np.ndarray
         ):
             best, spread = coefficients, new
     return best, n
+
+
+def _solved(design: np.ndarray, z: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted least squares; of smallest norm where the stars lie in a line or on a spot."""
+    weighted = design * weight[:, None]
+    normal = weighted.T @ design
+    # Of terms that lie within +-1: few digits are lost by squaring them.
+    if np.linalg.cond(normal) < 1e8:
+        return np.asarray(np.linalg.solve(normal, weighted.T @ z))
+    root = np.sqrt(weight)
+    return np.asarray(np.linalg.lstsq(design * root[:, None], z * root, rcond=None)[0])
 
 
 def _significant(design: np.ndarray, residual: np.ndarray, coefficients: np.ndarray, old: int) -> bool:
@@ -231,5 +243,16 @@ def _weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
     return float(values[order][np.searchsorted(total, 0.5 * total[-1])])
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _width(values: np.ndarray) -> float:
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+    """Robust standard deviation; NaN of nothing."""
+    n = len(values)
+    if n == 0:
+        return np.nan
+    room = values.copy()
+    middle = 0.0
+    for _ in range(2):
+        low, high = chosen(room, (n - 1) // 2, n > 1)
+        middle = 0.5 * (low + high) if n % 2 == 0 else low
+        room[:] = np.abs(values - middle)
+    return 1.4826 * middle

@@ -240,7 +240,8 @@ def _write_ecsv(path: Path, table: Table) -> None:
 def _cells(column: Any) -> list[str]:
     """A column's values as ECSV writes them; what is masked or empty is ``""``."""
     data, mask = np.ma.getdata(column), np.ma.getmaskarray(column)
-    text = [str(value) for value in data]
+    # Of Python's own numbers it takes a fifth of the time; those of fewer digits would get more.
+    text = [str(value) for value in (data if data.dtype.kind == "f" and data.itemsize < 8 else data.tolist())]
     if data.dtype.kind == "U":
         text = [_quoted(value) for value in text]
     return ['""' if hidden else value for value, hidden in zip(text, mask, strict=True)]

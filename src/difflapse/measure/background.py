@@ -5,12 +5,14 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from difflapse.measure.order import neighbours, quantile
+from difflapse.measure.order import quantile
 from difflapse.mosaic import channels, sites
 
 _MAX_SAMPLES = 40_000
 _RUN = 64
 """Neighbours in a row among which the darker half is taken for sky."""
+_LARGEST = np.int32(0x7F7FFFFF)
+"""The bits of the largest finite float."""
 
 
 def channel_levels(
@@ -68,32 +70,51 @@ def noise_between_stars(sample: np.ndarray, good: np.ndarray) -> float:
     return _robust_width(_quiet_steps(sample, good, run)) / float(np.sqrt(2))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _quiet_steps(sample: np.ndarray, good: np.ndarray, run: int) -> np.ndarray:
     """Differences of neighbours in a row, of those pairs of each `run` whose sum is not above their median."""
     ny = sample.shape[0]
     runs = (sample.shape[1] - 1) // run
-    out = np.empty(ny * runs * run, np.float32)
-    total, room = np.empty(run, np.float32), np.empty(run, np.float32)
+    out = np.empty(ny * runs * run + 1, np.float32)
+    total = np.empty(run, np.float32)
+    order = total.view(np.int32)
     n = 0
     for j in range(ny):
+        row, fine = sample[j], good[j]
         for r in range(runs):
-            m = 0
+            first = r * run
+            some = False
             for k in range(run):
-                i = r * run + k
-                total[k] = np.inf
-                if good[j, i] and good[j, i + 1]:
-                    total[k] = sample[j, i] + sample[j, i + 1]
-                    m += 1
-            if m == 0:
+                both = fine[first + k] & fine[first + k + 1]
+                total[k] = row[first + k] + row[first + k + 1] if both else np.float32(np.inf)
+                some |= both
+            if not some:
                 continue
-            limit = neighbours(total, run // 2, room)[0]
+            # Floats are ordered as whole numbers are, the negative ones the other way round.
             for k in range(run):
-                if total[k] <= limit and total[k] < np.inf:
-                    i = r * run + k
-                    out[n] = sample[j, i + 1] - sample[j, i]
-                    n += 1
+                order[k] ^= (order[k] >> 31) & 0x7FFFFFFF
+            limit = min(_smallest(order, run // 2), _LARGEST)
+            # Written always, counted where it is quiet: nothing to guess.
+            for k in range(run):
+                out[n] = row[first + k + 1] - row[first + k]
+                n += order[k] <= limit
     return out[:n]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _smallest(values: np.ndarray, k: int) -> np.int32:
+    """The k-th smallest, from 0 on, of a few whole numbers (n,) int32: halved is where it can be."""
+    low, high = np.int64(values.min()), np.int64(values.max())
+    while low < high:
+        middle = (low + high) >> 1
+        at, count = np.int32(middle), np.int32(0)
+        for i in range(len(values)):
+            count += np.int32(values[i] <= at)
+        if count > k:
+            high = middle
+        else:
+            low = middle + 1
+    return np.int32(low)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

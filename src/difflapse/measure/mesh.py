@@ -81,6 +81,17 @@ def at_pixels(mesh: np.ndarray, shape: tuple[int, ...], j: np.ndarray, i: np.nda
     return _sampled(mesh, j * (my - 1) / max(shape[0] - 1, 1), i * (mx - 1) / max(shape[1] - 1, 1))
 
 
+def at_places(mesh: np.ndarray, shape: tuple[int, ...], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The same quantity at places (x, y), (n,) each, of its image of `shape`; (c, n). Beyond it, as at its edge."""
+    my, mx = mesh.shape[1:]
+    v = np.clip(y * (my - 1) / max(shape[0] - 1, 1), 0, my - 1)
+    u = np.clip(x * (mx - 1) / max(shape[1] - 1, 1), 0, mx - 1)
+    a, b = np.minimum(v.astype(int), my - 2), np.minimum(u.astype(int), mx - 2)
+    f, g = v - a, u - b
+    low, high = (mesh[:, r, b] * (1 - g) + mesh[:, r, b + 1] * g for r in (a, a + 1))
+    return np.asarray(low * (1 - f) + high * f)
+
+
 def at_nodes(mesh: np.ndarray, my: int, mx: int) -> np.ndarray:
     """The same quantity on so many nodes (my, mx), edge to edge over the same image."""
     return _sampled(mesh, np.linspace(0, mesh.shape[1] - 1, my), np.linspace(0, mesh.shape[2] - 1, mx))

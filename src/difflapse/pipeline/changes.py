@@ -290,8 +290,9 @@ def _with_coma(desk: Desk, watch: Watch, change: Change, times: np.ndarray) -> C
     grid, side = desk.night.shared("canvas").grid, watch.cell
     x, y = (v[frames[inside]] for v in _position(change, times))
     i, j = grid.from_native(x, y)
-    stack = np.asarray(desk.night.array("cells"))[slots[inside]]
-    strength = coma_strength(stack, (i - (side - 1) / 2) / side, (j - (side - 1) / 2) / side)
+    cells = desk.night.array("cells")
+    pictures = [cells[slot] for slot in slots[inside]]
+    strength = coma_strength(pictures, (i - (side - 1) / 2) / side, (j - (side - 1) / 2) / side)
     if strength < _COMA:
         return change
     width = 3 * side * grid.step

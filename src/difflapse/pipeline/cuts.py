@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from difflapse.align.warp import warp
+from difflapse.align.warp import Unsplit, warp
 from difflapse.io.fits import read_bands
 from difflapse.measure import Defects
 from difflapse.measure.mesh import window
 from difflapse.measure.photometry import aperture_sums, bad_map
 from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Transform, bits
-from difflapse.mosaic import sites, split
+from difflapse.mosaic import sites
 from difflapse.pipeline import pictures, tasks
 from difflapse.pipeline.context import Night
 from difflapse.pipeline.records import Pixels, Reference
@@ -191,8 +191,8 @@ def _light(
     """The window (c, h, w) as the aligned panel shows it; NaN where nothing was measured."""
     facts = night.frames[k]
     reference: Reference = night.shared("reference")
-    planes = split(pixels.data, facts.mosaic, facts.bias_adu or 0.0)
-    warped = warp(planes, sites(facts.mosaic), transform, part, pixels.bad, night.options.resample)
+    frame = Unsplit(pixels.data, facts.mosaic, facts.bias_adu or 0.0)
+    warped = warp(frame, sites(facts.mosaic), transform, part, pixels.bad, night.options.resample)
     shift = np.asarray(reference.background_adu) - warped.level * np.asarray(quality.background_adu)
     light = warped.data + shift.astype(np.float32)[:, None, None]
     light[:, (warped.mask & (bits.OUTSIDE | bits.BLANK)) != 0] = np.nan

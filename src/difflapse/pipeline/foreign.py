@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from difflapse.align.view import AlignOptions, View
-from difflapse.align.warp import BadPixels
+from difflapse.align.warp import BadPixels, Unsplit
 from difflapse.align.warp import warp as apply_transform
 from difflapse.difference import fit_offset, noise_of, scale_from_pixels
 from difflapse.difference.scale import scale_from_sums
@@ -20,7 +20,7 @@ from difflapse.measure import Defects, channel_levels, find_stars
 from difflapse.measure.mesh import apply, constant, image
 from difflapse.methods import find_method
 from difflapse.model import Inventory, ProductGrid, Stars, Transform, bits
-from difflapse.mosaic import channels, sites, split
+from difflapse.mosaic import channels, sites
 from difflapse.pipeline import tasks
 from difflapse.pipeline.config import RunOptions
 from difflapse.pipeline.context import Night
@@ -184,7 +184,7 @@ def _resampled(
         pixels = tasks.listed(frame, Defects.none())
         _, quality = find_stars(replace(frame, data=pixels.data, mask=pixels.mask))
         warped = apply_transform(
-            split(pixels.data, facts.mosaic, facts.bias_adu or 0.0),
+            Unsplit(pixels.data, facts.mosaic, facts.bias_adu or 0.0),
             sites(facts.mosaic),
             transform,
             grid,

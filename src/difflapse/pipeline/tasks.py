@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from difflapse.align.view import AlignOptions, Reduced, View
-from difflapse.align.warp import BadPixels
+from difflapse.align.warp import BadPixels, Unsplit
 from difflapse.align.warp import warp as apply_transform
 from difflapse.difference import (
     Noise,
@@ -44,7 +44,7 @@ from difflapse.measure.mesh import apply, constant, image, mean, resample
 from difflapse.methods import find_method
 from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Stars, Transform, bits
 from difflapse.model.times import iso_utc
-from difflapse.mosaic import bin_image, bin_medians, channels, sites, split, superpixels
+from difflapse.mosaic import bin_image, bin_medians, channels, sites, superpixels
 from difflapse.pipeline import cube, pictures
 from difflapse.pipeline import save as saving
 from difflapse.pipeline.config import RunOptions, parse_lag
@@ -202,9 +202,8 @@ def warp_frame(
     pattern = facts.mosaic
     n_channels = len(channels(pattern))
     room, out = _buffers(facts.shape, pattern, grid.shape)
-    planes = split(pixels.data, pattern, facts.bias_adu or 0.0, room)
     warped = apply_transform(
-        planes,
+        Unsplit(pixels.data, pattern, facts.bias_adu or 0.0, room),
         sites(pattern),
         alignment.transform,
         grid,

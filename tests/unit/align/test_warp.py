@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.align.warp import BadPixels, Warped, warp
+from difflapse.align.warp import BadPixels, Unsplit, Warped, warp
 from difflapse.model import ProductGrid, Transform, bits
 from difflapse.model.transform import powers
 from difflapse.mosaic import sites, split
@@ -104,6 +104,24 @@ def test_every_pixel_lands_where_the_transform_says(pattern: str, name: str) -> 
         # Cubics pull towards samples: 0.005 px for samples 2 px apart. Between its nodes the map is taken for
         # linear, which the strongest curvature here makes wrong by 0.003 px per px between samples.
         assert np.abs(shift).max() < (0.008 if pattern else 0.003 if name == "homography" else 0.001)
+
+
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+@pytest.mark.parametrize("name", list(TRANSFORMS))
+@pytest.mark.parametrize("pattern", ["", "GBRG", "RGGB"])
+def test_a_frame_need_not_be_split_first(pattern: str, name: str, kind: str) -> None:
+    """Bit by bit as from its planes: a mosaic of odd size has a last row and column that no cell holds."""
+    rng = np.random.default_rng(6)
+    data = rng.integers(90, 60_000, SHAPE).astype(kind)
+    x, y = rng.uniform(0, NX, 30), rng.uniform(0, NY, 30)
+    bad = BadPixels(np.floor(x), np.floor(y), np.full(30, bits.SATURATED, np.uint8))
+    grid, place = ProductGrid.whole(SHAPE, pattern), sites(pattern)
+    for kernel in ("cubic", "lanczos3"):
+        planes = warp(split(data, pattern, 77.0), place, TRANSFORMS[name], grid, bad, kernel)
+        whole = warp(Unsplit(data, pattern, 77.0), place, TRANSFORMS[name], grid, bad, kernel)
+        assert np.array_equal(planes.data, whole.data)
+        assert np.array_equal(planes.mask, whole.mask)
+        assert np.array_equal(planes.coverage, whole.coverage)
 
 
 def test_whole_shifts_of_a_monochrome_frame_are_exact_copies() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import maximum_filter
 
 from difflapse.difference import Noise, Science, Template, subtract
 from difflapse.difference.convolve import (
@@ -231,6 +232,16 @@ def test_masks_grow_by_the_kernel_and_defects_by_one() -> None:
     rng = np.random.default_rng(0)
     holed = convolve_template(template(draw(rng), count=count), blur(1.0, False))
     assert (holed.count == 0).sum() == 25
+
+
+def test_all_bits_of_a_mask_grow_together_and_stop_at_its_edges() -> None:
+    rng = np.random.default_rng(3)
+    mask = np.where(rng.random((53, 117)) < 0.03, rng.integers(0, 32, (53, 117)), 0).astype(np.uint8)
+    mask[:, :4], mask[20:24, 90:] = bits.OUTSIDE, bits.SATURATED
+    out = grown(mask, 3)
+    for bit in (bits.OUTSIDE, bits.SATURATED, bits.DEFECT, bits.BLANK, bits.NO_TEMPLATE):
+        side = 3 if bit == bits.DEFECT else 7
+        assert np.array_equal((out & bit) != 0, maximum_filter((mask & bit) != 0, side, mode="constant"))
 
 
 def test_a_proper_difference_is_white_and_of_unit_width() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from difflapse.measure.mesh import (
     at_pixels,
+    at_places,
     constant,
     image,
     line,
@@ -55,6 +56,14 @@ def test_a_row_is_a_row_of_the_image() -> None:
 def test_another_spacing_is_the_same_quantity(spacing: int) -> None:
     fine = resample(sloped(SHAPE, 40), SHAPE, spacing)
     assert np.abs(image(fine[0], SHAPE) - image(sloped(SHAPE, 40)[0], SHAPE)).max() < 1e-3
+
+
+def test_a_place_between_pixels_has_a_value_and_one_beyond_the_edge_that_of_the_edge() -> None:
+    x, y = np.array([0.0, 17.3, 201.9, -5.0, 230.0]), np.array([130.0, 64.25, 0.4, 7.5, 140.0])
+    inside = np.clip(x, 0, SHAPE[1] - 1), np.clip(y, 0, SHAPE[0] - 1)
+    found = at_places(sloped(SHAPE, 40), SHAPE, x, y)
+    assert found.shape == (1, 5)
+    assert np.abs(found[0] - (2 + 0.5 * inside[0] - 0.25 * inside[1])).max() < 1e-4
 
 
 def test_a_constant_is_constant_and_its_own_mean() -> None:
