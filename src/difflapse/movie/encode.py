@@ -58,8 +58,8 @@ class Codec:
 _FASTSTART = {"movflags": "+faststart"}
 # Noise does not move by parts of a pixel, for the frames are aligned. Arithmetic coding would take a third more time to
 # make the file an eighth smaller. Colour is coded finer than is usual, or tints spread over grey from where a star is.
-# Every part of every picture is as coarse as the others: to weigh them takes a second look at each, a third of all time,
-# for no better likeness in the same room.
+# Every part of every picture is as coarse as the others: to weigh them takes a second look at each, a third of all
+# time, for no better likeness in the same room.
 _X264 = "me=dia:subme=0:partitions=none:weightp=0:cabac=0:chroma-qp-offset=-6:rc-lookahead=0:mbtree=0:aq-mode=0:ref=1"
 _STILL = {"qp": "22", "x264-params": f"{_X264}:no-deblock=1"}
 """Other options of H.264 for pictures that are mostly still and of large pixels, such as clips: they are less coarse,

@@ -63,10 +63,10 @@ def _fill(rgb, luma, blue, red, by_luma, by_blue, by_red):  # type: ignore[no-un
         upper, lower = rgb[2 * j], rgb[2 * j + 1]
         high, low = luma[2 * j], luma[2 * j + 1]
         if j and _same(lines, 2 * j, 2 * j - 2):
-            for k in range(wide):
-                high[k], low[k] = luma[2 * j - 2, k], luma[2 * j - 1, k]
-            for k in range(wide // 2):
-                blue[j, k], red[j, k] = blue[j - 1, k], red[j - 1, k]
+            _copy(luma[2 * j - 2], high, wide)
+            _copy(luma[2 * j - 1], low, wide)
+            _copy(blue[j - 1], blue[j], wide // 2)
+            _copy(red[j - 1], red[j], wide // 2)
             continue
         for k in range(wide):
             r, v, u = np.int32(upper[k, 0]), np.int32(upper[k, 1]), np.int32(upper[k, 2])
@@ -85,6 +85,13 @@ def _fill(rgb, luma, blue, red, by_luma, by_blue, by_red):  # type: ignore[no-un
 
 
 @njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _copy(line, out, n):  # type: ignore[no-untyped-def]
+    """The first `n` of a row: a loop by itself is done many at a time."""
+    for k in range(n):
+        out[k] = line[k]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _same(lines, a, b):  # type: ignore[no-untyped-def]
     """Whether two rows from `a` on are as those from `b` on; where they are not, most often a glance tells."""
     wide = lines.shape[1]
@@ -92,9 +99,9 @@ def _same(lines, a, b):  # type: ignore[no-untyped-def]
         if lines[a, k] != lines[b, k]:
             return False
     for n in range(2):
-        unlike = np.uint8(0)
+        one, other, unlike = lines[a + n], lines[b + n], np.uint8(0)
         for k in range(wide):
-            unlike |= lines[a + n, k] ^ lines[b + n, k]
-        if unlike:
+            unlike = np.uint8(unlike | (one[k] ^ other[k]))
+        if unlike != 0:
             return False
     return True
