@@ -617,6 +617,28 @@ def _place(p: np.ndarray, i: float, j: float) -> float:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def slopes_of(px: np.ndarray, py: np.ndarray, spacing: float) -> np.ndarray:
+    """Slopes of a map given at nodes (my, mx), `spacing` apart: x along i and along j, y along i and along j,
+    (4, my, mx); 1 where they are not known.
+    """
+    my, mx = px.shape
+    slopes = np.empty((4, my, mx))
+    for a in range(my):
+        above, below = min(a + 1, my - 1), max(a - 1, 0)
+        for k in range(mx):
+            right, left = min(k + 1, mx - 1), max(k - 1, 0)
+            across, along = (above - below) * spacing, (right - left) * spacing
+            slopes[0, a, k] = (px[a, right] - px[a, left]) / along
+            slopes[1, a, k] = (px[above, k] - px[below, k]) / across
+            slopes[2, a, k] = (py[a, right] - py[a, left]) / along
+            slopes[3, a, k] = (py[above, k] - py[below, k]) / across
+            for n in range(4):
+                if not np.isfinite(slopes[n, a, k]):
+                    slopes[n, a, k] = 1.0
+    return slopes
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def mark(
     i: np.ndarray,
     j: np.ndarray,

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from difflapse.align._resample import MOST_LOST, SPACING, mark, multiply, resample, squares
+from difflapse.align._resample import (
+    MOST_LOST,
+    SPACING,
+    mark,
+    multiply,
+    resample,
+    slopes_of,
+    squares,
+)
 from difflapse.align.kernels import Kernel, kernel_of
 from difflapse.model import ProductGrid, Transform, bits
 from difflapse.mosaic import Site, native_order, split
@@ -31,6 +39,8 @@ _WIDE = bits.SATURATED | bits.BLANK
 _FILLED = 0.25
 """What a pixel may take, along either axis, from a single bad pixel that was filled from its neighbours."""
 _BINS = 256
+_FEW = 256
+"""Nodes of the inverse map up to which all of them are exact."""
 _LARGEST = 64
 """Samples across the largest footprint; a frame of which more go to one output pixel is not of use."""
 
@@ -148,15 +158,89 @@ def warp(
     Keys 1981, IEEE Trans. ASSP 29, 1153, doi:10.1109/TASSP.1981.1163711 (cubic); for the others see
     `difflapse.align.kernels.kernel_of`.
     """
+    chosen, field, data, mask, coverage = _resampled(planes, sites, transform, grid, bad, kernel, out)
+    step = 2 if len(sites) == 4 else 1
+    offsets, channel, share, _ = _of_sites(sites)
+    gi, gj = _mesh(grid.shape[1]), _mesh(grid.shape[0])
+    factor = np.empty((len(data), len(gj), len(gi)), np.float32)
+    where = (field.px, field.py, field.width, chosen.even, chosen.odd)
+    squares(
+        offsets,
+        channel,
+        share,
+        step,
+        *where,
+        field.quads,
+        field.size,
+        gi,
+        gj,
+        field.around(gi),
+        grid.shape,
+        factor,
+    )
+    area = field.area_at(gi, gj)
+    if chosen.keeps_flux and not field.quads:
+        factor *= area**2
+    known = np.isfinite(factor)
+    if not known.all():
+        factor[~known] = factor[known].mean() if known.any() else 1.0
+    # Each input sample gives all its light, or its part of the brightness, to the sum of many output pixels.
+    spread = area if chosen.keeps_flux else 1 / np.maximum(area, 1e-3)
+    correlation = np.sqrt(np.bincount(channel, share**2) * spread.mean() / factor.mean(axis=(1, 2)))
+    return Warped(data, mask, coverage, factor, correlation, area, chosen.keeps_flux)
+
+
+def warp_light(
+    planes: np.ndarray | Unsplit,
+    sites: Sequence[Site],
+    transform: Transform,
+    grid: ProductGrid,
+    bad: BadPixels | None = None,
+    kernel: str = "cubic",
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The data and mask of `warp`, and its level, without what tells their noise: for windows that are but looked at.
+
+    Parameters and errors are those of `warp`.
+
+    Returns
+    -------
+    data : (c, ny, nx) float32
+    mask : (ny, nx) uint8
+    level : float
+        What a flat image of ones became.
+    """
+    chosen, field, data, mask, _ = _resampled(planes, sites, transform, grid, bad, kernel, None)
+    if not chosen.keeps_flux:
+        return data, mask, 1.0
+    return data, mask, float(np.mean(field.area_at(_mesh(grid.shape[1]), _mesh(grid.shape[0]))))
+
+
+def _of_sites(sites: Sequence[Site]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each site its place (x, y), its channel, its share of that, and whether it is the first of it."""
+    channels = [site.channel for site in sites]
+    return (
+        np.array([(site.x, site.y) for site in sites], float),
+        np.array(channels),
+        np.array([site.weight for site in sites]),
+        np.array([channels.index(c) == k for k, c in enumerate(channels)]),
+    )
+
+
+def _resampled(
+    planes: np.ndarray | Unsplit,
+    sites: Sequence[Site],
+    transform: Transform,
+    grid: ProductGrid,
+    bad: BadPixels | None,
+    kernel: str,
+    out: np.ndarray | None,
+) -> tuple[Kernel, _Field, np.ndarray, np.ndarray, np.ndarray]:
+    """The kernel, the inverse map, and the data, mask and coverage that `warp` describes."""
     chosen = kernel_of(kernel)
     step = 2 if len(sites) == 4 else 1
-    n_channels = max(site.channel for site in sites) + 1
-    data = np.empty((n_channels, *grid.shape), np.float32) if out is None else out
+    offsets, channel, share, first = _of_sites(sites)
+    data = np.empty((int(channel.max()) + 1, *grid.shape), np.float32) if out is None else out
     coverage, outside = np.empty(grid.shape, np.float32), np.zeros(grid.shape, bool)
-    offsets = np.array([(site.x, site.y) for site in sites], float)
-    channel = np.array([site.channel for site in sites])
-    first = np.array([k == list(channel).index(channel[k]) for k in range(len(sites))])
-    share = np.array([site.weight for site in sites])
 
     inverse = _InverseMap(transform, grid)
     signs = inverse.signs(step, _SQUARE if chosen.keeps_flux else _TILT / chosen.half)
@@ -201,34 +285,7 @@ def warp(
             mask,
             coverage,
         )
-
-    gi, gj = _mesh(grid.shape[1]), _mesh(grid.shape[0])
-    factor = np.empty((n_channels, len(gj), len(gi)), np.float32)
-    where = (field.px, field.py, field.width, chosen.even, chosen.odd)
-    squares(
-        offsets,
-        channel,
-        share,
-        step,
-        *where,
-        field.quads,
-        field.size,
-        gi,
-        gj,
-        field.around(gi),
-        grid.shape,
-        factor,
-    )
-    area = field.area_at(gi, gj)
-    if chosen.keeps_flux and not field.quads:
-        factor *= area**2
-    known = np.isfinite(factor)
-    if not known.all():
-        factor[~known] = factor[known].mean() if known.any() else 1.0
-    # Each input sample gives all its light, or its part of the brightness, to the sum of many output pixels.
-    spread = area if chosen.keeps_flux else 1 / np.maximum(area, 1e-3)
-    correlation = np.sqrt(np.bincount(channel, share**2) * spread.mean() / factor.mean(axis=(1, 2)))
-    return Warped(data, mask, coverage, factor, correlation, area, chosen.keeps_flux)
+    return chosen, field, data, mask, coverage
 
 
 def _views(
@@ -254,16 +311,23 @@ def _views(
 
 
 class _InverseMap:
-    """The inverse transform on any separable grid of product pixels: a coarse spline of exact nodes."""
+    """The inverse transform at the nodes of a grid of product pixels: from a coarse spline of exact ones, but for
+    windows, which have few.
+    """
 
     def __init__(self, transform: Transform, grid: ProductGrid) -> None:
         self.transform, self.grid = transform, grid
         ny, nx = grid.shape
-        self.i = np.linspace(-8, nx + 24, int(np.clip(nx * grid.step / 200, 8, 40)))
-        self.j = np.linspace(-8, ny + 24, int(np.clip(ny * grid.step / 200, 8, 40)))
+        self.nodes = [np.arange(0, n + SPACING, SPACING, dtype=float) for n in (nx, ny)]
+        self.few = len(self.nodes[0]) * len(self.nodes[1]) <= _FEW
+        if self.few:
+            self.i, self.j = self.nodes
+        else:
+            self.i = np.linspace(-8, nx + 24, int(np.clip(nx * grid.step / 200, 8, 40)))
+            self.j = np.linspace(-8, ny + 24, int(np.clip(ny * grid.step / 200, 8, 40)))
         self.x, self.y = self._exact(self.i, self.j)
-        self.smooth = bool(np.all(np.isfinite(self.x)) and np.all(np.isfinite(self.y)))
-        if self.smooth:
+        self.smooth = bool(np.isfinite(self.x).all() and np.isfinite(self.y).all())
+        if self.smooth and not self.few:
             from scipy.interpolate import RectBivariateSpline  # slow to load, and only workers resample
 
             self.splines = (
@@ -271,8 +335,11 @@ class _InverseMap:
                 RectBivariateSpline(self.j, self.i, self.y),
             )
 
-    def __call__(self, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Native (x, y) of the frame at all columns `i` of all rows `j`; shape (len(j), len(i))."""
+    def at_nodes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Native (x, y) of the frame at every 16th product pixel; shape (my, mx)."""
+        i, j = self.nodes
+        if self.few:
+            return self.x, self.y
         if not self.smooth:
             return self._exact(i, j)
         return self.splines[0](j, i), self.splines[1](j, i)
@@ -317,13 +384,8 @@ class _Field:
 
     @classmethod
     def of(cls, inverse: _InverseMap, step: int, kernel: Kernel, runs: bool) -> _Field:
-        ny, nx = inverse.grid.shape
-        nodes_i = np.arange(0, nx + SPACING, SPACING, dtype=float)
-        nodes_j = np.arange(0, ny + SPACING, SPACING, dtype=float)
-        px, py = (np.round(p, 7) for p in inverse(nodes_i, nodes_j))
-        with np.errstate(invalid="ignore"):
-            (xj, xi), (yj, yi) = (np.gradient(p, SPACING * step) for p in (px, py))
-        slopes = np.nan_to_num(np.stack([xi, xj, yi, yj]), nan=1.0, posinf=1.0, neginf=1.0)
+        px, py = (np.round(p, 7) for p in inverse.at_nodes())
+        slopes = slopes_of(px, py, float(SPACING * step))
         width = np.ones((2, *px.shape))
         if runs:
             return cls(px, py, slopes, width, width, False, 2 * kernel.half)

@@ -53,6 +53,7 @@ def clip_picture(
     curve: Curve,
     now: int,
     lit: bool = True,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draw one picture of a clip.
 
@@ -71,13 +72,16 @@ def clip_picture(
         Points of the curve up to this one are drawn.
     lit : bool
         Whether the frame around it is bright (it is seen now) or dim.
+    out : (720, 1280, 3) uint8, optional
+        Picture to draw into, such as the last one: memory that is at hand costs less than new.
 
     Returns
     -------
     picture : (720, 1280, 3) uint8
     """
     time = text_mask(clock, 24)
-    picture = _words(title, subtitle, WIDTH - 3 * _PAD - time.shape[1], curve).copy()
+    picture = np.empty((HEIGHT, WIDTH, 3), np.uint8) if out is None else out
+    picture[:] = _words(title, subtitle, WIDTH - 3 * _PAD - time.shape[1], curve)
     paste(picture, time, WIDTH - _PAD - time.shape[1], 16, BRIGHT)
     gap = (WIDTH - 2 * _PAD - 3 * SIDE) // 2
     for n, ((name, drawn), place) in enumerate(zip(panels.items(), places, strict=True)):
@@ -128,18 +132,20 @@ def title_card(lines: Sequence[str]) -> np.ndarray:
     return picture
 
 
-def fitted(picture: np.ndarray) -> np.ndarray:
-    """A movie frame of either depth as (720, 1280, 3) uint8, shrunk, dark where it has another shape."""
+def fitted(picture: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """A movie frame of either depth as (720, 1280, 3) uint8, shrunk, dark where it has another shape; drawn into `out`
+    where that is given.
+    """
     high, wide = picture.shape[:2]
     scale = min(WIDTH / wide, HEIGHT / high)
     size = (max(1, round(wide * scale)), max(1, round(high * scale)))
-    small = cv2.resize(
+    whole = np.empty((HEIGHT, WIDTH, 3), np.uint8) if out is None else out
+    whole[:] = _ground()
+    x, y = (WIDTH - size[0]) // 2, (HEIGHT - size[1]) // 2
+    whole[y : y + size[1], x : x + size[0]] = cv2.resize(
         eight_bits(picture), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     )
-    out = _ground().copy()
-    x, y = (WIDTH - size[0]) // 2, (HEIGHT - size[1]) // 2
-    out[y : y + size[1], x : x + size[0]] = small
-    return out
+    return whole
 
 
 @functools.lru_cache(maxsize=1)

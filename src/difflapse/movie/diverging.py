@@ -313,15 +313,21 @@ def _add_columns(total, share, far, where, weight, mean, cover, most):  # type: 
         s = weight[0, k] * share[a] + weight[1, k] * share[b]
         m = weight[0, k] * total[a] + weight[1, k] * total[b]
         i = a + step
+        if i < b:  # most often there is one: a loop would cost half as much again
+            s += share[i]
+            m += total[i]
+            i += step
         while i < b:
             s += share[i]
             m += total[i]
             i += step
         mean[k] = m / s if s > zero else zero
         cover[k] = s * weight[2, k]
-        v = zero
-        i, past = np.uint64(where[2, k]), np.uint64(where[3, k])
-        while i < past:
+        i, b = np.uint64(where[2, k]), np.uint64(where[3, k]) - step
+        v = far[i]
+        i += step
+        while i < b:
             v = far[i] if abs(far[i]) > abs(v) else v
             i += step
+        v = far[b] if abs(far[b]) > abs(v) else v
         most[k] = v

@@ -270,12 +270,11 @@ def _tail(
 ) -> None:
     """Dots where a mover was, fading with age, none in its ring."""
     n = len(points)
-    for k, point in enumerate(points):
-        if np.hypot(*(point - at)) < 1.3 * radius or not np.isfinite(point).all():
-            continue
+    apart = np.hypot(points[:, 0] - at[0], points[:, 1] - at[1])
+    shown = np.flatnonzero(np.isfinite(apart) & ~(apart < 1.3 * radius))
+    for k, (x, y) in zip(shown.tolist(), _fixed(points[shown]).tolist(), strict=True):
         age = (n - k) / max(n, 1)
         colour = tuple(int(c * (1 - 0.55 * age)) for c in ink)
-        x, y = (int(v) for v in _fixed(point))
         cv2.circle(view, (x, y), round(16 * (0.5 * thick + 0.5)), colour, -1, cv2.LINE_AA, 4)
 
 

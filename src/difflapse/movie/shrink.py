@@ -60,6 +60,7 @@ def plan_axis(n_in: int, n_out: int, factor: float) -> tuple[np.ndarray, np.ndar
 def enlarge(small, bad, factor, paper, ink, period, out):  # type: ignore[no-untyped-def]
     """Repeat (h, w, 3) pixels `factor` times into `out`, of their type; hatch where `bad` (h, w) is 1, 2: palely."""
     tall, wide = out.shape[0], out.shape[1]
+    lines = out.reshape(tall, 3 * wide)
     for j in range(small.shape[0]):
         # The first of the rows is made, the others are copies of it, but for the hatch.
         top, bottom = j * factor, min((j + 1) * factor, tall)
@@ -70,7 +71,8 @@ def enlarge(small, bad, factor, paper, ink, period, out):  # type: ignore[no-unt
                 first[x, 0], first[x, 1], first[x, 2] = r, g, b
             hatched |= bad[j, i] != 0
         for y in range(top + 1, bottom):
-            out[y] = first
+            for x in range(3 * wide):  # a plain loop is copied many at a time
+                lines[y, x] = lines[top, x]
         if not hatched:
             continue
         for y in range(top, bottom):

@@ -369,6 +369,12 @@ def _add_columns(total, share, high, where, weight, mean, cover, top):  # type: 
         g = head * second[a] + tail * second[b]
         u = head * third[a] + tail * third[b]
         i = a + step
+        if i < b:  # most often there is one: a loop would cost half as much again
+            s += share[i]
+            r += first[i]
+            g += second[i]
+            u += third[i]
+            i += step
         while i < b:
             s += share[i]
             r += first[i]
@@ -380,9 +386,10 @@ def _add_columns(total, share, high, where, weight, mean, cover, top):  # type: 
         mean[0, k] = r * per
         if channels == 3:
             mean[1, k], mean[2, k] = g * per, u * per
-        v = -FAR
-        i, past = np.uint64(where[2, k]), np.uint64(where[3, k])
-        while i < past:
+        i, b = np.uint64(where[2, k]), np.uint64(where[3, k]) - step
+        v = high[i] if high[i] > high[b] else high[b]
+        i += step
+        while i < b:
             v = high[i] if high[i] > v else v
             i += step
         top[k] = v
@@ -413,12 +420,10 @@ def _shrink(  # type: ignore[no-untyped-def]
     high = np.empty(nx, np.float32)
     mean, cover = np.empty((channels, wide), np.float32), np.empty(wide, np.float32)
     near, tint = np.empty(wide, np.float32), np.empty(wide, np.float32)
-    # As floats from the start: to convert whole numbers, a processor takes them one by one.
-    place = np.arange(wide).astype(np.float32)
     zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)
     per_noise, per_full, per_channel = one / noise, one / full, one / np.float32(channels)
-    my, mx = level.shape[1], level.shape[2]
-    step = np.float32((mx - 1) / max(wide - 1, 1))
+    spread, off = _spread(level, gain, wide), np.empty(wide, np.float32)
+    my = level.shape[1]
     zero_level = zero
     for c in range(channels):
         zero_level += gain[c] * black[c] * per_channel
@@ -454,17 +459,16 @@ def _shrink(  # type: ignore[no-untyped-def]
         a = min(int(v), my - 2)
         f = v - np.float32(a)
         for c in range(channels):
-            upper, lower, line = level[c, a + 1], level[c, a], mean[c]
-            for b in range(mx - 1):
-                left = gain[c] * (lower[b] + f * (upper[b] - lower[b]))
-                slope = gain[c] * (lower[b + 1] + f * (upper[b + 1] - lower[b + 1])) - left
-                k0 = int(np.ceil(b / step)) if wide > 1 else 0
-                k1 = wide if b == mx - 2 else min(wide, int(np.ceil((b + 1) / step)))
-                for k in range(k0, k1):
-                    off = left + slope * (place[k] * step - np.float32(b))
-                    line[k] -= off
-                    bright[k] -= per_channel * off
-                    near[k] -= per_channel * off
+            lower, upper, line = spread[c, a], spread[c, a + 1], mean[c]
+            for k in range(wide):
+                off[k] = lower[k] + f * (upper[k] - lower[k])
+            # One by one: a loop that changes several rows is not done many pixels at a time.
+            for k in range(wide):
+                line[k] -= off[k]
+            for k in range(wide):
+                bright[k] -= per_channel * off[k]
+            for k in range(wide):
+                near[k] -= per_channel * off[k]
         if channels == 3:
             # Saturated light has no colour, nor has what is darker than the sky.
             for k in range(wide):
@@ -475,6 +479,22 @@ def _shrink(  # type: ignore[no-untyped-def]
                 chroma[0, r, k] = tint[k] * (mean[0, k] - near[k])
                 chroma[1, r, k] = tint[k] * (mean[2, k] - near[k])
                 chroma[2, r, k] = tint[k] * near[k]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _spread(level, gain, wide):  # type: ignore[no-untyped-def]
+    """Each row of the nodes (c, my, mx) of a level, balanced, at all pixels of a row of the picture: (c, my, wide)."""
+    channels, my, mx = level.shape
+    spread = np.empty((channels, my, wide), np.float32)
+    step = np.float32((mx - 1) / max(wide - 1, 1))
+    for c in range(channels):
+        for a in range(my):
+            line, out = level[c, a], spread[c, a]
+            for k in range(wide):
+                u = np.float32(k) * step
+                b = min(int(u), mx - 2)
+                out[k] = gain[c] * (line[b] + (u - np.float32(b)) * (line[b + 1] - line[b]))
+    return spread
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -515,7 +535,7 @@ def _paint(light, chroma, white, noise, table, full, out):  # type: ignore[no-un
     tall, wide = light.shape
     grey, place = np.empty(wide, np.float32), np.empty(wide, np.int32)
     upright = np.zeros((3, wide + 2 * _REACH), np.float32)
-    box = np.empty((3, wide), np.float32)
+    box, ink = np.empty((3, wide), np.float32), np.empty((3, wide), out.dtype)
     zero, half, one = np.float32(0), np.float32(0.5), np.float32(1)
     last = np.float32(table.shape[0] - 1)
     per_white, most = one / white, np.float32(_MOST_COLOUR)
@@ -554,4 +574,6 @@ def _paint(light, chroma, white, noise, table, full, out):  # type: ignore[no-un
             box[2, k] = min(max(blue, -most), most)
         for c in range(3):
             for k in range(wide):
-                out[r, k, c] = min(grey[k] * (one + box[c, k]) + half, full)
+                ink[c, k] = min(grey[k] * (one + box[c, k]) + half, full)
+        for k in range(wide):
+            out[r, k, 0], out[r, k, 1], out[r, k, 2] = ink[0, k], ink[1, k], ink[2, k]

@@ -64,6 +64,7 @@ def make_clip(night: Night, subject: Subject, cuts: Mapping[int, Cut], shown: Ma
     before = _panel(scene, behind, small, subject)
     words = {"title": subject.title, "comment": subject.subtitle}
     stays = clip_stays(len(cuts))
+    picture = None
     path = Path(night.out) / FOLDER / f"{subject.stem}.mp4"
     with Encoder(
         path, (clip.WIDTH, clip.HEIGHT), FPS, words, threads=1, variable=True, still=True
@@ -95,6 +96,7 @@ def make_clip(night: Night, subject: Subject, cuts: Mapping[int, Cut], shown: Ma
                 curve,
                 n,
                 subject.first <= k <= subject.last,
+                picture,
             )
             encoder.write(picture, stays[n])
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from difflapse.align.warp import Unsplit, warp
+from difflapse.align.warp import BadPixels, Unsplit, warp_light
 from difflapse.io.fits import read_bands
-from difflapse.measure import Defects
 from difflapse.measure.mesh import window
 from difflapse.measure.photometry import aperture_sums, bad_map
-from difflapse.model import Alignment, Frame, FrameFacts, ProductGrid, Quality, Transform, bits
+from difflapse.model import Alignment, Frame, ProductGrid, Quality, Transform, bits
 from difflapse.mosaic import sites
 from difflapse.pipeline import pictures, tasks
 from difflapse.pipeline.context import Night
@@ -21,8 +20,10 @@ from difflapse.pipeline.records import Pixels, Reference
 from difflapse.pipeline.sensor import gain_of
 from difflapse.pipeline.subjects import Subject
 
-_MARGIN = 24
-"""Native pixels that are read beyond a window, for kernels and the ring of the photometry."""
+_RIM = 12
+"""Native pixels that are read beyond a window, for kernels; more where the frame's are smaller than the reference's."""
+_RING = 26
+"""The same about a place where light is measured, for the ring that tells its sky."""
 _CLEAR = 0.3
 """Transparency below which a frame tells no brightness."""
 
@@ -89,24 +90,64 @@ def cut_frame(
     parts = [_part(whole, spot) for spot in spots]
     windows, places = _seen(alignment.transform, parts, spots)
     boxes = [
-        _box(np.concatenate([w, at], axis=1), facts.shape) for w, at in zip(windows, places, strict=True)
+        _box(seen, at, facts.shape, max(part.shape) * whole.step)
+        for seen, at, part in zip(windows, places, parts, strict=True)
     ]
-    differences = _differences(night, k, spots, {"alignment": alignment, "quality": quality, "scale": scale})
+    known = {"alignment": alignment, "quality": quality, "scale": scale}
+    differences = _differences(night, k, spots, known)
+    bands = _read(night, k, boxes)
+    held = [next(n for n, band in enumerate(bands) if band.holds(box)) for box in boxes]
+    cuts: list[Cut | None] = [None] * len(spots)
+    for n, band in enumerate(bands):
+        own = [m for m, here in enumerate(held) if here == n]
+        measured = _measured(night, k, band, [places[m] for m in own], quality)
+        for m, (flux, error, radius) in zip(own, measured, strict=True):
+            spot, part, (difference, noise) = spots[m], parts[m], differences[m]
+            light = _light(night, k, band, boxes[m], alignment.transform, part, quality)
+            night.write(spot.array, (spot.slot, 0, 0, 0), np.concatenate([light, difference[None]]))
+            c = _green(light)
+            local = None if scale is None else window(np.asarray(scale)[c : c + 1], whole, part)
+            brighten = 1.0 if local is None else 1 / float(np.mean(local))
+            if brighten > 1 / _CLEAR:
+                flux = np.full_like(flux, np.nan)
+            cuts[m] = Cut(flux * brighten, error * brighten, radius, noise)
+    return [cut for cut in cuts if cut is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """Some rows of a frame, from its left edge, as `tasks.read_pixels` gives the whole."""
+
+    first: int
+    pixels: Pixels
+    bits: np.ndarray
+    """(rows, columns) uint8: the bits of bad pixels."""
+
+    def holds(self, box: tuple[int, int, int, int]) -> bool:
+        """Whether it has all rows of (x0, y0, x1, y1)."""
+        return self.first <= box[1] and box[3] <= self.first + len(self.pixels.data)
+
+    def part(self, box: tuple[int, int, int, int]) -> tuple[np.ndarray, BadPixels]:
+        """Pixels in (x0, y0, x1, y1), and the bad ones, counted from its corner."""
+        x0, y0, x1, y1 = box[0], box[1] - self.first, box[2], box[3] - self.first
+        bad = self.pixels.bad
+        inside = (bad.x >= x0) & (bad.x < x1) & (bad.y >= y0) & (bad.y < y1)
+        listed = BadPixels(bad.x[inside] - x0, bad.y[inside] - y0, bad.bit[inside])
+        return np.ascontiguousarray(self.pixels.data[y0:y1, x0:x1]), listed
+
+
+def _read(night: Night, k: int, boxes: Sequence[tuple[int, int, int, int]]) -> list[_Band]:
+    """Read the bands of rows that hold the boxes; their bad pixels are filled and listed."""
+    facts, defects = night.frames[k], night.shared("defects")
     bands = _merged([(box[1], box[3], box[2]) for box in boxes])
-    read = read_bands(facts, bands)
-    cuts = []
-    for spot, part, box, at, (difference, noise) in zip(
-        spots, parts, boxes, places, differences, strict=True
-    ):
-        n = next(n for n, band in enumerate(bands) if band[0] <= box[1] and box[3] <= band[1])
-        pixels = _block(facts, *read[n], bands[n][0], night.shared("defects"), box)
-        transform = _moved(alignment.transform, box[0], box[1])
-        light = _light(night, k, pixels, transform, part, quality)
-        night.write(spot.array, (spot.slot, 0, 0, 0), np.concatenate([light, difference[None]]))
-        local = None if scale is None else window(np.asarray(scale), whole, part)
-        brighten = 1.0 if local is None else 1 / float(np.mean(local[_green(local)]))
-        cuts.append(_measured(night, k, pixels, at - np.array(box[:2])[:, None], quality, brighten, noise))
-    return cuts
+    made = []
+    for (first, past, wide), (data, mask) in zip(bands, read_bands(facts, bands), strict=True):
+        inside = (defects.x < wide) & (defects.y >= first) & (defects.y < past)
+        own = replace(defects, x=defects.x[inside], y=defects.y[inside] - first)
+        pixels = tasks.listed(Frame(facts, data, mask), own)
+        bad = pixels.bad
+        made.append(_Band(first, pixels, bad_map(data.shape, bad.x, bad.y, bad.bit)))
+    return made
 
 
 def _merged(bands: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
@@ -145,34 +186,27 @@ def _seen(
     return cut[0::2], cut[1::2]
 
 
-def _box(seen: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(x0, y0, x1, y1) of the frame's pixels that a window and the subject in it need: cut at whole mosaic cells."""
+def _box(
+    window: np.ndarray, places: np.ndarray, shape: tuple[int, int], side: int
+) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1) of the frame's pixels that a window and the places in it need: cut at whole mosaic cells.
+
+    `side` is the window's longer side in native pixels of the reference.
+    """
     ends = []
-    for v, n in zip(seen, reversed(shape), strict=True):
-        known = v[np.isfinite(v)]
-        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, float(n))
+    spans = [np.ptp(v[np.isfinite(v)]) if np.isfinite(v).any() else 0.0 for v in window]
+    rim = _RIM * max(1.0, max(spans) / side)
+    for seen, at, n in zip(window, places, reversed(shape), strict=True):
+        low = np.concatenate([seen - rim, at - _RING])
+        high = np.concatenate([seen + rim, at + _RING])
+        known = np.isfinite(low)
+        start, stop = (low[known].min(), high[known].max()) if known.any() else (0.0, float(n))
         # A window beyond the frame's edge still takes a few of its pixels.
-        first = 2 * int(np.clip(low - _MARGIN, 0, n - 8) // 2)
-        past = int(np.clip(high + _MARGIN + 2, first + 8, n))
+        first = 2 * int(np.clip(start, 0, n - 8) // 2)
+        past = int(np.clip(stop + 2, first + 8, n))
         ends.append((first, past - past % 2 if past < n else past))
     (x0, x1), (y0, y1) = ends
     return x0, y0, x1, y1
-
-
-def _block(
-    facts: FrameFacts,
-    data: np.ndarray,
-    mask: np.ndarray | None,
-    row: int,
-    defects: Defects,
-    box: tuple[int, int, int, int],
-) -> Pixels:
-    """A part of a frame, cut from a band that begins at `row`, as `tasks.read_pixels` gives the whole."""
-    x0, y0, x1, y1 = box
-    cut = np.s_[y0 - row : y1 - row, x0:x1]
-    inside = (defects.x >= x0) & (defects.x < x1) & (defects.y >= y0) & (defects.y < y1)
-    own = replace(defects, x=defects.x[inside] - x0, y=defects.y[inside] - y0)
-    return tasks.listed(Frame(facts, data[cut].copy(), None if mask is None else mask[cut].copy()), own)
 
 
 def _moved(transform: Transform, x0: int, y0: int) -> Transform:
@@ -186,41 +220,45 @@ def _moved(transform: Transform, x0: int, y0: int) -> Transform:
 
 
 def _light(
-    night: Night, k: int, pixels: Pixels, transform: Transform, part: ProductGrid, quality: Quality
+    night: Night,
+    k: int,
+    band: _Band,
+    box: tuple[int, int, int, int],
+    transform: Transform,
+    part: ProductGrid,
+    quality: Quality,
 ) -> np.ndarray:
     """The window (c, h, w) as the aligned panel shows it; NaN where nothing was measured."""
     facts = night.frames[k]
     reference: Reference = night.shared("reference")
-    frame = Unsplit(pixels.data, facts.mosaic, facts.bias_adu or 0.0)
-    warped = warp(frame, sites(facts.mosaic), transform, part, pixels.bad, night.options.resample)
-    shift = np.asarray(reference.background_adu) - warped.level * np.asarray(quality.background_adu)
-    light = warped.data + shift.astype(np.float32)[:, None, None]
-    light[:, (warped.mask & (bits.OUTSIDE | bits.BLANK)) != 0] = np.nan
-    return np.asarray(light)
+    data, bad = band.part(box)
+    frame = Unsplit(data, facts.mosaic, facts.bias_adu or 0.0)
+    own = _moved(transform, box[0], box[1])
+    light, mask, level = warp_light(frame, sites(facts.mosaic), own, part, bad, night.options.resample)
+    shift = np.asarray(reference.background_adu) - level * np.asarray(quality.background_adu)
+    light += shift.astype(np.float32)[:, None, None]
+    light[:, (mask & (bits.OUTSIDE | bits.BLANK)) != 0] = np.nan
+    return light
 
 
 def _measured(
-    night: Night,
-    k: int,
-    pixels: Pixels,
-    places: np.ndarray,
-    quality: Quality,
-    brighten: float,
-    noise: float,
-) -> Cut:
-    """The light in circles about the places (2, n) of a part of the frame, on its own pixels."""
+    night: Night, k: int, band: _Band, places: Sequence[np.ndarray], quality: Quality
+) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Light and error in circles about places, (2, n) for each of some spots, on a band's own pixels, NaN where they
+    are not known; and the radius of the circles.
+    """
     facts = night.frames[k]
     radius = float(np.clip(1.5 * quality.fwhm_pix, 3, 9)) if np.isfinite(quality.fwhm_pix) else 4.0
+    x, y = np.concatenate([*places, np.empty((2, 0))], axis=1)
+    data = band.pixels.data
     sums = aperture_sums(
-        pixels.data, places[0], places[1], radius, facts.mosaic, quality.noise_adu, gain_of(night, facts),
-        bad_map(pixels.data.shape, pixels.bad.x, pixels.bad.y, pixels.bad.bit),
-    )  # fmt: skip
+        data, x, y - band.first, radius, facts.mosaic, quality.noise_adu, gain_of(night, facts), band.bits
+    )
     c = _green(sums.flux)
     bad = (sums.flags & (bits.OUTSIDE | bits.BLANK | bits.SATURATED)) != 0
-    if brighten > 1 / _CLEAR:
-        bad[:] = True
-    flux, error = (np.where(bad, np.nan, v[c].astype(float) * brighten) for v in (sums.flux, sums.error))
-    return Cut(flux, error, radius, noise)
+    flux, error = (np.where(bad, np.nan, v[c].astype(float)) for v in (sums.flux, sums.error))
+    ends = np.cumsum([at.shape[1] for at in places])[:-1]
+    return [(f, e, radius) for f, e in zip(np.split(flux, ends), np.split(error, ends), strict=True)]
 
 
 def _differences(
@@ -230,12 +268,10 @@ def _differences(
 
     Where the drawing did not keep it, for the night is long, it is made again by the stages that made it.
     """
-    kept = [
-        pictures.kept_difference(night, k, spot.corner, spot.shape, night.shared("scene").vmax)
-        for spot in spots
-    ]
-    if all(one is not None for one in kept):
-        return [one for one in kept if one is not None]
+    vmax = night.shared("scene").vmax
+    kept = pictures.kept_differences(night, k, [(spot.corner, spot.shape) for spot in spots], vmax)
+    if kept is not None:
+        return kept
     values = dict(known)
     for stage in (tasks.read, tasks.warp, tasks.subtract):
         values.update(stage(night, k, values))

@@ -161,8 +161,11 @@ def _encoded(desk: Desk, shown: Mapping[int, Shown]) -> Generator[None]:
     desk.progress.start("movie", len(frames))
     spread = np.unique(np.linspace(0, len(frames) - 1, min(_SAMPLE, len(frames))).round().astype(int))
     with Film(desk, sample=[frames[n] for n in spread]) as film:
-        for k in frames:
-            film.add(k, pictures.kept(night, k), shown[k])
+        # The film holds one picture while the next is read: two take turns.
+        rooms: list[np.ndarray | None] = [None, None]
+        for n, k in enumerate(frames):
+            picture = rooms[n % 2] = pictures.kept(night, k, rooms[n % 2])
+            film.add(k, picture, shown[k])
             desk.progress.advance("movie")
             yield
         film.end()

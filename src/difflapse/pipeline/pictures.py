@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import math
+from collections.abc import Sequence
 
 import numpy as np
 from numba import njit
@@ -65,11 +65,14 @@ def keep(night: Night, k: int, picture: np.ndarray) -> None:
     night.write("pictures", (night.shared("slots")[k], 0, 0, 0), picture)
 
 
-def kept(night: Night, k: int) -> np.ndarray:
-    """The picture of frame `k`, (height, width, 3), a copy."""
+def kept(night: Night, k: int, out: np.ndarray | None = None) -> np.ndarray:
+    """The picture of frame `k`, (height, width, 3), a copy: read into `out`, such as the last one, if it is given."""
     whole = night.array("pictures")
-    size = math.prod(whole.shape[1:])
-    return _read(night, "pictures", night.shared("slots")[k] * size, size).reshape(whole.shape[1:])
+    picture = np.empty(whole.shape[1:], whole.dtype) if out is None else out
+    with night.array_path("pictures").open("rb") as file:
+        file.seek(whole.offset + night.shared("slots")[k] * picture.nbytes)
+        file.readinto(picture.data)
+    return picture
 
 
 def difference_bytes(frames: int, shape: tuple[int, int], options: RunOptions) -> int:
@@ -93,31 +96,35 @@ def keep_difference(night: Night, k: int, result: Difference | None, vmax: float
     night.write("difference_noise", (k,), np.array([noise]))
 
 
-def kept_difference(
-    night: Night, k: int, corner: tuple[int, int], shape: tuple[int, int], vmax: float
-) -> tuple[np.ndarray, float] | None:
-    """A window of a frame's difference (h, w), NaN where masked, and its noise; None where it was not kept.
+def kept_differences(
+    night: Night, k: int, windows: Sequence[tuple[tuple[int, int], tuple[int, int]]], vmax: float
+) -> list[tuple[np.ndarray, float]] | None:
+    """Windows, each (i, j) of its corner and (h, w), of a frame's difference, NaN where masked, and its noise; None
+    where it was not kept.
 
     All is NaN where the frame has no difference.
     """
     if not night.has_array("differences"):
         return None
-    (i, j), (high, wide) = corner, shape
-    noise = float(_read(night, "difference_noise", k, 1)[0])
+    whole = night.array("difference_noise")
+    with night.array_path("difference_noise").open("rb", buffering=0) as file:
+        file.seek(whole.offset + k * whole.itemsize)
+        noise = float(np.fromfile(file, whole.dtype, 1)[0])
     if noise == 0:
         return None
-    nx = night.array("differences").shape[2]
-    rows = _read(night, "differences", k * night.array("differences").shape[1] * nx + j * nx, high * nx)
-    window = _values()[rows.reshape(high, nx)[:, i : i + wide].view(np.uint8)] * np.float32(vmax)
-    return (np.full_like(window, np.nan) if np.isnan(noise) else window), noise
-
-
-def _read(night: Night, name: str, first: int, n: int) -> np.ndarray:
-    """Items of a night's array, counted as if it had one axis: read, for a map may not see what came later."""
-    whole = night.array(name)
-    with night.array_path(name).open("rb") as file:
-        file.seek(whole.offset + first * whole.itemsize)
-        return np.fromfile(file, whole.dtype, n)
+    if np.isnan(noise):
+        return [(np.full(shape, np.nan, np.float32), noise) for _, shape in windows]
+    whole = night.array("differences")
+    ny, nx = whole.shape[1:]
+    values = _values() * np.float32(vmax)
+    found = []
+    # Read, for a map may not see what came later.
+    with night.array_path("differences").open("rb", buffering=0) as file:
+        for (i, j), (high, wide) in windows:
+            file.seek(whole.offset + (k * ny + j) * nx)
+            rows = np.fromfile(file, np.uint8, high * nx).reshape(high, nx)
+            found.append((values[rows[:, i : i + wide]], noise))
+    return found
 
 
 @functools.cache

@@ -121,10 +121,12 @@ def _opening(night: Night, frames: list[int], n_changes: int, clips: list[tuple[
         ]
         stay = night_stay(len(shown), [sum(clip_stays(len(own))) for own in clips])
         with Encoder(parts[1], size, FPS, threads=1, variable=True, still=True) as encoder:
+            picture = small = None
             for k in shown:
-                picture = pictures.kept(night, k)
+                picture = pictures.kept(night, k, picture)
                 mark_changes(night, k, picture)
-                encoder.write(fitted(picture), stay)
+                small = fitted(picture, small)
+                encoder.write(small, stay)
     return parts
 
 
