@@ -1,7 +1,4 @@
-"""Order statistics of many values, exact, for kernels: looked for between two of some of them, never sorted as a whole.
-
-Where that fails they are counted by their bits.
-"""
+"""Order statistics of many values, exact, for kernels: counted by their bits, never sorted as a whole."""
 
 from __future__ import annotations
 
@@ -11,10 +8,9 @@ import numpy as np
 _SHIFT = 19
 """Bits of a float that are not looked at first: it is counted by its sign, its exponent and 4 bits more."""
 _BINS = 1 << (32 - _SHIFT)
+_GROUP = 64
 _FEW = 256
 """So many values are not worth counting."""
-_SURE = 4.0
-"""Standard deviations of a rank among some of the values by which a bracket is wider than it need be."""
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -41,42 +37,6 @@ def neighbours(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32
     if n <= _FEW:
         room[:n] = values
         return chosen(room[:n], k, k + 1 < n)
-    low, high = _bracket(values, k, room)
-    below, m = 0, 0
-    for i in range(n):
-        v = values[i]
-        # Written always, counted where it belongs: nothing to guess.
-        room[m] = v
-        m += (v >= low) & (v <= high)
-        below += v < low
-    if below <= k and (k + 1 < below + m or (k + 1 == n and k < below + m)):
-        return chosen(room[:m], k - below, k + 1 < n)
-    return _counted(values, k, room)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _bracket(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32, np.float32]:
-    """Two values between which the k-th smallest and the next lie, most likely, from every so many-th of them."""
-    n = len(values)
-    some = int(n ** (2 / 3))
-    stride = n // some
-    for i in range(some):
-        room[i] = values[i * stride]
-    share = k / n
-    reach = _SURE * np.sqrt(some * share * (1 - share)) + 2
-    first, last = int(share * some - reach), int(share * some + reach) + 1
-    low, high = np.float32(-np.inf), np.float32(np.inf)
-    if share * some >= reach:
-        low = chosen(room[:some], first, False)[0]
-    if last < some:
-        high = chosen(room[:some], last, False)[0]
-    return low, high
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _counted(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32, np.float32]:
-    """As `neighbours`, of many values of any order."""
-    n = len(values)
     bits = values.view(np.int32)
     count = np.zeros(_BINS, np.int32)
     half = _BINS // 2
@@ -84,7 +44,17 @@ def _counted(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32, 
         b = bits[i]
         # Floats are ordered as whole numbers are, the negative ones the other way round.
         count[((b ^ ((b >> 31) & 0x7FFFFFFF)) >> _SHIFT) + half] += 1
+    # By many bins at once, as long as all of them are below.
+    groups = count.reshape(_BINS // _GROUP, _GROUP)
     first, below = 0, 0
+    for g in range(len(groups)):
+        total = np.int32(0)
+        for i in range(_GROUP):
+            total += groups[g, i]
+        if below + total > k:
+            first = g * _GROUP
+            break
+        below += total
     while below + count[first] <= k:
         below += count[first]
         first += 1
@@ -99,6 +69,7 @@ def _counted(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32, 
     for i in range(n):
         b = bits[i]
         bin = (b ^ ((b >> 31) & 0x7FFFFFFF)) >> _SHIFT
+        # Written always, counted where it belongs: nothing to guess.
         room[m] = values[i]
         m += (bin >= low) & (bin <= high)
     return chosen(room[:m], k - below, k + 1 < n)
