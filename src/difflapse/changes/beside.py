@@ -93,9 +93,7 @@ def errors(snr: np.ndarray, ring: np.ndarray, light: np.ndarray, scatter: np.nda
     ndarray, shape (`RINGS` + 1,)
         1 or more; infinite in rings in which nothing is believed, 1 for all that is further.
     """
-    n = _count_near(ring)
-    judged, own = np.empty(n, np.float32), np.empty(n, np.uint8)
-    _gather_near(snr, ring, light, np.asarray(scatter, float), judged, own)
+    judged, own = _gather_near(snr, ring, light, np.asarray(scatter, float))
     known = np.bincount(own[judged != 0], minlength=RINGS)[:RINGS]
     out = np.ones(RINGS + 1)
     out[:RINGS] = np.where(known >= _LEAST, scatter_by_light(judged, own)[1][:RINGS], np.inf)
@@ -104,22 +102,12 @@ def errors(snr: np.ndarray, ring: np.ndarray, light: np.ndarray, scatter: np.nda
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _count_near(ring: np.ndarray) -> int:
-    """How many pixels lie in a ring."""
-    n = 0
-    for j in range(ring.shape[0]):
-        row, near = ring[j], np.uint16(0)
-        for i in range(len(row)):
-            near += row[i] < RINGS
-        n += near
-    return n
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _gather_near(
-    snr: np.ndarray, ring: np.ndarray, light: np.ndarray, scatter: np.ndarray, judged: np.ndarray, own: np.ndarray
-) -> None:
+    snr: np.ndarray, ring: np.ndarray, light: np.ndarray, scatter: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """What is shown in the rings over the scatter, and the ring, pixel after pixel."""
+    # Memory that is not written costs nothing.
+    judged, own = np.empty(ring.size, np.float32), np.empty(ring.size, np.uint8)
     ny, nx = ring.shape
     n = 0
     for j in range(ny):
@@ -135,6 +123,7 @@ def _gather_near(
                     judged[n] = snr[j, first + i] / scatter[light[j, first + i]]
                     own[n] = part[i]
                     n += 1
+    return judged[:n], own[:n]
 
 
 def by_ring(

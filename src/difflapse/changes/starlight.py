@@ -210,20 +210,24 @@ def _scatter(snr: np.ndarray, bins: np.ndarray, middle: np.ndarray, scatter: np.
     ny, nx = snr.shape
     # Most are of empty sky: they are told apart first, for to count each by its bin waits for the one before it. One
     # more place than there are values, for those that do not belong there.
-    empty, lit = np.empty(ny * nx + 1, np.float32), np.empty(ny * nx + 1, np.float32)
-    where = np.empty(ny * nx + 1, np.uint8)
+    empty, lit, where = np.empty(ny * nx + 1, np.float32), np.empty(ny * nx, np.float32), np.empty(ny * nx, np.uint8)
+    row_lit, row_where = np.empty(nx + 1, np.float32), np.empty(nx + 1, np.uint8)
     ends = np.zeros(len(middle) + 1, np.int64)
     n, m = 0, 0
     for j in range(ny):
         row, light = snr[j], bins[j]
+        here = 0
         for i in range(nx):
-            v, b = row[i], light[i]
-            empty[n] = v
-            lit[m] = v
-            where[m] = b
-            seen = v != 0
-            n += seen & (b == 0)
-            m += seen & (b != 0)
+            # Numbers without a sign are places from the front: nothing to ask.
+            v, b = row[np.uint64(i)], light[np.uint64(i)]
+            empty[np.uint64(n)] = v
+            row_lit[np.uint64(here)] = v
+            row_where[np.uint64(here)] = b
+            n += (v != 0) & (b == 0)
+            here += (v != 0) & (b != 0)
+        lit[m : m + here] = row_lit[:here]
+        where[m : m + here] = row_where[:here]
+        m += here
     for k in range(m):
         ends[where[k] + 1] += 1
     for b in range(len(middle)):
