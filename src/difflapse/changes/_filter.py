@@ -275,7 +275,7 @@ def peaks(
     Before, the map (ny, nx) is divided in place by a coarse one, (n, nx): its rows lie at the middles of n equal bands;
     without rows it says nothing.
     """
-    ny, nx = snr.shape
+    ny = len(snr)
     rows, columns = np.empty(most, np.float64), np.empty(most, np.float64)
     values, up, right = np.empty(most), np.empty(most), np.empty(most)
     n = 0

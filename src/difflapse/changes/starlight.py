@@ -210,7 +210,11 @@ def _scatter(snr: np.ndarray, bins: np.ndarray, middle: np.ndarray, scatter: np.
     ny, nx = snr.shape
     # Most are of empty sky: they are told apart first, for to count each by its bin waits for the one before it. One
     # more place than there are values, for those that do not belong there.
-    empty, lit, where = np.empty(ny * nx + 1, np.float32), np.empty(ny * nx, np.float32), np.empty(ny * nx, np.uint8)
+    empty, lit, where = (
+        np.empty(ny * nx + 1, np.float32),
+        np.empty(ny * nx, np.float32),
+        np.empty(ny * nx, np.uint8),
+    )
     row_lit, row_where = np.empty(nx + 1, np.float32), np.empty(nx + 1, np.uint8)
     ends = np.zeros(len(middle) + 1, np.int64)
     n, m = 0, 0

@@ -230,7 +230,7 @@ class _Sky:
 
 @functools.lru_cache(maxsize=1)
 def _probes(shape: tuple[int, int]) -> tuple[Probes, Probes]:
-    """Lines that tell the noise of pictures of a shape, and with rows and columns exchanged: the same for all frames."""
+    """Lines that tell the noise of pictures of a shape, and of such turned over: the same for all frames."""
     rng = np.random.default_rng(1)
     return probes_of(shape, 2 * _SHORTEST, rng), probes_of(shape[::-1], 2 * _SHORTEST, rng)
 

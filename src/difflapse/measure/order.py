@@ -54,7 +54,7 @@ def neighbours(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32
         if below + total > k:
             first = g * _GROUP
             break
-        below += total
+        below += int(total)
     while below + count[first] <= k:
         below += count[first]
         first += 1

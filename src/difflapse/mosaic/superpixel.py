@@ -108,7 +108,9 @@ def _median_cells(
     for j in range(my):
         if factor == 4 and bad.size == 0:
             for r in range(4):
-                _spread(image[4 * j + r], values[4 * r], values[4 * r + 1], values[4 * r + 2], values[4 * r + 3])
+                _spread(
+                    image[4 * j + r], values[4 * r], values[4 * r + 1], values[4 * r + 2], values[4 * r + 3]
+                )
         else:
             for k in range(n):
                 b, a = factor * j + k // factor, k % factor
@@ -137,9 +139,7 @@ def _median_cells(
             m = n
             while m > 0 and not values[m - 1, i] < nothing:
                 m -= 1
-            row[i] = (
-                np.float32(np.nan) if 2 * m < n else half * (values[(m - 1) // 2, i] + values[m // 2, i])
-            )
+            row[i] = np.float32(np.nan) if 2 * m < n else half * (values[(m - 1) // 2, i] + values[m // 2, i])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
