@@ -266,59 +266,83 @@ def block_scatter(snr: np.ndarray, rows: np.ndarray, columns: np.ndarray, step: 
             out[a, b] = np.float32(1.4826) * median(values[:n], room) if n > 50 else np.float32(np.nan)
 
 
-@numba.njit(
-    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
-)
-def divide_rows(snr: np.ndarray, scatter: np.ndarray) -> None:
-    """Divide a map in place by a coarse one, (n, nx): its rows lie at the middles of n equal bands."""
-    ny, nx = snr.shape
-    n = len(scatter)
-    for j in range(ny):
-        v = min(max((j + 0.5) * n / ny - 0.5, 0.0), n - 1.0)
-        a = min(int(v), max(n - 2, 0))
-        f = np.float32(v - a)
-        upper, lower, row = scatter[a], scatter[min(a + 1, n - 1)], snr[j]
-        for i in range(nx):
-            row[i] /= upper[i] + f * (lower[i] - upper[i])
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def peaks(
-    snr: np.ndarray, floor: np.float32, most: int
+    snr: np.ndarray, scatter: np.ndarray, floor: np.float32, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Local extrema beyond a floor: row, column, value, and the parabolas' offsets."""
-    ny, nx = snr.shape
+    """Local extrema beyond a floor: row, column, value, and the parabolas' offsets.
+
+    Before, the map (ny, nx) is divided in place by a coarse one, (n, nx): its rows lie at the middles of n equal bands;
+    without rows it says nothing.
+    """
+    ny = len(snr)
     rows, columns = np.empty(most, np.float64), np.empty(most, np.float64)
     values, up, right = np.empty(most), np.empty(most), np.empty(most)
     n = 0
-    for j in range(1, ny - 1):
-        for first in range(1, nx - 1, _CHUNK):
-            last = min(first + _CHUNK, nx - 1)
-            part = snr[j, first:last]
-            beyond = 0
-            for i in range(len(part)):
-                beyond += abs(part[i]) >= floor
-            if beyond == 0:
-                continue
-            for i in range(first, last):
-                v = snr[j, i]
-                a = abs(v)
-                if a < floor:
-                    continue
-                s = np.float32(1) if v > 0 else np.float32(-1)
-                top = True
-                for dj in range(-1, 2):
-                    for di in range(-1, 2):
-                        w = s * snr[j + dj, i + di]
-                        if w > a or (w == a and (dj < 0 or (dj == 0 and di < 0))):
-                            top = False
-                if not top or n >= most:
-                    continue
-                right[n] = _vertex(s * snr[j, i - 1], a, s * snr[j, i + 1])
-                up[n] = _vertex(s * snr[j - 1, i], a, s * snr[j + 1, i])
-                rows[n], columns[n], values[n] = j, i, v
-                n += 1
+    for j in range(ny):
+        if len(scatter):
+            _divide_row(snr, scatter, j)
+        # The row before, whose neighbours are ready.
+        if j >= 2:
+            n = _peaks_of_row(snr, j - 1, floor, rows, columns, values, up, right, n)
     return rows[:n], columns[:n], values[:n], up[:n], right[:n]
+
+
+@numba.njit(
+    cache=True, nogil=True, error_model="numpy", boundscheck=False, fastmath={"contract", "reassoc", "nsz"}
+)
+def _divide_row(snr: np.ndarray, scatter: np.ndarray, j: int) -> None:
+    n, ny = len(scatter), len(snr)
+    v = min(max((j + 0.5) * n / ny - 0.5, 0.0), n - 1.0)
+    a = min(int(v), max(n - 2, 0))
+    f = np.float32(v - a)
+    upper, lower, row = scatter[a], scatter[min(a + 1, n - 1)], snr[j]
+    for i in range(len(row)):
+        row[i] /= upper[i] + f * (lower[i] - upper[i])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _peaks_of_row(
+    snr: np.ndarray,
+    j: int,
+    floor: np.float32,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: np.ndarray,
+    up: np.ndarray,
+    right: np.ndarray,
+    n: int,
+) -> int:
+    """Put the extrema of a row after the `n` that are there; how many there are then."""
+    nx = snr.shape[1]
+    for first in range(1, nx - 1, _CHUNK):
+        last = min(first + _CHUNK, nx - 1)
+        part = snr[j, first:last]
+        # Not how many: to count takes twice as long.
+        beyond = False
+        for i in range(len(part)):
+            beyond |= abs(part[i]) >= floor
+        if not beyond:
+            continue
+        for i in range(first, last):
+            v = snr[j, i]
+            a = abs(v)
+            if a < floor:
+                continue
+            s = np.float32(1) if v > 0 else np.float32(-1)
+            top = True
+            for dj in range(-1, 2):
+                for di in range(-1, 2):
+                    w = s * snr[j + dj, i + di]
+                    if w > a or (w == a and (dj < 0 or (dj == 0 and di < 0))):
+                        top = False
+            if not top or n >= len(rows):
+                continue
+            right[n] = _vertex(s * snr[j, i - 1], a, s * snr[j, i + 1])
+            up[n] = _vertex(s * snr[j - 1, i], a, s * snr[j + 1, i])
+            rows[n], columns[n], values[n] = j, i, v
+            n += 1
+    return n
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)

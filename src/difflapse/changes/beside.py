@@ -15,6 +15,8 @@ RINGS = 6
 """Rings about saturated pixels, each half a star's width wide; one number more stands for all that is further."""
 _LEAST = 40
 """Pixels that tell how much a ring errs; in one with fewer nothing is believed."""
+_CHUNK = 64
+"""Pixels of a row that are passed over together where nothing is saturated, or near what is."""
 _SPOILT = 2
 """Rings within which nothing is believed: charge has spilled there, and what is filled in is a guess."""
 
@@ -34,28 +36,42 @@ def rings(mask: np.ndarray, fwhm: float) -> np.ndarray:
     ndarray, shape (ny, nx), uint8
         0 to `RINGS` - 1, `RINGS` for what is further.
     """
-    out = np.full(mask.shape, RINGS, np.uint8)
-    _rings(mask, np.uint8(bits.SATURATED), 0.5 * fwhm, out)
+    out = np.empty(mask.shape, np.uint8)
+    width = 0.5 * fwhm
+    reach = int(np.ceil(RINGS * width))
+    away = np.arange(-reach, reach + 1)
+    ring = np.minimum(np.hypot(away, away[:, None]) / width, RINGS).astype(np.uint8)
+    _rings(mask, np.uint8(bits.SATURATED), ring, out)
     return out
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _rings(mask: np.ndarray, bit: np.uint8, width: float, out: np.ndarray) -> None:
+def _rings(mask: np.ndarray, bit: np.uint8, ring: np.ndarray, out: np.ndarray) -> None:
+    """`ring` (2 r + 1, 2 r + 1) tells the ring about the pixel in its middle."""
     ny, nx = mask.shape
-    reach = int(np.ceil(RINGS * width))
+    reach = len(ring) // 2
+    out[:] = RINGS
     for j in range(ny):
-        for i in range(nx):
-            if mask[j, i] & bit == 0:
+        for first in range(0, nx, _CHUNK):
+            part = mask[j, first : first + _CHUNK]
+            held = np.uint8(0)
+            for i in range(len(part)):
+                held |= part[i]
+            if held & bit == 0:
                 continue
-            inner = i > 0 and i < nx - 1 and j > 0 and j < ny - 1
-            if inner and mask[j, i - 1] & mask[j, i + 1] & mask[j - 1, i] & mask[j + 1, i] & bit:
-                out[j, i] = 0
-                continue
-            for y in range(max(j - reach, 0), min(j + reach + 1, ny)):
-                for x in range(max(i - reach, 0), min(i + reach + 1, nx)):
-                    ring = int(np.hypot(x - i, y - j) / width)
-                    if ring < out[y, x]:
-                        out[y, x] = ring
+            for i in range(first, first + len(part)):
+                if mask[j, i] & bit == 0:
+                    continue
+                inner = i > 0 and i < nx - 1 and j > 0 and j < ny - 1
+                if inner and mask[j, i - 1] & mask[j, i + 1] & mask[j - 1, i] & mask[j + 1, i] & bit:
+                    out[j, i] = 0
+                    continue
+                left, right = max(i - reach, 0), min(i + reach + 1, nx)
+                for y in range(max(j - reach, 0), min(j + reach + 1, ny)):
+                    own = ring[y - j + reach, left - i + reach : right - i + reach]
+                    to = out[y, left:right]
+                    for x in range(len(to)):
+                        to[x] = min(to[x], own[x])
 
 
 def errors(snr: np.ndarray, ring: np.ndarray, light: np.ndarray, scatter: np.ndarray) -> np.ndarray:
@@ -77,15 +93,37 @@ def errors(snr: np.ndarray, ring: np.ndarray, light: np.ndarray, scatter: np.nda
     ndarray, shape (`RINGS` + 1,)
         1 or more; infinite in rings in which nothing is believed, 1 for all that is further.
     """
-    near = np.flatnonzero(ring < RINGS)
-    judged = (snr.reshape(-1)[near] / scatter[light.reshape(-1)[near]]).astype(np.float32)
-    known = np.bincount(ring.reshape(-1)[near[judged != 0]], minlength=RINGS)[:RINGS]
+    judged, own = _gather_near(snr, ring, light, np.asarray(scatter, float))
+    known = np.bincount(own[judged != 0], minlength=RINGS)[:RINGS]
     out = np.ones(RINGS + 1)
-    out[:RINGS] = np.where(
-        known >= _LEAST, scatter_by_light(judged, ring.reshape(-1)[near])[1][:RINGS], np.inf
-    )
+    out[:RINGS] = np.where(known >= _LEAST, scatter_by_light(judged, own)[1][:RINGS], np.inf)
     out[:_SPOILT] = np.inf
     return out
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _gather_near(
+    snr: np.ndarray, ring: np.ndarray, light: np.ndarray, scatter: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is shown in the rings over the scatter, and the ring, pixel after pixel."""
+    # Memory that is not written costs nothing.
+    judged, own = np.empty(ring.size, np.float32), np.empty(ring.size, np.uint8)
+    ny, nx = ring.shape
+    n = 0
+    for j in range(ny):
+        for first in range(0, nx, _CHUNK):
+            part = ring[j, first : first + _CHUNK]
+            nearest = np.uint8(RINGS)
+            for i in range(len(part)):
+                nearest = min(nearest, part[i])
+            if nearest == RINGS:
+                continue
+            for i in range(len(part)):
+                if part[i] < RINGS:
+                    judged[n] = snr[j, first + i] / scatter[light[j, first + i]]
+                    own[n] = part[i]
+                    n += 1
+    return judged[:n], own[:n]
 
 
 def by_ring(

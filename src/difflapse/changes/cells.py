@@ -130,6 +130,7 @@ def _smooth(
     r = n // 2
     rows = np.zeros((n, nx), np.float32)
     down, across = np.empty(nx + 2 * r, np.float32), np.empty(nx, np.float32)
+    weight = np.empty(nx, np.float32)
     nothing, unknown = np.float32(0), np.float32(np.nan)
     all_sky = light.size == 1
     told = 0
@@ -137,14 +138,20 @@ def _smooth(
         row = rows[j % n]
         if j >= ny:
             row[:] = rows[(2 * (ny - 1) - j) % n]
-        elif all_sky:
-            for i in range(nx):
-                v = flat[j, i]
-                row[i] = v if v == v else nothing
         else:
-            for i in range(nx):
-                v = flat[j, i]
-                row[i] = v * weights[light[j, i]] if v == v else nothing
+            source = flat[j]
+            if all_sky:
+                for i in range(nx):
+                    v = source[i]
+                    row[i] = v if v == v else nothing
+            else:
+                # Looked up one by one, then multiplied side by side.
+                own_light = light[j]
+                for i in range(nx):
+                    weight[i] = weights[np.uint64(own_light[i])]
+                for i in range(nx):
+                    v = source[i]
+                    row[i] = v * weight[i] if v == v else nothing
         if j == r:
             for k in range(1, r + 1):
                 rows[-k % n] = rows[k]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from difflapse.changes._filter import block_scatter, divide_rows, flatten_rows, peaks, smooth_rows
+from difflapse.changes._filter import block_scatter, flatten_rows, peaks, smooth_rows
 from difflapse.changes.streaks import find_streaks
 from difflapse.model import ProductGrid
 from difflapse.model.sightings import CUT, Sightings
@@ -24,6 +24,8 @@ _CELL = 32
 """Product pixels along a cell whose median is taken off before."""
 _LEAST_SEEN = 0.6
 """Share of a filter's weight that must fall on pixels that are not masked."""
+_MOST_PEAKS = 200_000
+"""Of one map, that are looked at."""
 _BLOCK = 160
 """Product pixels along a block in which the filtered noise is measured."""
 
@@ -52,6 +54,8 @@ class Filtered:
     """(ny, nx) float32, of unit sigma on empty sky; 0 where too little is seen."""
     fwhm: float
     """Of the filter, product pixels."""
+    peaks: tuple[np.ndarray, ...]
+    """Rows, columns, S/N of its extrema beyond a floor, and how far from there they are highest."""
 
 
 def find(
@@ -100,7 +104,7 @@ def search(
 ) -> tuple[Sightings, np.ndarray]:
     """As `find`, and the difference filtered for stars, (ny, nx), on which sightings are judged."""
     flat = flatten(sigma)
-    maps = [filtered(flat, width) for width in (options.fwhm, WIDER * options.fwhm)]
+    maps = [filtered(flat, width, options.floor) for width in (options.fwhm, WIDER * options.fwhm)]
     points = _points(maps, grid, options, frame)
     if not options.streaks:
         return points, maps[0].snr
@@ -141,14 +145,13 @@ def _wide(sigma: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(cv2.copyMakeBorder(wide, 0, 0, 0, more, cv2.BORDER_REPLICATE)[:, :nx])
 
 
-def filtered(flat: np.ndarray, fwhm: float) -> Filtered:
-    """A flattened difference filtered with a Gaussian, in units of its own robust scatter."""
+def filtered(flat: np.ndarray, fwhm: float, floor: float = math.inf) -> Filtered:
+    """A flattened difference filtered with a Gaussian, in units of its own robust scatter, and its peaks."""
     kernel = _kernel(fwhm)
     snr = np.empty(flat.shape, np.float32)
     least = np.float32(max(_LEAST_SEEN * float((kernel * kernel).sum()) ** 2, 1e-6))
     smooth_rows(flat, kernel, least, snr)
-    _normalise(snr)
-    return Filtered(snr, fwhm)
+    return Filtered(snr, fwhm, peaks(snr, _scatter_of(snr), np.float32(floor), _MOST_PEAKS))
 
 
 def _kernel(fwhm: float) -> np.ndarray:
@@ -160,8 +163,8 @@ def _kernel(fwhm: float) -> np.ndarray:
     return np.diff(cumulative).astype(np.float32)
 
 
-def _normalise(snr: np.ndarray) -> None:
-    """Divide a filtered map by its scatter, which is measured in blocks and varies smoothly between them."""
+def _scatter_of(snr: np.ndarray) -> np.ndarray:
+    """Scatter of a filtered map, which is measured in blocks and varies smoothly between them, for `peaks`."""
     ny, nx = snr.shape
     my, mx = max(1, round(ny / _BLOCK)), max(1, round(nx / _BLOCK))
     edges_y, edges_x = np.linspace(0, ny, my + 1).astype(int), np.linspace(0, nx, mx + 1).astype(int)
@@ -169,22 +172,23 @@ def _normalise(snr: np.ndarray) -> None:
     block_scatter(snr, edges_y, edges_x, 3, scatter)
     known = scatter[np.isfinite(scatter)]
     if not known.size:
-        return
+        return np.zeros((0, nx), np.float32)
     usual = max(float(np.median(known)), 1e-3)
     scatter = np.clip(np.where(np.isfinite(scatter), scatter, usual), 0.5 * usual, 4 * usual)
-    divide_rows(snr, cv2.resize(scatter, (nx, my), interpolation=cv2.INTER_LINEAR))
+    return np.asarray(cv2.resize(scatter, (nx, my), interpolation=cv2.INTER_LINEAR))
 
 
 def find_peaks(snr: np.ndarray, grid: ProductGrid, options: FindOptions, frame: int = 0) -> Sightings:
     """The peaks of one filtered map (ny, nx) as it is, for stars of `options.fwhm`; see `find`."""
-    return _points([Filtered(snr, options.fwhm)], grid, options, frame)
+    found = peaks(snr, np.zeros((0, snr.shape[1]), np.float32), np.float32(options.floor), _MOST_PEAKS)
+    return _points([Filtered(snr, options.fwhm, found)], grid, options, frame)
 
 
 def _points(maps: list[Filtered], grid: ProductGrid, options: FindOptions, frame: int) -> Sightings:
     """The peaks of several filtered maps, each thing once: in the map that shows it best."""
     found = []
     for n, m in enumerate(maps):
-        j, i, value, dy, dx = peaks(m.snr, np.float32(options.floor), 200_000)
+        j, i, value, dy, dx = m.peaks
         # Wide filters answer to points too; they are asked for more before they are believed.
         found.append(np.stack([i + dx, j + dy, value, np.full(len(i), float(n))]))
     table = np.concatenate(found, axis=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numba
 import numpy as np
 
@@ -20,15 +22,25 @@ Path = tuple[float, float, float, float, float, float, float]
 """First and last row, columns there, how far the middle lies aside, sum along it, cells seen."""
 
 
-def noise_of(cells: np.ndarray, rows: int, rng: np.random.Generator, lines: int = 600) -> np.ndarray:
-    """Standard deviation of a sum along a line over its root of cells, for 9 slopes dx / dy from -1 to 1.
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """Straight lines across a picture of which the noise is read."""
+
+    lines: np.ndarray
+    """(9 m, 4): columns and rows x0, y0, x1, y1, m lines for each of 9 slopes dx / dy from -1 to 1."""
+    order: np.ndarray
+    """(9 m,) int: from above to below, for neighbours read the same part of the picture."""
+
+
+def probes_of(shape: tuple[int, int], rows: int, rng: np.random.Generator, lines: int = 600) -> Probes:
+    """Draw lines of a length.
 
     Parameters
     ----------
-    cells : ndarray of int8 or int16, shape (ny, nx)
-        0 where nothing is known.
+    shape : (int, int)
+        (ny, nx) of the picture.
     rows : int
-        Length of the lines that tell.
+        Length of the lines.
     rng : Generator
         Says which.
     lines : int
@@ -36,39 +48,56 @@ def noise_of(cells: np.ndarray, rows: int, rng: np.random.Generator, lines: int 
 
     Returns
     -------
-    ndarray, shape (9,)
-        A parabola of the slope; all 0 where nothing is known.
+    Probes
     """
-    ny, nx = cells.shape
+    ny, nx = shape
     slopes = np.linspace(-1, 1, 9)
-    sums = np.zeros((9, lines, 5))
-    for own, slope in zip(sums, slopes, strict=True):
+    every = np.empty((9, lines, 4))
+    for own, slope in zip(every, slopes, strict=True):
         move = slope * (rows - 1)
         left, right = max(0.0, -move), nx - 1.001 - max(move, 0.0)
         y = rng.integers(0, max(ny - rows, 1), lines)
         x = rng.uniform(left, max(right, left + 0.001), lines)
-        own[:, 1], own[:, 2], own[:, 3], own[:, 4] = x, y, x + move, y + rows - 1
-    every = sums.reshape(-1, 5)
-    # From above to below: neighbours read the same part of the picture.
-    _measure(cells, every, np.argsort(every[:, 2], kind="stable"))
+        own[:, 0], own[:, 1], own[:, 2], own[:, 3] = x, y, x + move, y + rows - 1
+    flat = every.reshape(-1, 4)
+    return Probes(flat, np.argsort(flat[:, 1], kind="stable"))
+
+
+def noise_of(cells: np.ndarray, probes: Probes) -> np.ndarray:
+    """Standard deviation of a sum along a line over its root of cells, for 9 slopes dx / dy from -1 to 1.
+
+    Parameters
+    ----------
+    cells : ndarray of int8 or int16, shape (ny, nx)
+        0 where nothing is known.
+    probes : Probes
+        The lines that tell.
+
+    Returns
+    -------
+    ndarray, shape (9,)
+        A parabola of the slope; all 0 where nothing is known.
+    """
+    sums = np.empty(len(probes.lines))
+    _measure(cells, probes.lines, probes.order, sums)
     out = np.zeros(9)
-    for n, own in enumerate(sums[:, :, 0]):
+    for n, own in enumerate(sums.reshape(9, -1)):
         known = np.abs(own[own != 0])
         out[n] = 1.2533 * known.mean() if len(known) > 20 else np.nan
     good = np.isfinite(out)
     if good.sum() < 5:
         return np.zeros(9)
     # Errors of 600 lines are 3 %; a parabola, even in the slope, has 1 %.
-    design = np.stack([np.ones(9), slopes**2], axis=1)
+    design = np.stack([np.ones(9), np.linspace(-1, 1, 9) ** 2], axis=1)
     return np.asarray(design @ np.linalg.lstsq(design[good], out[good], rcond=None)[0])
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _measure(cells: np.ndarray, lines: np.ndarray, order: np.ndarray) -> None:
-    """Put the significance of straight lines, rows (significance, x0, y0, x1, y1), in their first column."""
+def _measure(cells: np.ndarray, lines: np.ndarray, order: np.ndarray, out: np.ndarray) -> None:
+    """The significance of straight lines, rows (x0, y0, x1, y1)."""
     for n in order:
-        y0, y1 = int(lines[n, 2]), int(lines[n, 4])
-        lines[n, 0] = significance(cells, y0, y1, lines[n, 1], lines[n, 3], 0.0)
+        y0, y1 = int(lines[n, 1]), int(lines[n, 3])
+        out[n] = significance(cells, y0, y1, lines[n, 0], lines[n, 2], 0.0)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)

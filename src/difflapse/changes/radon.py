@@ -30,50 +30,45 @@ def strongest(cells: np.ndarray, shortest: int, noise: np.ndarray, least: float)
 
     Notes
     -----
-    Level by level the sum along a line through a strip is made of those through its two halves (Brady 1998; Nir,
-    Zackay & Ofek 2018, AJ 156, 229): n log n additions for all lines. Sums through two strips that lie side by
-    side but have no common parent are looked at too, so that a streak that ends anywhere keeps 0.8 of its S/N or more.
+    The sum along a line through a strip is made of those through its two halves, and those of theirs (Brady 1998; Nir,
+    Zackay & Ofek 2018, AJ 156, 229): n log n additions for all lines. Sums through two strips that lie side by side
+    but have no common parent are looked at too, so that a streak that ends anywhere keeps 0.8 of its S/N or more.
+    From the first row on, a strip is made as soon as both its halves are there: small ones never leave the
+    processor's own memory.
     """
     ny, nx = cells.shape
-    now, height = cells[:, None, :], 1
-    spare = [np.empty(size, np.int16) for size in _sizes(ny, nx)]
-    found = []
-    while len(now) > 1:
-        n = (len(now) + 1) // 2
-        height *= 2
-        moves = 2 * height - 1
+    counts = _counts(ny)
+    heights = [2 << level for level in range(len(counts))]
+    gains, pairs = [], []
+    for height, n in zip(heights, counts, strict=True):
         looked_at = height >= shortest
-        kept = n > 1
-        spare.reverse()
-        new = spare[0][: n * moves * nx].reshape(n, moves, nx) if kept else cells[None, :1]
-        if looked_at:
-            slopes = np.arange(-height + 1, height) / max(height - 1, 1)
-            unit = np.interp(slopes, np.linspace(-1, 1, len(noise)), noise)
-            tops = np.zeros((len(now), _KEPT, 3), np.float32)
-            _doubled(now, new, kept, (1 / unit).astype(np.float32), np.float32(least), ny, tops)
-            found.append(_ends(tops, height, ny))
-        else:
-            _doubled(
-                now,
-                new,
-                kept,
-                np.zeros(0, np.float32),
-                np.float32(0),
-                ny,
-                np.zeros((0, _KEPT, 3), np.float32),
-            )
-        now = new
+        slopes = np.arange(-height + 1, height) / max(height - 1, 1) if looked_at else np.zeros(0)
+        gains.append((1 / np.interp(slopes, np.linspace(-1, 1, len(noise)), noise)).astype(np.float32))
+        pairs.append(n if looked_at else 0)
+    tops = np.zeros((sum(pairs), _KEPT, 3), np.float32)
+    room = np.empty(2 * nx * sum(height - 1 for height in heights), np.int16)
+    top_at, gain_at = _starts(pairs), _starts([len(gain) for gain in gains])
+    _summed(
+        cells, np.array(counts, np.int64), np.concatenate([np.zeros(0, np.float32), *gains]), gain_at,
+        np.float32(least), tops, top_at, room,
+    )  # fmt: skip
+    found = [_ends(tops[a : a + n], h, ny) for a, n, h in zip(top_at, pairs, heights, strict=False) if n]
     lines = np.concatenate(found) if found else np.zeros((0, 5))
     return np.asarray(lines[np.argsort(-lines[:, 0], kind="stable")])
 
 
-def _sizes(ny: int, nx: int) -> tuple[int, int]:
-    """Elements that the sums of every other level need, at most, the first level's second; the last are not kept."""
-    sizes, level, height, n = [0, 0], 0, 1, ny
-    while n > 2:
-        n, height, level = (n + 1) // 2, 2 * height, level + 1
-        sizes[level % 2] = max(sizes[level % 2], n * (2 * height - 1) * nx)
-    return sizes[0], sizes[1]
+def _counts(ny: int) -> list[int]:
+    """Strips of 1, 2, 4 ... rows in a picture, as long as there are two of them."""
+    counts = []
+    while ny > 1:
+        counts.append(ny)
+        ny = (ny + 1) // 2
+    return counts
+
+
+def _starts(lengths: list[int]) -> np.ndarray:
+    """Where each of several parts begins that lie one after another, and where the last ends."""
+    return np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))]).astype(np.int64)
 
 
 def _ends(tops: np.ndarray, height: int, ny: int) -> np.ndarray:
@@ -87,91 +82,135 @@ def _ends(tops: np.ndarray, height: int, ny: int) -> np.ndarray:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _doubled(
-    now: np.ndarray,
-    new: np.ndarray,
-    kept: bool,
+def _summed(
+    cells: np.ndarray,
+    counts: np.ndarray,
+    gains: np.ndarray,
+    gain_at: np.ndarray,
+    least: np.float32,
+    tops: np.ndarray,
+    top_at: np.ndarray,
+    room: np.ndarray,
+) -> None:
+    """Sums through all strips, and the best of them, also through those between two strips of the next height.
+
+    `room` holds the last two strips of each level: ``[m + height - 1, x]`` of one is the sum along a line that enters
+    it at column x and has moved by m columns where it leaves it.
+    """
+    ny, nx = cells.shape
+    # Where the strips of each level begin, those of even number first.
+    at = np.zeros(len(counts) + 1, np.int64)
+    for level in range(len(counts)):
+        at[level + 1] = at[level] + 2 * ((2 << level) - 1) * nx
+    for row in range(ny):
+        level, s = 0, row
+        to = room[at[0] + (row % 2) * nx : at[0] + (row % 2 + 1) * nx]
+        for x in range(nx):
+            to[x] = cells[row, x]
+        while level < len(counts):
+            size = ((2 << level) - 1) * nx
+            even, odd = at[level], at[level] + size
+            gain = gains[gain_at[level] : gain_at[level + 1]]
+            top = tops[top_at[level] : top_at[level + 1]]
+            up = level + 1 < len(counts)
+            new = at[level + 1] + (s // 2 % 2) * ((4 << level) - 1) * nx if up else -1
+            if s % 2 == 1:
+                _paired(room, even, odd, new, nx, level, s - 1, ny, gain, least, top)
+            else:
+                if s > 0 and len(gain):
+                    _paired(room, odd, even, -1, nx, level, s - 1, ny, gain, least, top)
+                if s + 1 < counts[level]:
+                    break
+                if up:
+                    _alone(room, even, new, nx, level)
+            level += 1
+            s //= 2
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _paired(
+    room: np.ndarray,
+    first: int,
+    second: int,
+    new: int,
+    nx: int,
+    level: int,
+    s: int,
+    ny: int,
     gain: np.ndarray,
     least: np.float32,
-    ny: int,
-    tops: np.ndarray,
+    top: np.ndarray,
 ) -> None:
-    """Sums through strips of twice the height, and the best of them, also through those between two of the new strips.
-
-    ``now[s, m + height - 1, x]`` is the sum along a line that enters strip s at column x and has moved by m columns
-    where it leaves it.
-    """
-    n = now.shape[0]
-    height = (now.shape[1] + 1) // 2
+    """Sums through strip s and the next, which begin at `first` and `second`: to `new` on, unless that is below 0."""
+    height = 1 << level
     wide = 2 * height - 1
-    for s in range(n):
-        between = s % 2 == 1
-        lone = s + 1 >= n
-        if between and (lone or len(gain) == 0):
-            continue
-        rows = min(2 * height, ny - s * height)
-        root = np.float32(1 / np.sqrt(np.float32(max(rows, 1))))
-        for m in range(-wide, wide + 1):
-            # Half of the move in each strip, and one column between them where it is odd.
-            part = m // 2 if m >= 0 else -((-m) // 2)
-            low = now[s, part + height - 1]
-            if lone:
-                if kept:
-                    new[s // 2, m + wide] = low
-                continue
-            high = now[s + 1, part + height - 1]
-            shift = m - part
-            if between or not kept:
-                best = _highest(low, high, shift)
-            else:
-                best = _added(low, high, shift, new[s // 2, m + wide])
-            if len(gain) and best * gain[m + wide] * root > max(least, tops[s, -1, 0]):
-                x = _where(low, high, shift, best)
-                _keep(tops[s], best * gain[m + wide] * root, x, m, height)
+    rows = min(2 * height, ny - s * height)
+    root = np.float32(1 / np.sqrt(np.float32(max(rows, 1))))
+    for m in range(-wide, wide + 1):
+        # Half of the move in each strip, and one column between them where it is odd.
+        part = m // 2 if m >= 0 else -((-m) // 2)
+        low, high = first + (part + height - 1) * nx, second + (part + height - 1) * nx
+        shift = m - part
+        if new < 0:
+            best = _highest(room, low, high, nx, shift)
+        else:
+            best = _added(room, low, high, nx, shift, new + (m + wide) * nx)
+        if len(gain) and best * gain[m + wide] * root > max(least, top[s, -1, 0]):
+            x = _where(room, low, high, nx, shift, best)
+            _keep(top[s], best * gain[m + wide] * root, x, m, height)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _added(low: np.ndarray, high: np.ndarray, shift: int, out: np.ndarray) -> int:
+def _alone(room: np.ndarray, first: int, new: int, nx: int, level: int) -> None:
+    """A last strip that has no second: its sums are those of the strip of twice its height."""
+    height = 1 << level
+    wide = 2 * height - 1
+    for m in range(-wide, wide + 1):
+        part = m // 2 if m >= 0 else -((-m) // 2)
+        low, to = first + (part + height - 1) * nx, new + (m + wide) * nx
+        room[to : to + nx] = room[low : low + nx]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _added(room: np.ndarray, low: int, high: int, nx: int, shift: int, out: int) -> int:
     """Put the sums of two rows, one of them shifted, in a third; the largest."""
-    n = len(low) - abs(shift)
-    best = np.int16(0)
+    n = nx - abs(shift)
     if n <= 0:
-        out[:] = low
+        room[out : out + nx] = room[low : low + nx]
         return 0
-    if shift >= 0:
-        a, b, c, rest, beyond = low[:n], high[shift:], out[:n], low[n:], out[n:]
-    else:
-        a, b, c, rest, beyond = low[-shift:], high[:n], out[-shift:], low[:-shift], out[:-shift]
-    for x in range(len(rest)):
-        beyond[x] = rest[x]
-    for x in range(n):
-        v = np.int16(a[x] + b[x])
-        c[x] = v
+    # Numbers without a sign are places from the front: nothing to ask.
+    skip, beyond = (0, n) if shift >= 0 else (-shift, 0)
+    a, b, c = np.uint64(low + skip), np.uint64(high + skip + shift), np.uint64(out + skip)
+    best = np.int16(0)
+    for x in range(np.uint64(n)):
+        v = np.int16(room[a + x] + room[b + x])
+        room[c + x] = v
         best = max(best, v)
+    a, c = np.uint64(low + beyond), np.uint64(out + beyond)
+    for x in range(np.uint64(abs(shift))):
+        room[c + x] = room[a + x]
     return int(best)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _highest(low: np.ndarray, high: np.ndarray, shift: int) -> int:
+def _highest(room: np.ndarray, low: int, high: int, nx: int, shift: int) -> int:
     """The largest sum of two rows, one of them shifted."""
-    n = len(low) - abs(shift)
+    n = nx - abs(shift)
     best = np.int16(0)
     if n <= 0:
         return 0
-    if shift >= 0:
-        a, b = low[:n], high[shift:]
-    else:
-        a, b = low[-shift:], high[:n]
-    for x in range(n):
-        best = max(best, np.int16(a[x] + b[x]))
+    skip = max(-shift, 0)
+    a, b = np.uint64(low + skip), np.uint64(high + skip + shift)
+    for x in range(np.uint64(n)):
+        best = max(best, np.int16(room[a + x] + room[b + x]))
     return int(best)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _where(low: np.ndarray, high: np.ndarray, shift: int, best: int) -> int:
+def _where(room: np.ndarray, low: int, high: int, nx: int, shift: int, best: int) -> int:
     """The column of the largest sum."""
-    for x in range(max(0, -shift), min(len(low), len(low) - shift)):
-        if low[x] + high[x + shift] == best:
+    for x in range(max(0, -shift), min(nx, nx - shift)):
+        if room[low + x] + room[high + x + shift] == best:
             return x
     return 0
 

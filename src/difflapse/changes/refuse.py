@@ -6,7 +6,6 @@ import numba
 import numpy as np
 
 from difflapse.changes.starlight import Starlight, scatter_by_light
-from difflapse.measure.order import median
 from difflapse.model import ProductGrid, bits
 from difflapse.model.sightings import (
     BLEED,
@@ -24,6 +23,7 @@ from difflapse.model.sightings import (
     Sightings,
 )
 from difflapse.mosaic import native_order
+from difflapse.mosaic.superpixel import sorting_network
 
 _SPIKE = 0.62
 """Share of a point's light in its brightest native pixel from which on it is no star: one of 1.5 px FWHM has 0.4."""
@@ -31,6 +31,8 @@ _SPIKE_HALF = 8
 """Native pixels to each side that tell the sky about a point."""
 _OWN = 2.0
 """Native pixels to each side, half of one more on a mosaic, among which the point's brightest one is."""
+_TOGETHER = 8
+"""Places that are looked at together."""
 _ONE_COLOUR = 0.9
 """Share of the light in one colour of the mosaic from which on it is no light of the sky."""
 _OPPOSITE = 0.35
@@ -365,57 +367,119 @@ def spikes(data: np.ndarray, x: np.ndarray, y: np.ndarray, mosaic: str = "") -> 
         Brightest pixel over the sum of the 3x3 about it, and how many times the sky's scatter it is; NaN at the edge.
     """
     share, contrast = np.full(len(x), np.nan), np.full(len(x), np.nan)
-    _spikes(
-        native_order(data), np.asarray(x, float), np.asarray(y, float), 2 if mosaic else 1, share, contrast
-    )
+    step = 2 if mosaic else 1
+    network = sorting_network((2 * _SPIKE_HALF // step) ** 2)
+    _spikes(native_order(data), np.asarray(x, float), np.asarray(y, float), step, network, share, contrast)
     return share, contrast
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _spikes(
-    data: np.ndarray, x: np.ndarray, y: np.ndarray, step: int, share: np.ndarray, contrast: np.ndarray
+    data: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    step: int,
+    network: np.ndarray,
+    share: np.ndarray,
+    contrast: np.ndarray,
 ) -> None:
+    """Some places at a time: the pixels about them are sorted side by side, each colour's by themselves."""
     ny, nx = data.shape
-    r = _SPIKE_HALF
+    r, sites = _SPIKE_HALF, step * step
+    values = np.zeros((4 * r * r // sites, _TOGETHER * sites), np.float32)
+    level, noise = np.empty(_TOGETHER * sites, np.float32), np.empty(_TOGETHER * sites, np.float32)
+    room = np.empty_like(values)
+    for first in range(0, len(x), _TOGETHER):
+        last = min(first + _TOGETHER, len(x))
+        for n in range(first, last):
+            if _inside(x[n], y[n], ny, nx):
+                i0, j0 = int(np.rint(x[n])), int(np.rint(y[n]))
+                _about(data, i0 - i0 % step - r, j0 - j0 % step - r, step, values, (n - first) * sites)
+        _middles(values, network, room, level)
+        for m in range(len(values)):
+            for k in range(len(level)):
+                values[m, k] -= level[k]
+        _middles(np.abs(values), network, room, noise)
+        for n in range(first, last):
+            if _inside(x[n], y[n], ny, nx):
+                _spike(x[n], y[n], step, values, noise, n - first, share[n : n + 1], contrast[n : n + 1])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _inside(x: float, y: float, ny: int, nx: int) -> bool:
+    """Whether all about a place is in the image."""
+    if not (np.isfinite(x) and np.isfinite(y)):
+        return False
+    i, j, away = int(np.rint(x)), int(np.rint(y)), _SPIKE_HALF + 2
+    return i >= away and j >= away and i < nx - away and j < ny - away
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _about(data: np.ndarray, i: int, j: int, step: int, values: np.ndarray, column: int) -> None:
+    """Lay the pixels of a square, the first at (i, j), in columns, one for each colour."""
+    for a in range(step):
+        for b in range(step):
+            m = 0
+            for v in range(a, 2 * _SPIKE_HALF, step):
+                for u in range(b, 2 * _SPIKE_HALF, step):
+                    values[m, column + a * step + b] = np.float32(data[j + v, i + u])
+                    m += 1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _middles(values: np.ndarray, network: np.ndarray, room: np.ndarray, out: np.ndarray) -> None:
+    """The median of each column of an even number of values."""
+    room[:] = values
+    for p in range(len(network)):
+        low, high = room[network[p, 0]], room[network[p, 1]]
+        for k in range(len(out)):
+            a, b = low[k], high[k]
+            low[k] = b if b < a else a
+            high[k] = a if b < a else b
+    half = len(room) // 2
+    for k in range(len(out)):
+        out[k] = np.float32(0.5) * (room[half - 1, k] + room[half, k])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
+def _spike(
+    x: float,
+    y: float,
+    step: int,
+    values: np.ndarray,
+    noises: np.ndarray,
+    place: int,
+    share: np.ndarray,
+    contrast: np.ndarray,
+) -> None:
+    """Of one place, from its columns of `values`, above their sky."""
+    r, sites = _SPIKE_HALF, step * step
     cut = np.empty((2 * r, 2 * r), np.float32)
-    values, room = np.empty(4 * r * r, np.float32), np.empty(4 * r * r, np.float32)
-    for n in range(len(x)):
-        if not (np.isfinite(x[n]) and np.isfinite(y[n])):
-            continue
-        i0, j0 = int(np.rint(x[n])), int(np.rint(y[n]))
-        if i0 < r + 2 or j0 < r + 2 or i0 >= nx - r - 2 or j0 >= ny - r - 2:
-            continue
-        i0, j0 = i0 - i0 % step, j0 - j0 % step
-        noise = 1e-3
-        for a in range(step):
-            for b in range(step):
-                m = 0
-                for v in range(a, 2 * r, step):
-                    for u in range(b, 2 * r, step):
-                        values[m] = np.float32(data[j0 - r + v, i0 - r + u])
-                        m += 1
-                level = median(values[:m], room)
-                m = 0
-                for v in range(a, 2 * r, step):
-                    for u in range(b, 2 * r, step):
-                        cut[v, u] = values[m] - level
-                        values[m] = abs(cut[v, u])
-                        m += 1
-                noise = max(noise, 1.4826 * float(median(values[:m], room)))
-        # The brightest at the place itself: a star beside it is another's.
-        px, py, reach = x[n] - (i0 - r), y[n] - (j0 - r), _OWN + 0.5 * (step - 1)
-        b, a = int(np.rint(py)), int(np.rint(px))
-        for v in range(int(np.ceil(py - reach)), int(np.floor(py + reach)) + 1):
-            for u in range(int(np.ceil(px - reach)), int(np.floor(px + reach)) + 1):
-                if cut[v, u] > cut[b, a]:
-                    b, a = v, u
-        # Noise alone makes each of the nine differ; only what rises above it counts against a spike.
-        total = np.float32(0)
-        for v in range(b - 1, b + 2):
-            for u in range(a - 1, a + 2):
-                total += max(cut[v, u], np.float32(0))
-        share[n] = cut[b, a] / max(float(total), 1e-3)
-        contrast[n] = cut[b, a] / noise
+    noise = 1e-3
+    for a in range(step):
+        for b in range(step):
+            column, m = place * sites + a * step + b, 0
+            noise = max(noise, 1.4826 * float(noises[column]))
+            for v in range(a, 2 * r, step):
+                for u in range(b, 2 * r, step):
+                    cut[v, u] = values[m, column]
+                    m += 1
+    i0, j0 = int(np.rint(x)), int(np.rint(y))
+    i0, j0 = i0 - i0 % step, j0 - j0 % step
+    # The brightest at the place itself: a star beside it is another's.
+    px, py, reach = x - (i0 - r), y - (j0 - r), _OWN + 0.5 * (step - 1)
+    b, a = int(np.rint(py)), int(np.rint(px))
+    for v in range(int(np.ceil(py - reach)), int(np.floor(py + reach)) + 1):
+        for u in range(int(np.ceil(px - reach)), int(np.floor(px + reach)) + 1):
+            if cut[v, u] > cut[b, a]:
+                b, a = v, u
+    # Noise alone makes each of the nine differ; only what rises above it counts against a spike.
+    total = np.float32(0)
+    for v in range(b - 1, b + 2):
+        for u in range(a - 1, a + 2):
+            total += max(cut[v, u], np.float32(0))
+    share[0] = cut[b, a] / max(float(total), 1e-3)
+    contrast[0] = cut[b, a] / noise
 
 
 def by_native(

@@ -208,23 +208,42 @@ def scatter_by_light(snr: np.ndarray, bins: np.ndarray) -> tuple[np.ndarray, np.
 def _scatter(snr: np.ndarray, bins: np.ndarray, middle: np.ndarray, scatter: np.ndarray) -> None:
     """Values are put together by their bin, in their order; then each bin is looked at."""
     ny, nx = snr.shape
+    # Most are of empty sky: they are told apart first, for to count each by its bin waits for the one before it. One
+    # more place than there are values, for those that do not belong there.
+    empty, lit, where = (
+        np.empty(ny * nx + 1, np.float32),
+        np.empty(ny * nx, np.float32),
+        np.empty(ny * nx, np.uint8),
+    )
+    row_lit, row_where = np.empty(nx + 1, np.float32), np.empty(nx + 1, np.uint8)
     ends = np.zeros(len(middle) + 1, np.int64)
+    n, m = 0, 0
     for j in range(ny):
+        row, light = snr[j], bins[j]
+        here = 0
         for i in range(nx):
-            ends[bins[j, i] + 1] += snr[j, i] != 0
+            # Numbers without a sign are places from the front: nothing to ask.
+            v, b = row[np.uint64(i)], light[np.uint64(i)]
+            empty[np.uint64(n)] = v
+            row_lit[np.uint64(here)] = v
+            row_where[np.uint64(here)] = b
+            n += (v != 0) & (b == 0)
+            here += (v != 0) & (b != 0)
+        lit[m : m + here] = row_lit[:here]
+        where[m : m + here] = row_where[:here]
+        m += here
+    for k in range(m):
+        ends[where[k] + 1] += 1
     for b in range(len(middle)):
         ends[b + 1] += ends[b]
-    # One more place than there are values, for those that are 0.
-    values, room = np.empty(ends[-1] + 1, np.float32), np.empty(ends[-1] + 1, np.float32)
+    values, room = np.empty(m, np.float32), np.empty(max(n, m), np.float32)
     at = ends[:-1].copy()
-    for j in range(ny):
-        for i in range(nx):
-            v, b = snr[j, i], bins[j, i]
-            seen = v != 0
-            values[at[b] if seen else ends[-1]] = v
-            at[b] += seen
+    for k in range(m):
+        b = where[k]
+        values[at[b]] = lit[k]
+        at[b] += 1
     for b in range(len(middle)):
-        own = values[ends[b] : ends[b + 1]]
+        own = values[ends[b] : ends[b + 1]] if b else empty[:n]
         if len(own) < _LEAST:
             # Brighter ones are worse in proportion, at most.
             if b:

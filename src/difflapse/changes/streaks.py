@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +12,7 @@ import numpy as np
 
 from difflapse.changes import radon
 from difflapse.changes.cells import CLIP, Cells, cells_of, halves_of
-from difflapse.changes.path import Path, carried_on, follow, noise_of, refine_all, trimmed
+from difflapse.changes.path import Path, Probes, carried_on, follow, noise_of, probes_of, refine_all, trimmed
 from difflapse.model import ProductGrid
 from difflapse.model.sightings import Sightings
 
@@ -212,9 +213,9 @@ class _Sky:
     def of(cls, cells: Cells, light: np.ndarray | None, fwhm: float, size: int) -> _Sky:
         """From a picture, how bright the template is there, the width of a line, and the pixels along a cell."""
         both = (cells.upright, cells.turned)
-        rng = np.random.default_rng(1)
-        noise = tuple(noise_of(v, 2 * _SHORTEST, rng) for v in both)
-        return cls(cells.picture, both, (noise[0], noise[1]), light, fwhm, size, cells.step)
+        upright, turned = _probes((cells.picture.shape[0], cells.picture.shape[1]))
+        noise = (noise_of(cells.upright, upright), noise_of(cells.turned, turned))
+        return cls(cells.picture, both, noise, light, fwhm, size, cells.step)
 
     def halves(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Its 2x2 cells together, and the same with rows and columns exchanged; None for a small picture."""
@@ -227,9 +228,22 @@ class _Sky:
         return np.interp(slope, np.linspace(-1, 1, len(noise)), noise)
 
 
+@functools.lru_cache(maxsize=1)
+def _probes(shape: tuple[int, int]) -> tuple[Probes, Probes]:
+    """Lines that tell the noise of pictures of a shape, and of such turned over: the same for all frames."""
+    rng = np.random.default_rng(1)
+    return probes_of(shape, 2 * _SHORTEST, rng), probes_of(shape[::-1], 2 * _SHORTEST, rng)
+
+
+@functools.lru_cache(maxsize=2)
+def _probes_of_halves(shape: tuple[int, int]) -> Probes:
+    """The same for 2x2 cells together, one way."""
+    return probes_of(shape, _SHORTEST, np.random.default_rng(2), 200)
+
+
 def _of_halves(halves: np.ndarray, floor: float) -> np.ndarray:
     """The strongest lines of a picture, found on 2x2 of its cells together, as `radon.strongest` has them."""
-    noise = noise_of(halves, _SHORTEST, np.random.default_rng(2), 200)
+    noise = noise_of(halves, _probes_of_halves((halves.shape[0], halves.shape[1])))
     if not noise.all():
         return np.zeros((0, 5))
     found = radon.strongest(halves, _SHORTEST // 2, noise, _COARSE * floor)

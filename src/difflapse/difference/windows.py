@@ -58,13 +58,12 @@ def _cut(planes: np.ndarray, place: np.ndarray, fill: float, out: np.ndarray) ->
                 if j + r < 0 or j + r >= ny or i1 <= i0:
                     to[:] = fill
                     continue
-                source = planes[q, j + r]
-                for p in range(i0):
-                    to[p] = fill
-                for p in range(i0, i1):
-                    to[p] = source[i + p]
-                for p in range(i1, side):
-                    to[p] = fill
+                # Parts of rows, for what is read at a place that might be negative is read one by one.
+                source, inner = planes[q, j + r, i + i0 : i + i1], to[i0:i1]
+                for p in range(len(inner)):
+                    inner[p] = source[p]
+                to[:i0] = fill
+                to[i1:] = fill
 
 
 def cut_mask(mask: np.ndarray, place: np.ndarray, side: int, border: int = 1) -> np.ndarray:

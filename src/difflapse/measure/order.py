@@ -8,6 +8,7 @@ import numpy as np
 _SHIFT = 19
 """Bits of a float that are not looked at first: it is counted by its sign, its exponent and 4 bits more."""
 _BINS = 1 << (32 - _SHIFT)
+_GROUP = 64
 _FEW = 256
 """So many values are not worth counting."""
 
@@ -43,7 +44,17 @@ def neighbours(values: np.ndarray, k: int, room: np.ndarray) -> tuple[np.float32
         b = bits[i]
         # Floats are ordered as whole numbers are, the negative ones the other way round.
         count[((b ^ ((b >> 31) & 0x7FFFFFFF)) >> _SHIFT) + half] += 1
+    # By many bins at once, as long as all of them are below.
+    groups = count.reshape(_BINS // _GROUP, _GROUP)
     first, below = 0, 0
+    for g in range(len(groups)):
+        total = np.int32(0)
+        for i in range(_GROUP):
+            total += groups[g, i]
+        if below + total > k:
+            first = g * _GROUP
+            break
+        below += int(total)
     while below + count[first] <= k:
         below += count[first]
         first += 1

@@ -11,7 +11,6 @@ import numpy as np
 from astropy.table import Table
 
 from difflapse.align.stamps import native_side
-from difflapse.align.warp import BadPixels
 from difflapse.changes import beside, refuse
 from difflapse.changes.find import FindOptions, search
 from difflapse.changes.link import LinkOptions, link
@@ -83,23 +82,26 @@ def look(night: Night, k: int, values: Mapping[str, Any], sighted: Sighted) -> P
     found = by_lanes(found, x, y, watch, sighted.dark)
     alignment: Alignment = values["alignment"]
     fx, fy = (np.asarray(v) for v in alignment.transform.inverse(x, y))
-    pixels, corner = _native_sheet(night, k, values["pixels"])
-    height = pixels.data.shape[1]
+    data, bad, corner = _native_sheet(night, k, values["pixels"])
+    height = data.shape[1]
     scale = values["scale"]
     brighten = 1.0 if scale is None else 1.0 / float(np.mean(scale))
     at_x, at_y = fx - corner[window, 0], fy - corner[window, 1]
     # Beyond its window a place of the sheet is another's.
     inside = (at_x > 0) & (at_y > 0) & (at_x < height - 1) & (at_y < height - 1)
     at_x, at_y = np.where(inside, at_x, np.nan), np.where(inside, at_y + window * height, np.nan)
-    found = measured(found, at_x, at_y, facts_with_gain(night, k), pixels, watch, grid, template, brighten)
+    facts = facts_with_gain(night, k)
+    found = measured(found, at_x, at_y, facts, data, bad, watch, grid, template, brighten)
     found = refuse.by_border(replace(found, x_frame=fx, y_frame=fy), watch.inner, watch.width * grid.step)
     if not sighted.clear:
         found = replace(found, flags=found.flags | CLOUD)
     return Probed(window, replace(found, x=x, y=y))
 
 
-def _native_sheet(night: Night, k: int, pixels: Pixels) -> tuple[Pixels, np.ndarray]:
-    """The frame's native pixels about all that is planted, planted light in, and the windows' corners (n, 2)."""
+def _native_sheet(night: Night, k: int, pixels: Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The frame's native pixels about all that is planted, planted light in, the bits of bad ones, and the windows'
+    corners (n, 2).
+    """
     stamps = np.asarray(night.array("planted_native")[k])
     corner = np.asarray(night.array("planted_corners")[k])
     n = len(stamps)
@@ -113,9 +115,7 @@ def _native_sheet(night: Night, k: int, pixels: Pixels) -> tuple[Pixels, np.ndar
     saturation = in_force(night, night.frames[k]).saturation_adu
     if saturation is not None:
         np.minimum(data, saturation, out=data)
-    bad = cut(pixels.bad_bits, corner, side)
-    y, x = np.nonzero(bad)
-    return Pixels(data, None, BadPixels(x.astype(float), y.astype(float), bad[y, x])), corner
+    return data, cut(pixels.bad_bits, corner, side), corner
 
 
 @dataclass(frozen=True, eq=False)

@@ -209,6 +209,7 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
     watch: Watch = night.shared("watch")
     canvas: Canvas = night.shared("canvas")
     grid = canvas.grid
+    pixels: Pixels = values["pixels"]
     sigma, mask = difference.result.significance, difference.result.mask
     if k in watch.comet_frames:
         cells = bin_medians(sigma, None, watch.cell)
@@ -250,7 +251,8 @@ def sight(night: Night, k: int, values: Mapping[str, Any]) -> dict[str, Any]:
         x,
         y,
         facts,
-        values["pixels"],
+        pixels.data,
+        pixels.bad_bits,
         watch,
         grid,
         difference.template,
@@ -306,27 +308,30 @@ def measured(
     x: np.ndarray,
     y: np.ndarray,
     facts: FrameFacts,
-    pixels: Pixels,
+    data: np.ndarray,
+    bad: np.ndarray,
     watch: Watch,
     grid: ProductGrid,
     template: np.ndarray | None,
     brighten: float,
 ) -> Sightings:
-    """Measure sightings on native pixels, at (x, y) of the frame: their light, their shape."""
+    """Measure sightings on native pixels, at (x, y) of the frame, with the bits of its bad ones: their light, their
+    shape.
+    """
     if not len(found):
         return found
     radius = np.maximum(_RADIUS * watch.fwhm * np.maximum(found.width / (watch.width * grid.step), 1.0), 2.0)
     points = ~found.is_streak
     at_x, at_y = np.where(points, x, np.nan), np.where(points, y, np.nan)
     sums = aperture_sums(
-        pixels.data,
+        data,
         at_x,
         at_y,
         radius,
         facts.mosaic,
         None,
         facts.gain_e_adu,
-        pixels.bad_bits,
+        bad,
         default_annulus(2.5 * watch.fwhm),
     )
     flux, error = sums.flux * brighten, sums.error * brighten
@@ -339,7 +344,7 @@ def measured(
                 annulus=(inner / grid.step, outer / grid.step),
             )  # fmt: skip
             flux[c] -= there.flux[0] / np.maximum(there.area[0], 1e-3) * sums.area[c]
-    share, contrast = refuse.spikes(pixels.data, at_x, at_y, facts.mosaic)
+    share, contrast = refuse.spikes(data, at_x, at_y, facts.mosaic)
     found = refuse.by_native(found, share, contrast, flux, error, sums.area)
     green = 1 if len(flux) == 3 else 0
     return replace(
