@@ -177,12 +177,15 @@ def to_tangent(
 
 def _sky_of(text: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """ICRS degrees of pixels by any celestial WCS."""
-    from astropy.coordinates import SkyCoord
+    from astropy.coordinates import ICRS, SkyCoord
     from astropy.wcs.utils import wcs_to_celestial_frame
 
     wcs = celestial(text)
     lon, lat = wcs.all_pix2world(x, y, 0)
-    sky = SkyCoord(lon, lat, unit="deg", frame=wcs_to_celestial_frame(wcs)).icrs
+    frame = wcs_to_celestial_frame(wcs)
+    if isinstance(frame, ICRS):
+        return lon, lat
+    sky = SkyCoord(lon, lat, unit="deg", frame=frame).icrs
     return sky.ra.deg, sky.dec.deg
 
 

@@ -131,7 +131,9 @@ def celestial(text: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
         try:
-            solution = WCS(fits.Header.fromstring(text)).celestial
+            solution = WCS(fits.Header.fromstring(text))
+            if solution.naxis > 2 or solution.wcs.lng > solution.wcs.lat:
+                solution = solution.celestial  # a second WCS
         except Exception as error:
             raise AlignError(
                 f"the header's WCS cannot be read: {error}",
