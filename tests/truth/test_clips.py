@@ -59,7 +59,7 @@ def test_a_clip_shows_the_difference_that_the_movie_shows(
     rows = [change(0, "unknown", 150.0, 120.0, 5), change(1, "variable", 384.0, 6.0, 5)]
     with reeled(night, tmp_path, rows, keep) as (desk, subjects):
         vmax = desk.night.shared("scene").vmax
-        assert pictures.kept_difference(desk.night, 4, (0, 0), (8, 8), vmax) is not None if keep else True
+        assert not keep or pictures.kept_differences(desk.night, 4, [((0, 0), (8, 8))], vmax) is not None
         compared = 0
         for subject in subjects:
             (i, j), (high, wide) = subject.corner, subject.shape
