@@ -235,6 +235,16 @@ def test_what_cannot_be_written_is_the_folders_fault(number: int) -> None:
     assert "out/night.fits" in text
 
 
+def test_what_is_asked_for_and_not_there_is_told_before_anything_is_read(
+    call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from difflapse.movie import encode
+
+    monkeypatch.setattr(encode, "_has", lambda encoder: encoder == "libx264")
+    call("run", tmp_path / "none", "--codec", "hevc").assert_failed(4, "libx265", "use one of", "h264")
+    call("run", tmp_path / "none", "--crossmatch", tmp_path / "x.xml").assert_failed(3, "no catalogue")
+
+
 def test_a_plate_solver_that_is_missing_is_told_before_anything_is_read(
     call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

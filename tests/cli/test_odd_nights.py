@@ -68,6 +68,31 @@ def test_copies_of_the_program_do_what_new_processes_do(small_night: Path, tmp_p
     assert [name for name in made[0] if made[0][name] != made[1][name]] == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a copy looks at the first sensor on Linux alone")
+def test_each_sequence_has_the_defects_of_its_own_sensor(small_night: Path, tmp_path: Path) -> None:
+    """The first one's are looked for in a copy of the program, while it is still being loaded."""
+    from difflapse import synth
+
+    both = tmp_path / "both"
+    shutil.copytree(small_night, both / "one", ignore=shutil.ignore_patterns("truth.json"))
+    other = synth.preset("panoptes", frames=4, shape=(240, 360), seed=8)
+    synth.simulate(str(both / "two"), other, workers=1)
+    counts = []
+    for workers in ("1", "2"):
+        out = tmp_path / workers
+        done = subprocess.run(
+            [sys.executable, "-m", "difflapse", "run", both, "-o", out, "--workers", workers, "--no-changes", "-q"],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        tables = [Table.read(path, format="ascii.ecsv") for path in sorted(out.glob("*/frames.ecsv"))]
+        counts.append([table.meta["sensor_defects"] for table in tables])
+    assert counts[0] == counts[1]
+    assert len(set(counts[0])) == 2
+    assert min(counts[0]) > 0
+
+
 def test_movies_alone(call, small_night: Path, tmp_path: Path) -> None:
     """Nothing is looked for, planted or measured, no empty file is written, and who asks is told why."""
     out = tmp_path / "out"

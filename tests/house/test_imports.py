@@ -50,6 +50,17 @@ def test_a_wrong_option_is_told_before_anything_heavy_is_loaded() -> None:
     )
 
 
+def test_what_begins_a_run_loads_what_its_first_copy_needs_and_no_more() -> None:
+    """The rest is loaded while the copy works: see `difflapse.pipeline.early`."""
+    code = (
+        "import difflapse.pipeline.run, sys\n"
+        "late = [m for m in sys.modules if m in ('difflapse.pipeline.stages', 'difflapse.movie', 'astropy.table',"
+        " 'astropy.wcs', 'scipy.spatial', 'scipy.interpolate')]\n"
+        "assert not late, late"
+    )
+    assert not {"av", "PIL", "matplotlib"} & loaded_by(code)
+
+
 def test_help_takes_half_a_second_at_most() -> None:
     best = min(_seconds([sys.executable, "-m", "difflapse", "--help"]) for _ in range(5))
     assert best < 0.5

@@ -133,7 +133,7 @@ def celestial(text: str) -> Any:
         try:
             solution = WCS(fits.Header.fromstring(text))
             if solution.naxis > 2 or solution.wcs.lng > solution.wcs.lat:
-                solution = solution.celestial  # a second WCS
+                solution = solution.celestial  # parsed once more
         except Exception as error:
             raise AlignError(
                 f"the header's WCS cannot be read: {error}",

@@ -38,6 +38,8 @@ def strongest(cells: np.ndarray, shortest: int, noise: np.ndarray, least: float)
     """
     ny, nx = cells.shape
     counts = _counts(ny)
+    if not counts:
+        return np.zeros((0, 5))
     heights = [2 << level for level in range(len(counts))]
     gains, pairs = [], []
     for height, n in zip(heights, counts, strict=True):

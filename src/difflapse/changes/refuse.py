@@ -22,8 +22,7 @@ from difflapse.model.sightings import (
     STAR,
     Sightings,
 )
-from difflapse.mosaic import native_order
-from difflapse.mosaic.superpixel import sorting_network
+from difflapse.mosaic import native_order, sorting_network
 
 _SPIKE = 0.62
 """Share of a point's light in its brightest native pixel from which on it is no star: one of 1.5 px FWHM has 0.4."""

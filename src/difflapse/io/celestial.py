@@ -22,6 +22,9 @@ CELESTIAL = re.compile(r"(?:RA--|DEC-|[GE]LON|[GE]LAT|[A-Z]{2}LN|[A-Z]{2}LT)(?:-
 NOT_SKY = re.compile(r"HP(?:LN|LT)|HGLN|HGLT|HCLN|HCLT|CRLN|CRLT|SOLAR")
 """The Sun's own coordinates: they move over the sky, and no star keeps a place in them."""
 
+_Cards = dict[str, Any]
+"""Keywords and values: a `Header` looks its settings up at every card."""
+
 
 @dataclass(frozen=True)
 class Sky:
@@ -198,13 +201,9 @@ def binned_wcs_header(
     return _with_planes(header, planes) if planes else header
 
 
-Cards = dict[str, Any]
-"""Keywords and values: a `Header` looks its settings up at every card."""
-
-
 def _cleaned(header: fits.Header, shape: tuple[int, int]) -> tuple[fits.Header, list[str]]:
     notes: list[str] = []
-    clean: Cards = {"NAXIS": 2, "NAXIS1": shape[1], "NAXIS2": shape[0]}
+    clean: _Cards = {"NAXIS": 2, "NAXIS1": shape[1], "NAXIS2": shape[0]}
     for key in dict.fromkeys(header.keys()):
         if WCS_CARD.fullmatch(key) and (value := card(header, key)) is not None:
             clean[key] = value
@@ -234,7 +233,7 @@ def _cleaned(header: fits.Header, shape: tuple[int, int]) -> tuple[fits.Header, 
     return fits.Header(clean.items()), notes
 
 
-def _repair_equinox(clean: Cards, header: fits.Header, notes: list[str]) -> None:
+def _repair_equinox(clean: _Cards, header: fits.Header, notes: list[str]) -> None:
     raw = card(header, "EQUINOX") or card(header, "EPOCH")
     year = number(str(raw).upper().lstrip("JB")) if raw is not None else None
     if "EQUINOX" in clean and not isinstance(clean["EQUINOX"], int | float):

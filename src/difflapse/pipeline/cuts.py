@@ -109,7 +109,7 @@ def cut_frame(
             local = None if scale is None else window(np.asarray(scale)[c : c + 1], whole, part)
             brighten = 1.0 if local is None else 1 / float(np.mean(local))
             if brighten > 1 / _CLEAR:
-                flux = np.full_like(flux, np.nan)
+                flux, error = np.full_like(flux, np.nan), np.full_like(error, np.nan)
             cuts[m] = Cut(flux * brighten, error * brighten, radius, noise)
     return [cut for cut in cuts if cut is not None]
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from difflapse.errors import DifflapseError
-from difflapse.pipeline.pool import LOST, can_fork, guarded, prepare_copy
+from difflapse.pipeline.pool import can_fork, guarded, prepare_copy
 
 
 @contextlib.contextmanager
@@ -20,22 +20,28 @@ def in_copy(task: Callable[..., Any], *job: Any) -> Iterator[Callable[[], Any] |
     Yields
     ------
     callable or None
-        Waits for the result, which is as in `Pool.run`; None where this process cannot be copied, see `can_fork`.
+        Waits for the result, which is as in `Pool.run`; None where the copy was ended from outside. None instead of it
+        where this process cannot be copied, see `can_fork`.
     """
-    if not can_fork():
+    context = get_context("fork") if can_fork() else None
+    if context is None:
         yield None
         return
-    context = get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_do, args=(theirs, task, job), daemon=True)
-    process.start()
-    theirs.close()
+    try:
+        process.start()
+    except OSError:  # for want of memory, or of processes
+        yield None
+        return
+    finally:
+        theirs.close()
 
     def wait_for() -> Any:
         try:
             result = ours.recv()
-        except EOFError:
-            raise DifflapseError(*LOST) from None
+        except (EOFError, OSError):
+            return None
         if isinstance(result, _Raised):
             raise result.error
         return result

@@ -48,7 +48,7 @@ _STARLESS = 5.0
 def find_defects(desk: Desk) -> None:
     """Find hot and dead pixels from a few frames spread over the night, unless that was begun already.
 
-    In threads of this process: it has nothing else to do, and workers may still be busy with their imports.
+    Otherwise in threads of this process: it has nothing else to do, and workers may still be busy with their imports.
     """
     night = desk.night
     desk.progress.start("sensor", 1)

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 from types import TracebackType
 from typing import Any
 
@@ -34,13 +34,6 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Their numbers in `malloc.h`."""
 _OLD_LIBRARY = (2, 35)
 """Before this version the C library heeds no larger threshold than 32 MiB."""
-
-
-LOST = (
-    "a worker process was ended from outside, most likely for lack of memory",
-    "try fewer --workers, or a smaller --memory",
-)
-"""What is said of it, and what to try."""
 
 
 def _threshold() -> int:
@@ -90,7 +83,7 @@ def can_fork() -> bool:
 
     The program has none. They then need no imports of their own: 1.5 s of a processor, at the start of each run.
     """
-    if sys.platform != "linux" or threading.active_count() > 1:
+    if sys.platform != "linux" or threading.active_count() > 1 or current_process().daemon:
         return False
     if any(os.environ.get(name) != value for name, value in _SETTINGS.items()):
         return False
@@ -179,8 +172,11 @@ class Pool:
         self._executor: ProcessPoolExecutor | None = None
         self._beside: Generator[None] | None = None
         self._failure: Exception | None = None
+        self.copied = False
+        """Whether workers are copies of this process."""
         if workers > 1:
             self._executor = _copies(workers) if can_fork() else None
+            self.copied = self._executor is not None
             if self._executor is None:
                 prestart()
                 method = "forkserver" if _HAS_FORK_SERVER else "spawn"
@@ -315,7 +311,10 @@ def _whole() -> Iterator[None]:
     try:
         yield
     except BrokenProcessPool:
-        raise DifflapseError(*LOST) from None
+        raise DifflapseError(
+            "a worker process was ended from outside, most likely for lack of memory",
+            "try fewer --workers, or a smaller --memory",
+        ) from None
 
 
 def guarded(task: Callable[..., Any], *job: Any) -> Any:

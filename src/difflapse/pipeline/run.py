@@ -161,15 +161,15 @@ def run_night(inputs: Sequence[str], out: str | None, options: RunOptions, progr
     target = Path(out) if out is not None else folder.default_out(inputs)
     folder.check_free(target, options.overwrite)
     _check_at_hand(options)
-    several = options.workers != 1 and cores() > 1
-    if several:
+    beside = options.workers != 1 and cores() > 1
+    if beside:
         prestart()  # a small night may turn out not to need it
     inventory = discover(inputs, mosaic=options.mosaic, split=options.split)
     with contextlib.ExitStack() as early:
         sensor = None
         if not _is_compiled():
             progress.note("compiling, once on this machine: the first stages take up to a minute longer")
-        if several:
+        if beside:
             frames = inventory.sequences[0].frames
             sensor = early.enter_context(in_copy(search_sensor, frames, options.workers or cores()))
         # The rest of the program takes a second to load.

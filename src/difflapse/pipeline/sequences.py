@@ -58,7 +58,7 @@ def run_sequences(
     `sensor` waits for what the first of them shows of its sensor, where that is looked for already. `started` is the
     time on `time.monotonic`.
     """
-    check_codec(options.codec)
+    check_codec(options.codec)  # the usual one, too
     check_reference(inventory, options)
     check_follow(inventory, options)
     check_template(inventory, options)
@@ -90,9 +90,8 @@ def run_sequences(
                     shutil.rmtree(place / ".scratch", ignore_errors=True)
                     forget_pictures()
                     forget_planted()
-            used = pool.start(kernels.in_use)()
-        if not isinstance(used, FrameError):
-            kernels.remember(kernels.in_use() | used)
+            if pool.copied:
+                kernels.remember(pool)
         if failed and not done:
             raise failed[0][1]
         seconds = time.monotonic() - started

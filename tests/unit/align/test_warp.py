@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from difflapse.align.warp import BadPixels, Unsplit, Warped, warp
+from difflapse.align.warp import BadPixels, Unsplit, Warped, warp, warp_light
 from difflapse.model import ProductGrid, Transform, bits
 from difflapse.model.transform import powers
 from difflapse.mosaic import sites, split
@@ -300,6 +300,24 @@ def test_a_buffer_is_filled_whole(name: str) -> None:
     result = warped(image(), "GBRG", TRANSFORMS[name], out=out)
     assert result.data is out
     assert np.array_equal(out, warped(image(), "GBRG", TRANSFORMS[name]).data)
+
+
+@pytest.mark.parametrize("kernel", ["cubic", "area"])
+@pytest.mark.parametrize("name", ["drift", "37 degrees", "scale 2"])
+@pytest.mark.parametrize("pattern", ["", "GBRG"])
+def test_a_window_that_is_but_looked_at_is_the_same_without_its_noise(
+    pattern: str, name: str, kernel: str
+) -> None:
+    data = np.random.default_rng(3).integers(90, 900, SHAPE).astype(np.uint16)
+    bad = BadPixels(np.array([150.0, 151.0]), np.array([120.0, 33.0]), np.array([4, 8], np.uint8))
+    step = 2 if pattern else 1
+    grid = ProductGrid((61, 47), step, (100.0, 90.0))
+    given = (Unsplit(data, pattern, 12.0), sites(pattern), TRANSFORMS[name], grid, bad, kernel)
+    whole = warp(*given)
+    light, mask, level = warp_light(*given)
+    assert np.array_equal(light, whole.data)
+    assert np.array_equal(mask, whole.mask)
+    assert level == pytest.approx(whole.level, rel=1e-6)
 
 
 def test_an_unknown_kernel_is_named() -> None:

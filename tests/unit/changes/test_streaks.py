@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from difflapse.changes import cells as cells_room
-from difflapse.changes import streaks
+from difflapse.changes import radon, streaks
 from difflapse.changes.find import flatten
 from difflapse.changes.kinds import of_streak
 from difflapse.changes.streaks import find_streaks, least_snr
@@ -366,3 +366,9 @@ def test_offsets_of_rows_and_columns_are_taken_off(turned: bool, monkeypatch: py
         scatter.append(found.picture.mean(axis=0 if turned else 1).std())
     assert scatter[1] < 1.2 * scatter[0]
     assert scatter[1] < 0.15 * scatter[2]
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (2, 40), (64, 3)])
+def test_lines_of_a_picture_with_hardly_any_rows_or_columns(shape: tuple[int, int]) -> None:
+    found = radon.strongest(np.ones(shape, np.int16), 2, np.ones(2 * shape[0] + 1), 1e3)
+    assert found.shape == (0, 5)

@@ -62,6 +62,21 @@ def test_pictures_that_are_views_of_others_are_taken_as_they_look():
         assert (a == b).all()
 
 
+def test_rows_that_are_like_those_above_are_converted_as_if_they_were_not():
+    """Enlarged pixels have many such rows; one bit makes a row another."""
+    rgb = np.repeat(np.random.default_rng(7).integers(0, 256, (9, WIDE, 3), np.uint8), 6, axis=0)[:HIGH]
+    rgb[9, 33, 1] ^= 1
+    rgb[20, 0, 0] ^= 1
+    rgb[27, WIDE - 1, 2] ^= 1
+    whole = converted(rgb)
+    for top in range(0, HIGH, 2):
+        alone = np.zeros_like(rgb)
+        alone[top : top + 2] = rgb[top : top + 2]  # nothing above is like it
+        for plane, wanted, rows in zip(whole, converted(alone), (2, 1, 1), strict=True):
+            at = slice(top * rows // 2, top * rows // 2 + rows)
+            assert (plane[at] == wanted[at]).all()
+
+
 @pytest.mark.parametrize(
     "codec", [name for name, codec in CODECS.items() if codec.pixels == "yuv420p" and codec.encoder]
 )

@@ -1,4 +1,4 @@
-"""Compiled functions of the last run are there before they are called."""
+"""Compiled functions of earlier runs are there before they are called."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from difflapse.pipeline import kernels
+
 _RUN = """
 import numpy as np
 from difflapse.measure.order import median
 from difflapse.pipeline import kernels
 
 median(np.arange(9, dtype=np.float32), np.empty(9, np.float32))
-kernels.remember(kernels.in_use())
+kernels.write(kernels.in_use())
 """
 
 _NEXT = """
@@ -56,7 +58,7 @@ def told(code: str, surroundings: dict[str, str], *words: str) -> str:
 
 
 def kept(surroundings: dict[str, str]) -> Path:
-    (place,) = Path(surroundings["NUMBA_CACHE_DIR"]).rglob("of-the-last-run.nbi")
+    (place,) = Path(surroundings["NUMBA_CACHE_DIR"]).rglob("of-earlier-runs.nbi")
     return place
 
 
@@ -81,3 +83,16 @@ def test_a_damaged_file_is_as_none(own: dict[str, str]) -> None:
     assert told(_NEXT, own, "") == "0 0"
     told(_RUN, own)
     assert told(_NEXT, own, "") == "1 0"
+
+
+def test_what_another_processor_compiled_is_not_compiled_again_beforehand(own: dict[str, str]) -> None:
+    told(_RUN, own)
+    assert told(_NEXT, {**own, "NUMBA_CPU_NAME": "generic"}, "") == "0 0"
+
+
+def test_a_lost_worker_costs_the_next_run_its_list_alone() -> None:
+    class Broken:
+        def start(self, task: object) -> object:
+            raise RuntimeError("lost")
+
+    kernels.remember(Broken())  # type: ignore[arg-type]
