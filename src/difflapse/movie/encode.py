@@ -58,12 +58,11 @@ class Codec:
 _FASTSTART = {"movflags": "+faststart"}
 # Noise does not move by parts of a pixel, for the frames are aligned. Arithmetic coding would take a third more time to
 # make the file an eighth smaller. Colour is coded finer than is usual, or tints spread over grey from where a star is.
-# Every part of every picture is as coarse as the others: to weigh them takes a second look at each, a third of all
-# time, for no better likeness in the same room.
-_X264 = "me=dia:subme=0:partitions=none:weightp=0:cabac=0:chroma-qp-offset=-6:rc-lookahead=0:mbtree=0:aq-mode=0:ref=1"
-_STILL = {"qp": "22", "x264-params": f"{_X264}:no-deblock=1"}
-"""Other options of H.264 for pictures that are mostly still and of large pixels, such as clips: they are less coarse,
-for what stays costs nothing, and are not smoothed."""
+# What comes is not looked at: noise tells nothing of it.
+_X264 = "me=dia:subme=0:partitions=none:weightp=0:cabac=0:chroma-qp-offset=-6:rc-lookahead=0:mbtree=0:ref=1"
+_STILL = {"qp": "22", "x264-params": f"{_X264}:aq-mode=0:no-deblock=1"}
+"""Other options of H.264 for pictures that are mostly still and of large pixels, such as clips: all of a picture is as
+coarse, but less so, for what stays costs nothing; and it is not smoothed. A dark sky would lose its noise in this way."""
 CODECS = {
     codec.name: codec
     for codec in (
@@ -73,13 +72,14 @@ CODECS = {
             "libx264",
             options={
                 "preset": "veryfast",
-                "qp": "27",
+                "crf": "25",
                 "forced-idr": "1",
                 # Keyframes at regular places only: players seek by the second.
                 "sc_threshold": "0",
                 # Noise cannot be predicted: searching for it doubles the time and does not shrink the file.
                 "bf": "0",
-                "x264-params": _X264,
+                # Keyframes much like the others: else noise would pulse once a second.
+                "x264-params": f"{_X264}:ipratio=1.1",
             },
             muxer=_FASTSTART,
         ),

@@ -179,3 +179,21 @@ def test_what_stays_is_kept_in_the_same_room(tmp_path):
         told[still] = float(np.sqrt((off**2).mean())), path.stat().st_size
     assert told[True][0] < 1.15 * told[False][0]
     assert told[True][1] < 1.4 * told[False][1]
+
+
+def test_a_dark_sky_keeps_its_noise_in_all_pictures(tmp_path):
+    """The last picture of a second is the one a movie rests on: what came before must not stay there as blotches."""
+    rng, sigma = np.random.default_rng(2), 2.5
+    path = tmp_path / "m.mp4"
+    with Encoder(path, (480, 320), 12, threads=1) as encoder:
+        for _ in range(8):
+            sky = 40 + rng.normal(0, sigma, (160, 240)).repeat(2, 0).repeat(2, 1)
+            encoder.write(np.rint(sky).astype(np.uint8)[..., None].repeat(3, 2))
+    with av.open(str(path)) as container:
+        shown = [
+            frame.to_ndarray(format="rgb24")[..., 1].astype(float) for frame in container.decode(video=0)
+        ]
+    for picture in shown:
+        kept = picture.reshape(20, 16, 30, 16).std(axis=(1, 3)) / sigma
+        assert 0.45 < np.median(kept) < 1.05
+        assert (kept < 0.4).mean() < 0.2
