@@ -62,7 +62,7 @@ _FASTSTART = {"movflags": "+faststart"}
 _X264 = "me=dia:subme=0:partitions=none:weightp=0:cabac=0:chroma-qp-offset=-6:rc-lookahead=0:mbtree=0:ref=1"
 _STILL = {"qp": "22", "x264-params": f"{_X264}:aq-mode=0:no-deblock=1"}
 """Other options of H.264 for pictures that are mostly still and of large pixels, such as clips: all of a picture is as
-coarse, but less so, for what stays costs nothing; and it is not smoothed. A dark sky would lose its noise in this way."""
+coarse, but less so, for what stays costs nothing; and it is not smoothed. A dark sky would lose its noise so."""
 CODECS = {
     codec.name: codec
     for codec in (
