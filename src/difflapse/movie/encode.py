@@ -198,7 +198,7 @@ class Encoder:
 
     Notes
     -----
-    Noise is dear to encode: 2560x1040 with a noisy sky costs about 18 ms of CPU and 270 kB a picture as H.264, most
+    Noise is dear to encode: 2560x1040 with a noisy sky costs about 25 ms of CPU and 300 kB a picture as H.264, most
     of both for noise. Memory holds a few pictures, however many are written.
     """
 
