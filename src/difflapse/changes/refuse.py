@@ -22,7 +22,7 @@ from difflapse.model.sightings import (
     STAR,
     Sightings,
 )
-from difflapse.mosaic import native_order, sorting_network
+from difflapse.mosaic import native_order, sort_rows, sorting_network
 
 _SPIKE = 0.62
 """Share of a point's light in its brightest native pixel from which on it is no star: one of 1.5 px FWHM has 0.4."""
@@ -429,12 +429,7 @@ def _about(data: np.ndarray, i: int, j: int, step: int, values: np.ndarray, colu
 def _middles(values: np.ndarray, network: np.ndarray, room: np.ndarray, out: np.ndarray) -> None:
     """The median of each column of an even number of values."""
     room[:] = values
-    for p in range(len(network)):
-        low, high = room[network[p, 0]], room[network[p, 1]]
-        for k in range(len(out)):
-            a, b = low[k], high[k]
-            low[k] = b if b < a else a
-            high[k] = a if b < a else b
+    sort_rows(room, network)
     half = len(room) // 2
     for k in range(len(out)):
         out[k] = np.float32(0.5) * (room[half - 1, k] + room[half, k])

@@ -10,7 +10,7 @@ import numpy as np
 
 from difflapse.difference.correlate import Convolution
 from difflapse.measure.mesh import ROWS_PER_LINE, constant, part_of_line
-from difflapse.mosaic import sorting_network
+from difflapse.mosaic import sort_rows, sorting_network
 
 MOST_FRAMES = 255
 """The frames behind a pixel are counted in 8 bits."""
@@ -420,14 +420,14 @@ def _clipped_means(
     spread, weights = np.empty(size, np.float32), np.zeros(size, np.float32)
     total, total_variance = np.zeros(size, np.float32), np.zeros(size, np.float32)
     room[:] = values
-    _sort(room, pairs)
+    sort_rows(room, pairs)
     for i in range(size):
         middle[i] = np.float32(0.5) * (room[(n - 1) // 2, i] + room[n // 2, i])
         signal[i] = max(middle[i] - here[place[i]], np.float32(0))
     for k in range(n):
         for i in range(size):
             room[k, i] = abs(values[k, i] - middle[i])
-    _sort(room, pairs)
+    sort_rows(room, pairs)
     for i in range(size):
         deviation = np.float32(0.5) * (room[(n - 1) // 2, i] + room[n // 2, i])
         spread[i] = clip * np.float32(1.4826) * deviation
@@ -447,17 +447,6 @@ def _clipped_means(
         else:
             out[place[i]] = middle[i] + total[i] / weights[i]
             out_variance[place[i]] = total_variance[i] / (weights[i] * weights[i])
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
-def _sort(values: np.ndarray, pairs: np.ndarray) -> None:
-    """Sort over the first axis."""
-    for p in range(len(pairs)):
-        low, high = values[pairs[p, 0]], values[pairs[p, 1]]
-        for i in range(len(low)):
-            x, y = low[i], high[i]
-            low[i] = y if y < x else x
-            high[i] = x if y < x else y
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
@@ -601,7 +590,7 @@ def _median(
                 bad = flags[k, i] != 0
                 rows[k, i] = np.float32(np.inf) if bad else rows[k, i]
                 good[i] += 0 if bad else 1
-        _sort(rows, pairs)
+        sort_rows(rows, pairs)
         a, b = _node(row, ny, sky.shape[1]), _node(row, ny, photon.shape[1])
         c = _node(row, ny, flat.shape[1])
         if a != in_sky or b != in_photon or c != in_flat:

@@ -9,8 +9,7 @@ import numpy as np
 
 from difflapse.measure._fetch import fetch
 from difflapse.model import bits
-from difflapse.mosaic import channels, native_order, sites
-from difflapse.mosaic.superpixel import sorting_network
+from difflapse.mosaic import channels, native_order, sites, sorting_network
 
 POOR_SKY = 32
 """Flag: fewer than `_LEAST` pixels of a colour told the sky."""

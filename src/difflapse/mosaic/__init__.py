@@ -8,8 +8,9 @@ value of each colour from its own four sites, and the eye gets pictures made of 
 from __future__ import annotations
 
 from difflapse.mosaic.medians import stack_medians
+from difflapse.mosaic.network import sort_rows, sorting_network
 from difflapse.mosaic.planes import CHANNELS, Site, channels, native_order, sites, split
-from difflapse.mosaic.superpixel import bin_image, bin_medians, sorting_network, superpixels
+from difflapse.mosaic.superpixel import bin_image, bin_medians, superpixels
 
 __all__ = [
     "CHANNELS",
@@ -19,6 +20,7 @@ __all__ = [
     "channels",
     "native_order",
     "sites",
+    "sort_rows",
     "sorting_network",
     "split",
     "stack_medians",

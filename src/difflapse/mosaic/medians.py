@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from difflapse.mosaic.superpixel import sorting_network
+from difflapse.mosaic.network import sort_rows, sorting_network
 
 
 def stack_medians(stack: np.ndarray) -> np.ndarray:
@@ -27,12 +27,7 @@ def _stack_medians(stack: np.ndarray, pairs: np.ndarray, out: np.ndarray) -> Non
                 seen = row[i] == row[i]
                 to[i] = row[i] if seen else np.float32(np.inf)
                 good[i] += seen
-        for p in range(len(pairs)):
-            low, high = values[pairs[p, 0]], values[pairs[p, 1]]
-            for i in range(nx):
-                x, y = low[i], high[i]
-                low[i] = y if y < x else x
-                high[i] = x if y < x else y
+        sort_rows(values, pairs)
         for i in range(nx):
             m = good[i]
             out[j, i] = (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 import numba
 import numpy as np
 
+from difflapse.mosaic.network import sort_rows, sorting_network
 from difflapse.mosaic.planes import native_order
 
 
@@ -75,28 +74,6 @@ def bin_medians(image: np.ndarray, bad: np.ndarray | None, factor: int) -> np.nd
     return out
 
 
-@functools.lru_cache(maxsize=8)
-def sorting_network(n: int) -> np.ndarray:
-    """Pairs (m, 2) of places, the first below the second, that sort `n` values where each is put in order in turn.
-
-    References
-    ----------
-    Batcher's odd-even merging, for any n: Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M.
-    """
-    pairs = []
-    top = 1 << max(n - 1, 1).bit_length() - 1
-    p = top
-    while p > 0:
-        q, r, d = top, 0, p
-        while True:
-            pairs += [(i, i + d) for i in range(n - d) if i & p == r]
-            if q == p:
-                break
-            q, r, d = q // 2, p, q - p
-        p //= 2
-    return np.array(pairs, np.int64).reshape(-1, 2)
-
-
 @numba.njit(cache=True, nogil=True, error_model="numpy", boundscheck=False)
 def _median_cells(
     image: np.ndarray, bad: np.ndarray, pairs: np.ndarray, factor: int, out: np.ndarray
@@ -123,12 +100,7 @@ def _median_cells(
                     hidden = bad[b]
                     for i in range(mx):
                         to[i] = nothing if hidden[factor * i + a] else source[factor * i + a]
-        for p in range(len(pairs)):
-            low, high = values[pairs[p, 0]], values[pairs[p, 1]]
-            for i in range(mx):
-                x, y = low[i], high[i]
-                low[i] = y if y < x else x
-                high[i] = x if y < x else y
+        sort_rows(values, pairs)
         # Of cells whose pixels are all good, first; what is not comes last in the others.
         row, low, high, last = out[j], values[(n - 1) // 2], values[n // 2], values[n - 1]
         for i in range(mx):

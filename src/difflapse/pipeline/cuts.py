@@ -97,11 +97,12 @@ def cut_frame(
     differences = _differences(night, k, spots, known)
     bands = _read(night, k, boxes)
     held = [next(n for n, band in enumerate(bands) if band.holds(box)) for box in boxes]
-    cuts: list[Cut | None] = [None] * len(spots)
+    radius = float(np.clip(1.5 * quality.fwhm_pix, 3, 9)) if np.isfinite(quality.fwhm_pix) else 4.0
+    cuts: dict[int, Cut] = {}
     for n, band in enumerate(bands):
         own = [m for m, here in enumerate(held) if here == n]
-        measured = _measured(night, k, band, [places[m] for m in own], quality)
-        for m, (flux, error, radius) in zip(own, measured, strict=True):
+        measured = _measured(night, k, band, [places[m] for m in own], radius, quality)
+        for m, (flux, error) in zip(own, measured, strict=True):
             spot, part, (difference, noise) = spots[m], parts[m], differences[m]
             light = _light(night, k, band, boxes[m], alignment.transform, part, quality)
             night.write(spot.array, (spot.slot, 0, 0, 0), np.concatenate([light, difference[None]]))
@@ -111,7 +112,7 @@ def cut_frame(
             if brighten > 1 / _CLEAR:
                 flux, error = np.full_like(flux, np.nan), np.full_like(error, np.nan)
             cuts[m] = Cut(flux * brighten, error * brighten, radius, noise)
-    return [cut for cut in cuts if cut is not None]
+    return [cuts[m] for m in range(len(spots))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,13 +243,12 @@ def _light(
 
 
 def _measured(
-    night: Night, k: int, band: _Band, places: Sequence[np.ndarray], quality: Quality
-) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    night: Night, k: int, band: _Band, places: Sequence[np.ndarray], radius: float, quality: Quality
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Light and error in circles about places, (2, n) for each of some spots, on a band's own pixels, NaN where they
-    are not known; and the radius of the circles.
+    are not known.
     """
     facts = night.frames[k]
-    radius = float(np.clip(1.5 * quality.fwhm_pix, 3, 9)) if np.isfinite(quality.fwhm_pix) else 4.0
     x, y = np.concatenate([*places, np.empty((2, 0))], axis=1)
     data = band.pixels.data
     sums = aperture_sums(
@@ -258,7 +258,7 @@ def _measured(
     bad = (sums.flags & (bits.OUTSIDE | bits.BLANK | bits.SATURATED)) != 0
     flux, error = (np.where(bad, np.nan, v[c].astype(float)) for v in (sums.flux, sums.error))
     ends = np.cumsum([at.shape[1] for at in places])[:-1]
-    return [(f, e, radius) for f, e in zip(np.split(flux, ends), np.split(error, ends), strict=True)]
+    return list(zip(np.split(flux, ends), np.split(error, ends), strict=True))
 
 
 def _differences(

@@ -16,7 +16,7 @@ from difflapse.mosaic import (
     stack_medians,
     superpixels,
 )
-from difflapse.mosaic.superpixel import sorting_network
+from difflapse.mosaic.network import sorting_network
 
 PATTERNS = ("RGGB", "BGGR", "GRBG", "GBRG")
 SHAPES = [(10, 14), (11, 14), (10, 15), (11, 15)]
